@@ -1,0 +1,34 @@
+# Two commands do all: `make figures` and `make test`. Each sets up .venv first if it is missing.
+#
+#   make figures              the core figures at profile quick      ALL=1: every notebook
+#   make figures ARGS="nae/eight_gaussians --profile smoke"          further arguments of `oodlab figures`
+#   make test                 all tests                              TESTS=path: some of them
+#   make lab                  JupyterLab on the notebooks
+#   make bench                speed as ratios to a plain loop
+#   make figures PYTHON=python3.12                                   another Python (3.11 to 3.13)
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: figures test lab bench
+
+figures: $(READY)
+	$(BIN)/oodlab figures $(if $(ALL),--all) $(ARGS)
+
+test: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/python -m pytest $(TESTS)
+
+lab: $(READY)
+	$(BIN)/jupyter lab notebooks/index.ipynb
+
+bench: $(READY)
+	$(BIN)/python -m tests.bench
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else \
+	  "oodlab needs Python 3.11 to 3.13, $(PYTHON) is " + sys.version.split()[0] + ": try make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@

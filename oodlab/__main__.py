@@ -1,0 +1,187 @@
+"""The `oodlab` command: figures, list, data.
+
+Exit status: 0 all well; 1 a notebook or a download failed; 2 the arguments do
+not fit and nothing ran; 130 interrupted, 143 terminated.
+
+Imports: workspace, notebook, progress, record, runner; data when its command needs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from oodlab import workspace
+from oodlab.notebook import PROFILES, Experiment, UsageError, choose, find, read
+from oodlab.progress import Progress, minutes, table
+from oodlab.record import recorded
+from oodlab.runner import cores, execute, plan, summary
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.command(arguments)
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; finished runs are kept.", file=sys.stderr)
+        return 130
+
+
+def figures(arguments: argparse.Namespace) -> int:
+    """Run experiments and print the table of their figures."""
+    folder = _notebooks(arguments.notebooks)
+    if arguments.names:
+        paths = choose(arguments.names, folder)
+    else:
+        paths = [path for path in find(folder) if arguments.all or read(path).core]
+    if not paths:
+        raise UsageError(
+            f"oodlab expects experiments, got none: {folder} has no core notebooks; name some or add --all."
+        )
+    runs = plan(
+        paths,
+        folder=folder,
+        given=arguments.parameters,
+        profile=arguments.profile,
+        out=arguments.out,
+        force=arguments.force,
+    )
+    execute(runs, jobs=arguments.jobs, progress=Progress(sys.stderr))
+    print(summary(runs))
+    failed = [run for run in runs if run.status == "failed"]
+    for run in failed:
+        print(f"\n{run.experiment.name} failed; as far as it came: {run.partial}\n{run.error}")
+    return 1 if failed else 0
+
+
+def listing(arguments: argparse.Namespace) -> int:
+    """Print the experiments, their parameters and what they cost."""
+    broken = 0
+    for path in find(_notebooks(arguments.notebooks)):
+        try:
+            print(_describe(read(path)) + "\n")
+        except UsageError as error:
+            print(error, file=sys.stderr)
+            broken = 2
+    return broken
+
+
+def datasets(arguments: argparse.Namespace) -> int:
+    """Print the data sets and their state, or fetch those named."""
+    from oodlab import data
+
+    if not arguments.names:
+        rows = []
+        for entry in data.table():
+            state = data.state(entry.name)
+            size = "" if state.nbytes is None else f"{state.nbytes / 1e6:.1f}"
+            rows.append((entry.name, state.kind, size, state.detail))
+        print(table(("name", "state", "MB", "where"), rows, right=("MB",)))
+        return 0
+    failed = 0
+    for name in arguments.names:
+        try:
+            for file in data.fetch(name):
+                print(f"{name}: {file}")
+        except (OSError, ValueError) as error:
+            print(error, file=sys.stderr)
+            failed = 1
+    return failed
+
+
+def _describe(experiment: Experiment) -> str:
+    """Write an experiment's entry in the list."""
+    tags = [text for text in (experiment.figures, "core" if experiment.core else "") if text]
+    lines = [f"{experiment.name}  {experiment.title}" + (f"  ({'; '.join(tags)})" if tags else "")]
+    for name, parameter in experiment.parameters.items():
+        value = f"    {name}: {parameter.type} = {parameter.default!r}"
+        lines.append(f"{value:36}  {parameter.comment}".rstrip())
+    runs = list(recorded(experiment.name).values())
+    for profile in PROFILES:
+        estimate = experiment.estimate.get(profile, {})
+        measured = [run["seconds"] for run in runs if run["profile"] == profile]
+        parts = []
+        if measured:
+            parts.append(f"{minutes(measured[-1])} when last run here")
+        elif "seconds" in estimate:
+            parts.append(f"about {minutes(estimate['seconds'])} on two cores")
+        if "megabytes" in estimate:
+            parts.append(f"{estimate['megabytes']:g} MB on disk")
+        if parts:
+            lines.append(f"  {profile}: {', '.join(parts)}")
+    return "\n".join(lines)
+
+
+def _notebooks(named: Path | None) -> Path:
+    """Return the folder of notebooks: the one named, else the checkout's."""
+    here = workspace.checkout()
+    folder = named or (here and here / "notebooks")
+    if folder is None or not folder.is_dir():
+        raise UsageError(
+            f"oodlab expects a folder of notebooks, got {folder}: the folder does not exist, or the package "
+            "lies outside a checkout; name one with --notebooks DIR."
+        )
+    return folder
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    parser = argparse.ArgumentParser(
+        prog="oodlab", description="Run the studies' notebooks and see what there is."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    notebooks = argparse.ArgumentParser(add_help=False)
+    notebooks.add_argument(
+        "--notebooks", type=Path, metavar="DIR", help="folder of notebooks; default: the checkout's"
+    )
+
+    run = commands.add_parser("figures", parents=[notebooks], help="run experiments, draw their figures")
+    run.set_defaults(command=figures)
+    run.add_argument(
+        "names", nargs="*", metavar="NAME", help="paper/notebook, notebook or paper; default: the core ones"
+    )
+    run.add_argument("--all", action="store_true", help="every experiment")
+    run.add_argument("--profile", choices=PROFILES, help="budget; default: the notebook's own")
+    run.add_argument(
+        "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="set a parameter"
+    )
+    run.add_argument(
+        "--jobs",
+        type=_positive,
+        default=max(1, min(4, cores() // 2)),
+        metavar="N",
+        help="notebooks at a time; default: one for two cores, at most 4 (here %(default)s)",
+    )
+    run.add_argument("--force", action="store_true", help="run also what is up to date")
+    run.add_argument(
+        "--out",
+        type=Path,
+        default=os.environ.get("OODLAB_FIGURES") or None,
+        metavar="DIR",
+        help="folder for the figures; default: the committed ones if the run may replace them, else your own",
+    )
+
+    listed = commands.add_parser("list", parents=[notebooks], help="experiments, parameters, time and disk")
+    listed.set_defaults(command=listing)
+
+    sets = commands.add_parser("data", help="data sets and their state; fetch those named")
+    sets.set_defaults(command=datasets)
+    sets.add_argument("names", nargs="*", metavar="NAME", help="set to fetch")
+    return parser
+
+
+def _positive(text: str) -> int:
+    """Read a number of jobs."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expects a whole number above 0, got {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

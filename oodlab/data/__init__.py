@@ -1,0 +1,93 @@
+"""Data: load(name, split) -> stored arrays; real, embedded and synthetic sets; preprocessing.
+
+    train = data.load("fashion_mnist", "train", without=9)
+    w = data.dequantize(train.x, generator)          # a flow's input
+    data.load("path/of/your.npz", "test"), data.from_arrays(x, y), data.from_folder("pictures", size=32)
+
+Files are sought on the search path OODLAB_DATA, then in the cache; else a set
+is downloaded where it can be. `sets` holds the table, `search` the search
+path, `rows` the split rule.
+
+Imports: oodlab.workspace.  Imported by: presets and everything above.
+"""
+
+from oodlab.data.download import fetch
+from oodlab.data.loading import load
+from oodlab.data.own import from_arrays, from_folder
+from oodlab.data.search import Choice, State, cache_folder, choose, search_path, state
+from oodlab.data.sets import SetEntry, entry, table
+from oodlab.data.split import Split, SplitInfo
+from oodlab.data.synthetic import (
+    chimera_digits,
+    constant_color,
+    constant_gray,
+    constant_paper,
+    eight_centers,
+    eight_gaussians,
+    eight_gaussians_log_prob,
+    half_digits,
+    noise_normal,
+    noise_normal_released,
+    noise_paper,
+    noise_table_released,
+    noise_uniform,
+    oodomain,
+    smoothness_images,
+    two_uniforms,
+)
+from oodlab.data.transforms import (
+    DropConstant,
+    MinMax,
+    bin_center,
+    dequantize,
+    from_pixels,
+    logit_forward,
+    logit_inverse,
+    scale_signed,
+    scale_unit,
+    to_uint8,
+)
+
+__all__ = [
+    "Choice",
+    "DropConstant",
+    "MinMax",
+    "SetEntry",
+    "Split",
+    "SplitInfo",
+    "State",
+    "bin_center",
+    "cache_folder",
+    "chimera_digits",
+    "choose",
+    "constant_color",
+    "constant_gray",
+    "constant_paper",
+    "dequantize",
+    "eight_centers",
+    "eight_gaussians",
+    "eight_gaussians_log_prob",
+    "entry",
+    "fetch",
+    "from_arrays",
+    "from_folder",
+    "from_pixels",
+    "half_digits",
+    "load",
+    "logit_forward",
+    "logit_inverse",
+    "noise_normal",
+    "noise_normal_released",
+    "noise_paper",
+    "noise_table_released",
+    "noise_uniform",
+    "oodomain",
+    "scale_signed",
+    "scale_unit",
+    "search_path",
+    "smoothness_images",
+    "state",
+    "table",
+    "to_uint8",
+    "two_uniforms",
+]

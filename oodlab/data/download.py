@@ -1,0 +1,72 @@
+"""Fetching a set into the cache: downloaded, checked against the table, written whole.
+
+Imports: oodlab.data.arrays, .search, .sets.  Imported by: loading.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from http.client import HTTPException
+from pathlib import Path
+
+import numpy as np
+
+from oodlab.data.arrays import as_stored, write_npz
+from oodlab.data.search import cache_folder, how_to_get
+from oodlab.data.sets import SetEntry, entry
+
+
+def fetch(name: str) -> list[Path]:
+    """Download every part of a set that the cache lacks, and return the cache's files.
+
+    Raw files go to a temporary folder beside the result and are removed; a
+    part appears in the cache only when it is whole and has the table's shape,
+    number of items and classes. OODLAB_DATA is neither read nor written.
+
+    Raises:
+        ValueError: unknown name, or an embedded set.
+        FileNotFoundError: the set has to be got by hand; the message says how.
+        ConnectionError: the download failed.
+        OSError: the downloaded files are not what the table says.
+    """
+    found = entry(name)
+    if found.embedded:
+        raise ValueError(f"fetch expects a set to download, got {found.name!r}: it is embedded, load it.")
+    if not found.download:
+        raise FileNotFoundError(f"{found.name} cannot be fetched: {how_to_get(found)}.")
+    folder = cache_folder() / found.name
+    paths = {part: folder / f"{part}.npz" for part in found.sizes}
+    missing = [part for part, path in paths.items() if not path.is_file()]
+    if missing:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".raw-", dir=folder) as raw:
+            for part in missing:
+                x, y, class_names = _download(found, Path(raw), part)
+                _verify(found, part, x, y)
+                write_npz(paths[part], x, y, found.class_names or class_names)
+    return list(paths.values())
+
+
+def _download(found: SetEntry, raw: Path, part: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    size = f"the whole set is {found.megabytes:g} MB"
+    print(f"oodlab: downloading {found.name}/{part} into {cache_folder()} ({size}).")
+    try:
+        return found.download(raw, part)
+    except (OSError, HTTPException, RuntimeError, ValueError) as error:  # each library raises its own
+        raise ConnectionError(
+            f"{found.name} could not be downloaded ({type(error).__name__}: {error}); nothing was kept. Try "
+            f"again by `oodlab data {found.name}`, or put {found.name}/{part}.npz (x, y) into a folder "
+            "of OODLAB_DATA."
+        ) from error
+
+
+def _verify(found: SetEntry, part: str, x: np.ndarray, y: np.ndarray) -> None:
+    """Compare a downloaded part with the table."""
+    stored, labels = as_stored(x, y, who=f"{found.name}/{part}")
+    got = (len(stored), tuple(stored.shape[1:]), len(labels.unique()))
+    expected = (found.sizes[part], found.shape, found.classes or 1)
+    if got != expected:
+        raise OSError(
+            f"{found.name}/{part} expects (items, shape, classes) = {expected}, got {got}: the source has "
+            "changed; nothing was kept."
+        )

@@ -1,0 +1,212 @@
+"""The one door: load(name, split) -> Split.
+
+Imports: the other files of oodlab.data.  Imported by: users.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from oodlab.data.arrays import as_stored, read_npz
+from oodlab.data.download import fetch
+from oodlab.data.pictures import read_folder
+from oodlab.data.rows import SPLITS, part_of, selection, tenths
+from oodlab.data.search import Choice, find, how_to_get, known, looked_at, stored_parts
+from oodlab.data.sets import SetEntry, entry, find_entry
+from oodlab.data.split import Split, SplitInfo
+
+Classes = int | str | Sequence[int | str]
+
+
+def load(
+    name: str | Path | Choice,
+    split: str = "train",
+    *,
+    without: Classes = (),
+    only: Classes = (),
+    n: int | None = None,
+    seed: int = 0,
+    balanced: bool = False,
+    download: bool = True,
+) -> Split:
+    """Load one split of a data set, with its stored values.
+
+    Args:
+        name: A set of the table or its alias; a set of your own in a folder of
+            that name on the search path; the path (with a separator) of an npz
+            file, of a folder of them or of pictures; or what `choose` returned.
+        split: train, test, val (where a set has none: a fixed tenth of train),
+            train-val (train minus val; `train` itself contains a val made that
+            way), or all (a set stored in one part: tables, one npz, pictures;
+            its train, val and test are 80, 10 and 10 % of the rows).
+        without: Classes to hold out, by number or name.
+        only: Classes to keep, e.g. one for one-class detection.
+        n: Number of items to draw at random; None keeps all.
+        seed: Seed of that draw.
+        balanced: Draw equally many of each class.
+        download: Whether a set that is not on this machine may be downloaded.
+
+    Returns:
+        Split with x uint8 (N, C, H, W) or float32 (N, D), y int64 (N,).
+
+    Raises:
+        ValueError: unknown set, split or class, an impossible n, or a file that
+            is broken or does not hold what the table says.
+        FileNotFoundError: the files are missing; the message lists the folders
+            looked at and the way to get the set.
+        ConnectionError: the download failed.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"load expects a split of {', '.join(SPLITS)}, got {split!r}.")
+    stand_in_for = None
+    if isinstance(name, Choice):
+        name, stand_in_for = name.name, name.stand_in_for
+    if isinstance(name, Path) or name.endswith(".npz") or os.sep in name:
+        source = _from_path(Path(name).expanduser(), split)
+    else:
+        source = _from_name(name, split, download)
+
+    stored_x, stored_y, class_names = source.read()
+    x, y = as_stored(stored_x, stored_y, who=source.where)
+    if source.entry:
+        _check(source.entry, x, y, source.where)
+        class_names = class_names or source.entry.class_names
+    labels = _labels(source.entry, y)
+    without = _numbers(without, class_names, labels)
+    only = _numbers(only, class_names, labels)
+
+    inside = np.flatnonzero(np.isin(tenths(y.numpy()), source.tenths))
+    wanted = {"without": without, "only": only, "n": n, "seed": seed, "balanced": balanced}
+    rows = inside[selection(y.numpy()[inside], labels=labels, **wanted)]
+    info = SplitInfo(
+        name=source.title,
+        split=split,
+        origin=source.origin,
+        record=f"{'own:' if source.origin == 'own' else ''}{source.title}/{split}{_options(**wanted)}",
+        class_names=class_names,
+        n=len(rows),
+        stored=len(x),
+        complete=source.entry.sizes.get(source.stem) if source.entry else None,
+        stand_in_for=stand_in_for,
+    )
+    return Split(x, y, info) if len(rows) == len(x) else Split(x[rows], y[rows], info)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A stored part that gives the wanted split."""
+
+    title: str
+    entry: SetEntry | None
+    origin: str
+    where: str  # for messages
+    stem: str
+    tenths: range
+    read: Callable[[], tuple]
+
+
+def _from_path(path: Path, split: str) -> _Source:
+    if not path.exists():
+        raise FileNotFoundError(f"load expects a set's name or a path, got {path}, which does not exist.")
+    stems = stored_parts(path) if path.is_dir() else ()
+    found = part_of(split, stems or ("all",))
+    if found is None:
+        raise ValueError(f"load found no split {split!r} in {path}, which holds {', '.join(stems)}.")
+    stem, part = found
+    file = path / f"{stem}.npz" if stems else path
+    read = partial(read_npz, file) if stems or path.is_file() else partial(read_folder, path, None)
+    return _Source(path.resolve().stem, None, "own", str(file), stem, part, read)
+
+
+def _from_name(name: str, split: str, download: bool) -> _Source:
+    real = find_entry(name) if known(name) else entry(name)
+    title = real.name if real else name
+    if real and real.embedded:
+        found = part_of(split, real.sizes)
+        if found is None:
+            raise _no_split(title, split, tuple(real.sizes))
+        stem, part = found
+        return _Source(title, real, "embedded", f"{title}/{stem}", stem, part, partial(real.embedded, stem))
+
+    file = find(title, split)
+    if file is None and real:
+        if part_of(split, real.sizes) is None:
+            raise _no_split(title, split, tuple(real.sizes))
+        if real.download and download:
+            fetch(title)
+            file = find(title, split)
+    if file is None:
+        hint = how_to_get(real) if real else "save the part that is missing"
+        raise FileNotFoundError(
+            f"load found no file for {title}/{split}; looked in {looked_at(title)}; {hint}."
+        )
+    origin = file.origin if real else "own"
+    read = partial(read_npz, file.path)
+    return _Source(title, real, origin, str(file.path), file.path.stem, file.tenths, read)
+
+
+def _no_split(title: str, split: str, stems: tuple[str, ...]) -> ValueError:
+    has = ", ".join(name for name in SPLITS if part_of(name, stems))
+    return ValueError(f"load expects a split of {title}: {has}; got {split!r}.")
+
+
+def _check(known_set: SetEntry, x: torch.Tensor, y: torch.Tensor, where: str) -> None:
+    """Compare a file with the table."""
+    if tuple(x.shape[1:]) != known_set.shape:
+        raise ValueError(
+            f"{known_set.name} expects items of shape {known_set.shape}, got {tuple(x.shape[1:])} in "
+            f"{where}: prepare the file in that shape or give it another name."
+        )
+    strange = [label for label in y.unique().tolist() if label not in known_set.labels and label != -1]
+    if strange and known_set.classes:
+        labels = known_set.labels
+        raise ValueError(
+            f"{known_set.name} expects labels {labels[0]}..{labels[-1]} (or -1 for none), got {strange[:5]} "
+            f"in {where}: renumber them or give the file another name."
+        )
+
+
+def _labels(known_set: SetEntry | None, y: torch.Tensor) -> tuple[int, ...]:
+    """Return the classes that can be held out: the table's, else those of the file; none without labels."""
+    present = y[y >= 0].unique().tolist()
+    return tuple(known_set.labels) if known_set and known_set.classes and present else tuple(present)
+
+
+def _numbers(classes: Classes, class_names: tuple[str, ...], labels: tuple[int, ...]) -> tuple[int, ...]:
+    """Turn one class or several, by number or name, into sorted numbers."""
+    several = (classes,) if isinstance(classes, (int, str, np.integer)) else tuple(classes)
+    numbers = set()
+    for one in several:
+        if isinstance(one, str):
+            if one not in class_names:
+                near = difflib.get_close_matches(one, class_names, n=1, cutoff=0.4)
+                hint = f"did you mean {near[0]!r}?" if near else f"the names are {list(class_names)}."
+                raise ValueError(f"load expects a class of the set, got {one!r}: {hint}")
+            one = labels[0] + class_names.index(one)
+        numbers.add(int(one))
+    return tuple(sorted(numbers))
+
+
+def _options(
+    *, without: tuple[int, ...], only: tuple[int, ...], n: int | None, seed: int, balanced: bool
+) -> str:
+    """Write a selection in the record's grammar, e.g. (without=1+9, n=5000, seed=0); none is empty."""
+    given = []
+    for key, classes in (("without", without), ("only", only)):
+        if classes:
+            given.append(f"{key}={'+'.join(map(str, classes))}")
+    if n is not None:
+        given.append(f"n={n}")
+    if balanced:
+        given.append("balanced")
+    if n is not None or balanced:
+        given.append(f"seed={seed}")
+    return f"({', '.join(given)})" if given else ""

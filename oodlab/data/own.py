@@ -1,0 +1,64 @@
+"""A user's own data through the same door: arrays and folders of pictures.
+
+An npz file or a folder is also taken by `load`, by its path.
+
+Imports: oodlab.data.arrays, oodlab.data.pictures, oodlab.data.split.
+Imported by: users.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from oodlab.data.arrays import as_stored
+from oodlab.data.pictures import read_folder
+from oodlab.data.split import Split, SplitInfo
+
+
+def from_arrays(
+    x: Any,
+    y: Any | None = None,
+    *,
+    name: str = "arrays",
+    origin: str = "own",
+    class_names: tuple[str, ...] = (),
+) -> Split:
+    """Make a Split of arrays or tensors.
+
+    Args:
+        x: uint8 images (N, H, W), (N, H, W, C) or (N, C, H, W), or a table
+            (N, D) of finite numbers.
+        y: Integer labels, (N,); None means none (-1).
+        name: Name for captions and records.
+        origin: "own", or "synthetic" for generated items.
+        class_names: Names of classes 0, 1, ...
+
+    Raises:
+        ValueError: x or y is not of these forms; the message says what to do.
+    """
+    if origin not in ("own", "synthetic"):
+        raise ValueError(f"from_arrays expects origin 'own' or 'synthetic', got {origin!r}.")
+    stored, labels = as_stored(x, y, who=f"from_arrays({name})")
+    n = len(stored)
+    info = SplitInfo(name, "all", origin, f"{origin}:{name}/all", class_names, n, stored=n, complete=None)
+    return Split(stored, labels, info)
+
+
+def from_folder(path: str | Path, size: int | None = None) -> Split:
+    """Make a Split of a folder of pictures; subfolders are classes.
+
+    Args:
+        path: The folder.
+        size: Shrink each picture's shorter side to this and keep the centre
+            square; None wants pictures of one size.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: no pictures, several sizes, or a broken one (named).
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"from_folder expects a folder of pictures, got {folder}: no such folder.")
+    x, y, class_names = read_folder(folder, size)
+    return from_arrays(x, y, name=folder.resolve().name, class_names=class_names)

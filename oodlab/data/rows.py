@@ -1,0 +1,138 @@
+"""Which rows: the fixed train/val/test rule, class hold-outs, seeded subsamples.
+
+Permutations come from numpy.random.RandomState, whose stream is frozen: the
+same seed names the same rows on every machine and under every numpy.
+
+Imports: numpy only.  Imported by: embedded, search, loading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+SPLIT_SEED = 1  # ebm's released code splits its tables 80/10/10 with numpy seed 1
+SPLITS = ("train", "val", "train-val", "test", "all")
+
+
+def tenths(y: np.ndarray) -> np.ndarray:
+    """Deal N rows into tenths 0..9, at random but fixed, every class spread evenly.
+
+    Args:
+        y: Labels, (N,); equal labels (e.g. all -1) give a plain permutation.
+
+    Returns:
+        The tenth of each row, (N,) int64. Tenths differ by at most one row in
+        size, over all rows and within each class.
+
+    Dealing class by class is what makes a table with a class held out fall
+    into exactly 80/10/10 as well, while no row ever changes its part.
+    """
+    shuffled = np.random.RandomState(SPLIT_SEED).permutation(len(y))
+    by_class = shuffled[np.argsort(y[shuffled], kind="stable")]
+    dealt = np.empty(len(y), dtype=np.int64)
+    dealt[by_class] = np.arange(len(y)) % 10
+    return dealt
+
+
+def part_of(split: str, stems: Collection[str]) -> tuple[str, range] | None:
+    """Say which stored part a split is read from, and which tenths of it.
+
+    Args:
+        split: One of SPLITS.
+        stems: The parts that are stored: train, val, test and/or all.
+
+    Returns:
+        (stem, tenths), or None if the stored parts cannot give this split.
+
+    The rule. A stored part is taken whole. `all` gives 80/10/10: train is
+    tenths 0-7, val 8, test 9. `train` is the whole training part; where there
+    is no val of its own, `val` is tenth 9 of train and `train-val` (train minus
+    val) the other nine: train on `train-val` when val selects anything.
+    """
+    everything = range(10)
+    if split in stems:
+        return split, everything
+    if "all" in stems:
+        parts = {"train": range(8), "train-val": range(8), "val": range(8, 9), "test": range(9, 10)}
+        return "all", parts[split]
+    if "train" in stems and split == "train-val":
+        return "train", everything if "val" in stems else range(9)
+    if "train" in stems and split == "val":
+        return "train", range(9, 10)
+    return None
+
+
+def selection(
+    y: np.ndarray,
+    *,
+    labels: Sequence[int],
+    without: Sequence[int],
+    only: Sequence[int],
+    n: int | None,
+    seed: int,
+    balanced: bool,
+) -> np.ndarray:
+    """Select rows by class and number.
+
+    Args:
+        y: Labels, (N,); -1 means none.
+        labels: The classes that the set has.
+        without: Classes to leave out; not together with `only`.
+        only: Classes to keep; empty keeps all.
+        n: Number of rows to draw without replacement; None keeps all. With one
+            seed, a smaller n draws a subset of a larger n's rows.
+        seed: Seed of the draw.
+        balanced: Draw equally many of each class; n = None then draws as many
+            as the smallest class allows.
+
+    Returns:
+        Row numbers, increasing, (n,) int64.
+
+    Raises:
+        ValueError: classes that the set lacks, nothing left, or too few rows.
+    """
+    if without and only:
+        raise ValueError(f"load expects without or only, got both ({without} and {only}): give one of them.")
+    unknown = sorted((set(without) | set(only)) - set(labels))
+    if unknown:
+        has = f"its classes are {_listed(labels)}" if labels else "its items have no labels"
+        raise ValueError(f"load expects classes of the set, got {unknown}: {has}.")
+    if len(set(without)) >= len(labels) > 0:
+        raise ValueError(
+            f"load expects at most {len(labels) - 1} of the {len(labels)} classes in without, "
+            f"got {len(set(without))}: nothing would be left."
+        )
+    keep = np.isin(y, only) if only else ~np.isin(y, without)
+    rows = np.flatnonzero(keep)
+    if not len(rows):
+        raise ValueError(f"load found no item with without={without}, only={only} in this split.")
+    if n is None and not balanced:
+        return rows
+
+    present = np.unique(y[rows])
+    groups = [rows[y[rows] == label] for label in present] if balanced else [rows]
+    smallest = min(len(group) for group in groups)
+    if n is None:
+        n = smallest * len(groups)
+    share, rest = divmod(n, len(groups))
+    if n < 1 or rest:
+        raise ValueError(
+            f"load expects n to be a positive multiple of the {len(groups)} classes when balanced, "
+            f"and at least 1 otherwise; got n={n}."
+        )
+    if share > smallest:
+        what = "items in the smallest class" if balanced else "items"
+        raise ValueError(
+            f"load expects n <= {smallest * len(groups)}, got {n}: after the class choice "
+            f"this split has {smallest} {what}; lower n."
+        )
+    random = np.random.RandomState(seed)
+    return np.sort(np.concatenate([random.permutation(group)[:share] for group in groups]))
+
+
+def _listed(labels: Sequence[int]) -> str:
+    """Write consecutive labels as first..last, others one by one."""
+    consecutive = len(labels) > 2 and list(labels) == list(range(labels[0], labels[-1] + 1))
+    return f"{labels[0]}..{labels[-1]}" if consecutive else ", ".join(map(str, labels))

@@ -1,0 +1,170 @@
+"""Where a set's files are: the search path, the cache, and what is there.
+
+OODLAB_DATA   folders to read from (separated by os.pathsep), never written to
+OODLAB_CACHE  folder for downloads; default ~/.cache/oodlab/data, or below
+              $XDG_CACHE_HOME
+
+Relative folders are resolved when first seen, so a later chdir changes nothing.
+
+Imports: oodlab.data.rows, oodlab.data.sets.  Imported by: download, loading.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from oodlab.data.rows import SPLITS, part_of
+from oodlab.data.sets import SetEntry, entry
+
+
+@cache
+def _absolute(folder: str) -> Path:
+    return Path(folder).expanduser().resolve()
+
+
+def search_path() -> tuple[Path, ...]:
+    """Return the read-only folders that $OODLAB_DATA names, absolute."""
+    named = os.environ.get("OODLAB_DATA", "")
+    return tuple(_absolute(folder) for folder in named.split(os.pathsep) if folder)
+
+
+def cache_folder() -> Path:
+    """Return the folder for downloads, absolute; it need not exist yet."""
+    named = os.environ.get("OODLAB_CACHE")
+    return _absolute(named or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "oodlab", "data"))
+
+
+search_path(), cache_folder()  # resolve relative folders now, before anything changes the process's folder
+
+
+def stored_parts(folder: Path) -> tuple[str, ...]:
+    """Return which of train, val, test, all a set's folder holds as npz files.
+
+    Raises:
+        ValueError: all.npz lies beside other parts, so rows could be in two of them.
+    """
+    stems = tuple(stem for stem in SPLITS if (folder / f"{stem}.npz").is_file())
+    if "all" in stems and len(stems) > 1:
+        raise ValueError(
+            f"{folder} expects either all.npz or its parts, got {', '.join(stems)}: train and test rows "
+            "could overlap; keep one of the two."
+        )
+    return stems
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file that gives a split: its path, which tenths of its rows, and where it comes from."""
+
+    path: Path
+    tenths: range
+    origin: str  # "prepared" (search path) or "download" (cache)
+
+
+def find(name: str, split: str) -> Found | None:
+    """Find the file of a split: first the search path in its order, then the cache."""
+    for root in (*search_path(), cache_folder()):
+        part = part_of(split, stored_parts(root / name))
+        if part:
+            stem, tenths = part
+            origin = "download" if root == cache_folder() else "prepared"
+            return Found(root / name / f"{stem}.npz", tenths, origin)
+    return None
+
+
+def known(name: str) -> bool:
+    """Say whether any npz file of this name lies on the search path or in the cache."""
+    return any(stored_parts(root / name) for root in (*search_path(), cache_folder()))
+
+
+def looked_at(name: str) -> str:
+    """List the folders that were searched, for error messages."""
+    roots = search_path()
+    folders = [str(root / name) if root.is_dir() else f"{root} (not a folder)" for root in roots]
+    where = ", ".join([*folders, str(cache_folder() / name)])
+    return where if roots else f"{where} (OODLAB_DATA is not set)"
+
+
+def how_to_get(found: SetEntry) -> str:
+    """Return the sentence that says how a set that is not embedded is got."""
+    if found.download:
+        return f"`oodlab data {found.name}` downloads it ({found.megabytes:g} MB)"
+    return f"there is no open download: {found.how}, in {found.name}/ below a folder of OODLAB_DATA"
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a set stands on this machine."""
+
+    name: str
+    kind: str  # "present", "downloadable", "by hand" or "embedded"
+    detail: str
+    nbytes: int | None  # on disk if present, about what a download takes if downloadable
+
+
+def state(name: str) -> State:
+    """Say whether a set is present, downloadable, to be got by hand, or embedded."""
+    found = entry(name)
+    if found.embedded:
+        return State(found.name, "embedded", "comes with scikit-learn", None)
+    files = {stem: find(found.name, stem) for stem in found.sizes}
+    here = {stem: file for stem, file in files.items() if file}
+    missing = [stem for stem in files if stem not in here]
+    if here:
+        nbytes = sum(path.stat().st_size for path in {file.path for file in here.values()})
+        lacks = f"; no {', '.join(missing)}: {how_to_get(found)}" if missing else ""
+        return State(found.name, "present", f"{', '.join(here)}{lacks}", nbytes)
+    if found.download:
+        return State(found.name, "downloadable", how_to_get(found), int(found.megabytes * 1e6))
+    return State(found.name, "by hand", how_to_get(found), None)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which set `auto` stands for; `load` takes it in place of a name."""
+
+    name: str
+    stand_in_for: str | None
+    sentence: str  # for print and the figure's caption
+
+
+def choose(
+    name: str, stand_in: str, *, splits: tuple[str, ...] = ("train", "test"), download: bool = False
+) -> Choice:
+    """Decide what dataset="auto" uses: the real set or an embedded stand-in.
+
+    The rule looks at files and arguments only, never at the network: the real
+    set if all `splits` are on the search path or in the cache; else, with
+    download=True, the real set if its entry says `auto` (small enough; `load`
+    then fetches it, or fails); else the stand-in.
+
+    Args:
+        name: The real set.
+        stand_in: An embedded set.
+        splits: The splits that will be loaded.
+        download: Whether a small set may be downloaded.
+
+    Raises:
+        ValueError: unknown names, or a stand-in that is not embedded.
+    """
+    real, substitute = entry(name), entry(stand_in)
+    if not substitute.embedded:
+        raise ValueError(
+            f"choose expects an embedded set as stand-in, got {stand_in!r}, which may be missing too."
+        )
+    if real.embedded:
+        return Choice(real.name, None, f"Data: {real.name} (embedded).")
+    missing = [split for split in splits if find(real.name, split) is None]
+    if not missing:
+        return Choice(real.name, None, f"Data: {real.name} ({find(real.name, splits[0]).origin} files).")
+    if download and real.auto and real.download:
+        return Choice(real.name, None, f"Data: {real.name}, {', '.join(missing)} to be downloaded.")
+    return Choice(
+        substitute.name,
+        real.name,
+        f"Data: {substitute.name}, embedded stand-in for {real.name}, which lacks {', '.join(missing)} "
+        f"on this machine; {how_to_get(real)}.",
+    )

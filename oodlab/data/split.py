@@ -1,0 +1,58 @@
+"""What `load` returns: one split and where it comes from.
+
+Imports: torch only.  Imported by: own, loading.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class SplitInfo:
+    """Where a split comes from, for captions and a run's record."""
+
+    name: str
+    split: str
+    origin: str  # "prepared", "download", "embedded", "synthetic" or "own"
+    record: str  # canonical: mnist/train(without=9, n=5000, seed=0)
+    class_names: tuple[str, ...]
+    n: int  # items in this split, after every selection
+    stored: int  # items in the stored part that it was taken from
+    complete: int | None  # items that the complete set has in that part; None where unknown
+    stand_in_for: str | None = None
+
+    @property
+    def partial(self) -> bool:
+        """True if the stored part lacks items of the complete set."""
+        return self.complete is not None and self.stored < self.complete
+
+    @property
+    def real(self) -> bool:
+        """False for an embedded stand-in and for synthetic data."""
+        return self.stand_in_for is None and self.origin != "synthetic"
+
+    @property
+    def caption(self) -> str:
+        """One line for a figure: the record, the number of items, and what is missing."""
+        missing = f", from a partial set ({self.stored:,} of {self.complete:,})" if self.partial else ""
+        instead = f", stand-in for {self.stand_in_for}" if self.stand_in_for else ""
+        return f"{self.record}: {self.n:,} items{missing}{instead}"
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One split with its stored values.
+
+    x: uint8 (N, C, H, W) images or float32 (N, D) table; y: int64 (N,), -1
+    where there are no labels.
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+    info: SplitInfo
+
+    def __len__(self) -> int:
+        return len(self.x)

@@ -1,0 +1,166 @@
+"""From stored values to a model's input, and back, with exact log-determinants.
+
+pixels  stored uint8 0..255
+w       (pixel + u) / 256 in [0, 1): what a flow's log_prob is a density of;
+        u uniform in training, u = 1/2 (the bin's centre) for scores
+l       logit of w shrunk into [(1 - c) / 2, (1 + c) / 2]
+
+The factor 255/256 between w and pixels in [0, 1] enters gradients with
+respect to pixels only (`from_pixels`), never a density or bits per dimension.
+
+Imports: torch only.  Imported by: presets, notebooks.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+NOISE_LEVELS = 1 << 16  # 8 bits of pixel + 16 of noise: pixel + u is exact in float32
+LOGIT_SHRINK = 0.9  # c of Dinh et al. 2017's RealNVP, as in the released flows
+
+
+def dequantize(x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Spread each stored value over its bin: w = (x + u) / 256, u uniform on [0, 1).
+
+    u has 65,536 levels, so that x + u is exact in float32: with a continuous u
+    a value may be rounded up into the next bin, for 255 onto w = 1.
+
+    Args:
+        x: Stored images, uint8, any shape.
+        generator: Source of randomness on x's device.
+
+    Returns:
+        w in [0, 1), float32; floor(256 w) is x.
+    """
+    _expect_bytes(x, "dequantize")
+    level = torch.randint(NOISE_LEVELS, x.shape, generator=generator, device=x.device, dtype=torch.int32)
+    return (x.float() + level.float() / NOISE_LEVELS) / 256
+
+
+def bin_center(x: torch.Tensor) -> torch.Tensor:
+    """Return w = (x + 1/2) / 256, float32, for stored uint8 x: the same at every call, for scores."""
+    _expect_bytes(x, "bin_center")
+    return (x.float() + 0.5) / 256
+
+
+def from_pixels(pixels: torch.Tensor, u: torch.Tensor | float = 0.5) -> torch.Tensor:
+    """Return w = (255 * pixels + u) / 256 for float pixels in [0, 1], differentiable (by 255/256)."""
+    return (255 * pixels + u) / 256
+
+
+def to_uint8(w: torch.Tensor) -> torch.Tensor:
+    """Return the stored value floor(256 w) of each w; values outside [0, 1) are clipped, they never wrap.
+
+    Raises:
+        FloatingPointError: w has NaN or infinite entries.
+    """
+    lost = int((~w.isfinite()).sum())
+    if lost:
+        raise FloatingPointError(f"to_uint8 expects finite w, got {lost} of {w.numel()} not finite.")
+    return (256 * w).floor().clamp(0, 255).to(torch.uint8)
+
+
+def logit_forward(w: torch.Tensor, c: float = LOGIT_SHRINK) -> tuple[torch.Tensor, torch.Tensor]:
+    """Map w to l = logit(p), p = ((2w - 1) c + 1) / 2.
+
+    Args:
+        w: (B, *event) in [0, 1]; beyond about [-0.05, 1.05] (for c = 0.9) the
+            result is not finite.
+        c: Shrinkage, in (0, 1).
+
+    Returns:
+        l, (B, *event), and log abs det dl/dw in nats, (B,).
+
+    Source: flows' first layer; log dl/dw = softplus(l) + softplus(-l) + log c
+    per dimension, without the log(255/256) that released code adds.
+    """
+    p = ((2 * w - 1) * c + 1) / 2
+    logit = p.log() - (-p).log1p()
+    log_det = F.softplus(logit) + F.softplus(-logit) + math.log(c)
+    return logit, log_det.flatten(1).sum(dim=1)
+
+
+def logit_inverse(logit: torch.Tensor, c: float = LOGIT_SHRINK) -> torch.Tensor:
+    """Map l back to w = ((2 sigmoid(l) - 1) / c + 1) / 2, exactly; w may leave [0, 1] for large l."""
+    return (torch.tanh(logit / 2) / c + 1) / 2  # 2 sigmoid(l) - 1 = tanh(l / 2)
+
+
+def scale_unit(x: torch.Tensor) -> torch.Tensor:
+    """Scale stored uint8 to [0, 1], float32: x / 255 (nae)."""
+    _expect_bytes(x, "scale_unit")
+    return x.float() / 255
+
+
+def scale_signed(x: torch.Tensor) -> torch.Tensor:
+    """Scale stored uint8 to [-1, 1], float32: x / 127.5 - 1 (ebm)."""
+    _expect_bytes(x, "scale_signed")
+    return x.float() / 127.5 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class DropConstant:
+    """Keep the columns of a table that vary in the training part.
+
+    statlog's region-pixel-count is 9 in every row: papers count 18 features.
+    """
+
+    columns: tuple[int, ...]
+
+    @classmethod
+    def fit(cls, x: torch.Tensor) -> DropConstant:
+        """Find the columns of x, (N, D), that are not constant."""
+        return cls(tuple(torch.nonzero(x.amax(dim=0) > x.amin(dim=0)).flatten().tolist()))
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Return those columns of x, (B, D) -> (B, len(columns))."""
+        return x[:, list(self.columns)]
+
+
+@dataclass(frozen=True, eq=False)
+class MinMax:
+    """Map each column of a table so that the training part fills [low, high].
+
+    Other data may fall outside: nothing is clipped.
+    """
+
+    minimum: torch.Tensor  # (D,)
+    maximum: torch.Tensor  # (D,)
+    low: float
+    high: float
+
+    @classmethod
+    def fit(cls, x: torch.Tensor, low: float = -1.0, high: float = 1.0) -> MinMax:
+        """Learn each column's range from the training part x, (N, D).
+
+        Raises:
+            ValueError: a column is constant.
+        """
+        minimum, maximum = x.amin(dim=0), x.amax(dim=0)
+        constant = torch.nonzero(minimum == maximum).flatten().tolist()
+        if constant:
+            raise ValueError(
+                f"MinMax expects columns that vary, got constant {constant}: DropConstant first."
+            )
+        return cls(minimum, maximum, low, high)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Scale x, (B, D)."""
+        return self.low + (x - self.minimum) / (self.maximum - self.minimum) * (self.high - self.low)
+
+    def inverse(self, scaled: torch.Tensor) -> torch.Tensor:
+        """Undo the scaling, (B, D)."""
+        return self.minimum + (scaled - self.low) / (self.high - self.low) * (self.maximum - self.minimum)
+
+    @property
+    def log_det(self) -> float:
+        """log abs det d scaled / d x in nats, the same for every x."""
+        return ((self.high - self.low) / (self.maximum - self.minimum).double()).log().sum().item()
+
+
+def _expect_bytes(x: torch.Tensor, who: str) -> None:
+    if x.dtype != torch.uint8:
+        raise ValueError(f"{who} expects stored uint8 values, got {x.dtype}: apply it to load(...).x, once.")

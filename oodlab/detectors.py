@@ -1,0 +1,165 @@
+"""Out-of-distribution detectors: every method of the kit ends in score_samples.
+
+Convention: score_samples is high for in-distribution inputs.
+
+Imports: models, workspace.  Imported by: widgets, notebooks.
+"""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from oodlab import workspace
+from oodlab.models import EnergyModel, NormalizedAutoencoder, frozen
+
+
+class NotFittedError(RuntimeError):
+    """A detector that learns something was asked for scores before it was fitted."""
+
+
+class Detector(abc.ABC):
+    """Scores inputs with a trained model.
+
+    A subclass gives one method, _score_batch; one that learns something for
+    scoring also gives fit, whose results end in an underscore.
+
+    Args:
+        model: Trained network; several detectors may share it.
+        event_shape: Shape of one input; None accepts what the first batch has.
+    """
+
+    def __init__(self, model: nn.Module, *, event_shape: tuple[int, ...] | None = None) -> None:
+        self.model = model
+        self.event_shape = event_shape
+
+    def fit(self, x: Tensor, y: Tensor | None = None) -> Detector:
+        """Learn what scoring needs from in-distribution training data; here nothing."""
+        return self
+
+    @abc.abstractmethod
+    def _score_batch(self, x: Tensor) -> Tensor:
+        """Return scores, (B, *event) on the model's device -> (B,); high = in-distribution."""
+
+    def score_samples(self, x: Tensor, *, batch_size: int = 1000) -> np.ndarray:
+        """Score inputs in batches, with the model in eval mode and in float32.
+
+        Args:
+            x: Inputs as the model was trained on them, (N, *event), floating point.
+            batch_size: Inputs per batch; decides memory, not values.
+
+        Returns:
+            (N,) float64, high = in-distribution.
+
+        Raises:
+            ValueError: Wrong shape or type.
+            NotFittedError: The detector needs fit first.
+            FloatingPointError: Inputs or scores are not finite: which and how many.
+        """
+        name = type(self).__name__
+        if not torch.is_tensor(x) or not x.is_floating_point():
+            kind = x.dtype if torch.is_tensor(x) else type(x).__name__
+            raise ValueError(f"{name} expects a floating-point tensor, got {kind}: apply the preset's transform first.")
+        if x.ndim < 2 or len(x) == 0 or (self.event_shape and tuple(x.shape[1:]) != self.event_shape):
+            wanted = self.event_shape or ("*event",)
+            raise ValueError(f"{name} expects x of shape (N, {', '.join(map(str, wanted))}), N >= 1, got {tuple(x.shape)}.")
+        if batch_size < 1:
+            raise ValueError(f"{name} expects batch_size >= 1, got {batch_size}.")
+        _require_finite(name, "inputs", x)
+        device = next(iter(self.model.parameters())).device
+        scores = []
+        with frozen(self.model), torch.no_grad():
+            for part in x.split(batch_size):
+                batch = self._score_batch(part.to(device, torch.float32))
+                if batch.shape != (len(part),):
+                    raise ValueError(
+                        f"{name}._score_batch expects to return shape ({len(part)},), got {tuple(batch.shape)}."
+                    )
+                scores.append(batch.detach().double().cpu())
+        result = torch.cat(scores)
+        _require_finite(name, "scores", result)
+        return result.numpy()
+
+
+class LogDensity(Detector):
+    """The model's log-density: log p(x) up to a constant, nats.
+
+    Source: Bishop (1994), Novelty detection and neural network validation.
+    """
+
+    model: EnergyModel
+
+    def _score_batch(self, x: Tensor) -> Tensor:
+        return self.model.log_density(x)
+
+
+class Reconstruction(Detector):
+    """Minus the squared reconstruction error per dimension.
+
+    For a normalized autoencoder it ranks inputs as LogDensity does.
+    """
+
+    model: NormalizedAutoencoder
+
+    def _score_batch(self, x: Tensor) -> Tensor:
+        return -self.model.reconstruction_error(x)
+
+
+def cached_scores(detector: Detector, sets: Mapping[str, Tensor], *, key: str) -> dict[str, np.ndarray]:
+    """Score several sets once; later calls with the same key and inputs read the file.
+
+    Args:
+        detector: Fitted detector.
+        sets: Inputs by name.
+        key: What decides the scores besides the inputs: the preset's hash, profile and seed.
+
+    Returns:
+        Scores by name, (N,) each.
+    """
+    digest = hashlib.sha256(f"{type(detector).__name__} {key} {_weights_hash(detector.model)}".encode())
+    for name, x in sets.items():
+        digest.update(name.encode() + x.detach().cpu().contiguous().numpy().tobytes())
+    file = workspace.runs_folder() / "scores" / f"{digest.hexdigest()[:24]}.npz"
+    cached = _read_scores(file)
+    if cached is not None:
+        return {name: cached[name] for name in sets}
+    scores = {name: detector.score_samples(x) for name, x in sets.items()}
+    with workspace.atomic_file(file) as stream:
+        np.savez(stream, **scores)
+    return scores
+
+
+def _read_scores(file: Path) -> dict[str, np.ndarray] | None:
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, zipfile.BadZipFile):
+        file.unlink()  # a cache can always be made again
+        return None
+
+
+def _weights_hash(model: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        if torch.is_tensor(value):
+            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _require_finite(who: str, what: str, values: Tensor) -> None:
+    lost = int((~values.isfinite()).flatten(1).any(dim=1).sum()) if values.ndim > 1 else int((~values.isfinite()).sum())
+    if lost:
+        first = int((~values.isfinite()).reshape(len(values), -1).any(dim=1).nonzero()[0])
+        raise FloatingPointError(
+            f"{who}: {lost} of {len(values)} {what} are not finite, the first at index {first}: "
+            "look at that input; a metric would rank it silently."
+        )

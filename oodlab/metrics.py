@@ -1,0 +1,253 @@
+"""Numbers that say how well scores separate in- from out-of-distribution inputs.
+
+Convention: a score is high for in-distribution inputs, so no function takes a
+sign.  In-distribution is the positive class of every TPR and TNR; AUPR and FPR
+name their positive class, because their value depends on it.
+
+Imports: numpy only.  Imported by: detectors, plotting, widgets, notebooks.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import functools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+Positive = Literal["in", "out"]
+
+
+def _scores(name: str, values: ArrayLike) -> np.ndarray:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"{name} expects a non-empty (N,) array, got shape {array.shape}.")
+    lost = int((~np.isfinite(array)).sum())
+    if lost:
+        raise FloatingPointError(
+            f"{name}: {lost} of {array.size} scores are not finite; sorting would place them silently: "
+            "find the inputs that cause them, or say which finite score they shall get."
+        )
+    return array
+
+
+def _pair(scores_in: ArrayLike, scores_out: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    return _scores("scores_in", scores_in), _scores("scores_out", scores_out)
+
+
+def _positive_first(
+    scores_in: ArrayLike, scores_out: ArrayLike, positive: Positive
+) -> tuple[np.ndarray, np.ndarray]:
+    inside, outside = _pair(scores_in, scores_out)
+    if positive not in ("in", "out"):
+        raise ValueError(f"positive expects 'in' or 'out', got {positive!r}: the value depends on it.")
+    return (inside, outside) if positive == "in" else (-outside, -inside)
+
+
+def auroc(scores_in: ArrayLike, scores_out: ArrayLike) -> float:
+    """Return P(score_in > score_out) + P(tie) / 2, a fraction.
+
+    Exchanging the classes gives 1 - AUROC; class sizes do not matter.
+    """
+    inside, outside = _pair(scores_in, scores_out)
+    outside = np.sort(outside)
+    below = np.searchsorted(outside, inside, side="left")
+    below_or_tied = np.searchsorted(outside, inside, side="right")
+    return float((below + below_or_tied).mean() / (2 * len(outside)))
+
+
+def aupr(scores_in: ArrayLike, scores_out: ArrayLike, *, positive: Positive) -> float:
+    """Return the average precision with the named class as the positive one, a fraction.
+
+    Step-wise (not trapezoidal) area; tied scores form one step, so a constant
+    score gives the base rate.  A perfectly inverted detector on large balanced
+    classes gives 1 - ln 2 = 0.307, not 0.
+    """
+    wanted, other = _positive_first(scores_in, scores_out, positive)
+    values = np.concatenate([wanted, other])
+    order = np.argsort(-values, kind="stable")
+    hits = np.concatenate([np.ones(len(wanted)), np.zeros(len(other))])[order]
+    ends = np.append(np.flatnonzero(np.diff(values[order])), len(values) - 1)  # last of each run of ties
+    true_positives = np.cumsum(hits)[ends]
+    precision = true_positives / (ends + 1)
+    return float(np.sum(np.diff(true_positives, prepend=0.0) * precision) / len(wanted))
+
+
+def threshold_at_tpr(scores_in: ArrayLike, tpr: float = 0.95) -> float:
+    """Return the highest threshold t for which at least tpr of the in-distribution scores are >= t."""
+    if not 0 < tpr <= 1:
+        raise ValueError(f"tpr expects a fraction in (0, 1], got {tpr:g}.")
+    inside = np.sort(_scores("scores_in", scores_in))
+    return float(inside[len(inside) - math.ceil(tpr * len(inside) - 1e-9)])
+
+
+def tnr_at_tpr(scores_in: ArrayLike, scores_out: ArrayLike, *, tpr: float = 0.95) -> float:
+    """Return the share of OOD inputs rejected when tpr of the in-distribution ones are accepted."""
+    inside, outside = _pair(scores_in, scores_out)
+    return float((outside < threshold_at_tpr(inside, tpr)).mean())
+
+
+def fpr_at_tpr(
+    scores_in: ArrayLike, scores_out: ArrayLike, *, positive: Positive, tpr: float = 0.95
+) -> float:
+    """Return the false positive rate at a true positive rate, for the named positive class.
+
+    With positive="in" this is 1 - TNR; some libraries mean positive="out".
+    """
+    wanted, other = _positive_first(scores_in, scores_out, positive)
+    return float((other >= threshold_at_tpr(wanted, tpr)).mean())
+
+
+def bits_per_dim(log_prob: ArrayLike, dims: int) -> np.ndarray:
+    """Convert log-densities of 8-bit images scaled to [0, 1]^D to bits per dimension.
+
+    Args:
+        log_prob: Log-density of w = (255 x + u) / 256 in nats, any shape.
+        dims: Number D of dimensions of one image.
+
+    Returns:
+        (D log 256 - log_prob) / (D log 2); the uniform density gives exactly 8.
+        This is the one place where D log 256 is subtracted.
+    """
+    if dims < 1:
+        raise ValueError(f"bits_per_dim expects dims >= 1, got {dims}.")
+    return (dims * math.log(256) - np.asarray(log_prob, dtype=np.float64)) / (dims * math.log(2))
+
+
+def bootstrap_interval(
+    metric: Callable[[np.ndarray, np.ndarray], float],
+    scores_in: ArrayLike,
+    scores_out: ArrayLike,
+    *,
+    level: float = 0.95,
+    resamples: int = 500,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the percentile interval of a metric under resampling of both classes.
+
+    Covers the choice of test inputs only; the spread over training seeds is a
+    different, usually larger one.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"bootstrap_interval expects 0 < level < 1, got {level:g}.")
+    inside, outside = _pair(scores_in, scores_out)
+    random = np.random.default_rng(seed)
+    values = [
+        metric(random.choice(inside, len(inside)), random.choice(outside, len(outside)))
+        for _ in range(resamples)
+    ]
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def auroc_bounds(tnr: float, tpr: float = 0.95) -> tuple[float, float]:
+    """Return the smallest and largest AUROC that a TNR at this TPR allows."""
+    return tpr * tnr, tpr + (1 - tpr) * tnr
+
+
+def is_consistent(auroc: float, tnr: float, *, tpr: float = 0.95, tolerance: float = 1e-9) -> bool:
+    """Say whether an AUROC and a TNR at this TPR can belong to one set of scores.
+
+    For printed numbers give the rounding as tolerance; for a small sample give
+    the TPR that its threshold really reaches, which is 0.95 or a little more.
+    """
+    low, high = auroc_bounds(tnr, tpr)
+    return low - tolerance <= auroc <= high + tolerance
+
+
+def ood_row(scores_in: ArrayLike, scores_out: ArrayLike) -> dict[str, float]:
+    """Return every metric of one pair of sets as a table row, checked against auroc_bounds.
+
+    Raises:
+        ArithmeticError: AUROC and TNR contradict each other, so one of them is computed wrongly.
+    """
+    inside, outside = _pair(scores_in, scores_out)
+    reached = float((inside >= threshold_at_tpr(inside)).mean())
+    row = {
+        "auroc": auroc(inside, outside),
+        "aupr_in": aupr(inside, outside, positive="in"),
+        "aupr_out": aupr(inside, outside, positive="out"),
+        "tnr_at_95tpr": tnr_at_tpr(inside, outside),
+        "fpr95_positive_in": fpr_at_tpr(inside, outside, positive="in"),
+        "fpr95_positive_out": fpr_at_tpr(inside, outside, positive="out"),
+        "n_in": len(inside),
+        "n_out": len(outside),
+    }
+    if not is_consistent(row["auroc"], row["tnr_at_95tpr"], tpr=reached):
+        raise ArithmeticError(f"ood_row: AUROC and TNR of {row} cannot come from one set of scores.")
+    return row
+
+
+def ood_table(scores: Mapping[str, ArrayLike], *, in_set: str) -> dict[str, dict[str, float]]:
+    """Return one ood_row per OOD set.
+
+    Args:
+        scores: Scores per data set, in_set among them.
+        in_set: Name of the in-distribution set.
+    """
+    if in_set not in scores:
+        raise ValueError(f"ood_table expects scores of {in_set!r}, got {sorted(scores)}.")
+    return {name: ood_row(scores[in_set], values) for name, values in scores.items() if name != in_set}
+
+
+@dataclass(frozen=True)
+class Reported:
+    """One number that a paper prints: fractions, minutes, nats or bits as the metric says.
+
+    bound is "<" or ">" where the paper prints only a bound, and empty otherwise.
+    """
+
+    paper: str
+    table: str
+    method: str
+    setting: str
+    in_set: str
+    out_set: str
+    metric: str
+    value: float
+    std: float | None
+    bound: str = ""
+
+
+@functools.cache
+def _all_reported() -> tuple[Reported, ...]:
+    text = resources.files("oodlab").joinpath("reported.csv").read_text(encoding="utf-8")
+    return tuple(
+        Reported(
+            **{
+                **row,
+                "value": float(row["value"].lstrip("<>")),
+                "std": float(row["std"]) if row["std"] else None,
+                "bound": row["value"][0] if row["value"][0] in "<>" else "",
+            }
+        )
+        for row in csv.DictReader(text.splitlines())
+    )
+
+
+def reported(paper: str, **wanted: str) -> tuple[Reported, ...]:
+    """Return the numbers a paper prints that match every named field exactly.
+
+    Args:
+        paper: Paper key: ebm, mass, nae, cmg or hier.
+        **wanted: Any of table, method, setting, in_set, out_set, metric.
+
+    Raises:
+        ValueError: A field or a value that the table does not know, with the nearest that it does.
+    """
+    rows = _all_reported()
+    for field, value in {"paper": paper, **wanted}.items():
+        if field not in Reported.__annotations__ or field in ("value", "std", "bound"):
+            raise ValueError(f"reported expects table, method, setting, in_set, out_set or metric, got {field!r}.")
+        known = sorted({getattr(row, field) for row in rows})
+        rows = tuple(row for row in rows if getattr(row, field) == value)
+        if not rows:
+            near = difflib.get_close_matches(value, known, n=3) or known[:8]
+            raise ValueError(f"reported: no row of {paper} has {field} = {value!r}; nearest: {', '.join(near)}.")
+    return rows

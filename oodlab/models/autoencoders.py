@@ -1,0 +1,134 @@
+"""Autoencoders as densities.
+
+Convention: reconstruction_error is the mean squared error per dimension, so an
+energy of reconstruction_error / temperature does not grow with the image size.
+
+Imports: models.energy, samplers.  Imported by: presets.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from oodlab.models.energy import Density, EnergyModel
+from oodlab.replay import Normal
+from oodlab.samplers import Sphere
+
+
+class NormalizedAutoencoder(EnergyModel):
+    """p(x) proportional to exp(-reconstruction_error(x) / temperature).
+
+    The network is an ordinary autoencoder; it is the objective (maximum
+    likelihood or mere reconstruction) that makes a normalized autoencoder of it.
+
+    Args:
+        encoder: (B, *event) -> (B, latent, ...).
+        decoder: (B, latent, ...) -> (B, *event).
+        latent: Number of latent dimensions.
+        sphere: Project latent codes onto the unit sphere over dimension 1.
+        temperature: Start value of the trainable temperature, in units of the error; > 0.
+
+    Source: Yoon et al. (2021), arXiv:2105.05735, equations 3-5 with the mean over
+    dimensions of its appendix D.3.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        *,
+        latent: int,
+        sphere: bool = False,
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise ValueError(f"NormalizedAutoencoder expects temperature > 0, got {temperature:g}.")
+        self.encoder, self.decoder, self.latent, self.sphere = encoder, decoder, latent, sphere
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+
+    @property
+    def temperature(self) -> Tensor:
+        """Scalar T > 0."""
+        return self.log_temperature.exp()
+
+    @property
+    def latent_start(self) -> Normal:
+        """Where latent chains start afresh: N(0, I), or uniform on the sphere."""
+        return Normal(sphere=self.sphere)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return latent codes, (B, *event) -> (B, latent, ...)."""
+        z = self.encoder(x)
+        return Sphere()(z) if self.sphere else z
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return reconstructions, (B, latent, ...) -> (B, *event)."""
+        return self.decoder(z)
+
+    def reconstruction_error(self, x: Tensor) -> Tensor:
+        """Return the squared error per dimension, (B, *event) -> (B,)."""
+        return (x - self.decode(self.encode(x))).square().flatten(1).mean(dim=1)
+
+    def energy(self, x: Tensor) -> Tensor:
+        """Return reconstruction_error(x) / temperature, nats, (B,)."""
+        return self.reconstruction_error(x) / self.temperature
+
+
+class VariationalAutoencoder(Density):
+    """Gaussian latent, Gaussian decoder with one learned standard deviation.
+
+    Args:
+        encoder: (B, D) -> (B, 2 * latent): posterior mean and log-variance.
+        decoder: (B, latent) -> (B, D): mean of x given z.
+        latent: Number of latent dimensions.
+        samples: Importance samples of log_prob.
+
+    log_prob is the log of an importance-sampled marginal, drawn anew at every
+    call (a lower bound in expectation that tightens with `samples`).
+
+    Source: Kingma & Welling (2014); importance sampling as in Burda et al. (2016).
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, *, latent: int, samples: int = 500) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.latent, self.samples = encoder, decoder, latent, samples
+        self.log_std = nn.Parameter(torch.zeros(()))
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of q(z | x), each (B, latent)."""
+        mean, log_variance = self.encoder(x).chunk(2, dim=1)
+        return mean, log_variance
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """Return log p(x | z), nats, (B, D) and (B, latent) -> (B,)."""
+        return _log_normal(x, self.decoder(z), self.log_std)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return log of the mean over `samples` draws z ~ q(z | x) of p(x, z) / q(z | x), nats, (B,)."""
+        mean, log_variance = self.posterior(x)
+        log_std = log_variance / 2
+        total = torch.full((len(x),), -math.inf, dtype=x.dtype, device=x.device)
+        for _ in range(self.samples):  # one draw at a time: the memory of a grid times 500 would not fit
+            z = mean + log_std.exp() * torch.randn_like(mean)
+            log_prior = _log_normal(z, torch.zeros_like(z), torch.zeros_like(self.log_std))
+            log_weight = self.log_likelihood(x, z) + log_prior - _log_normal(z, mean, log_std)
+            total = torch.logaddexp(total, log_weight)
+        return total - math.log(self.samples)
+
+    @torch.no_grad()
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw z ~ N(0, I), then x given z; (n, D)."""
+        device = self.log_std.device
+        z = torch.randn(n, self.latent, generator=generator, device=device)
+        mean = self.decoder(z)
+        return mean + self.log_std.exp() * torch.randn(mean.shape, generator=generator, device=device)
+
+
+def _log_normal(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Log-density of N(mean, exp(log_std)^2 I), summed over dimension 1, (B,)."""
+    scaled = (x - mean) * (-log_std).exp()
+    return (-0.5 * scaled.square() - log_std - 0.5 * math.log(2 * math.pi)).sum(dim=1)

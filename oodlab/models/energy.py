@@ -1,0 +1,69 @@
+"""What every density model of the kit is: an energy, and sometimes a normalised density.
+
+Convention: energy low = likely, in nats; log_density = -energy up to an unknown
+constant; log_prob only where the integral is 1.
+
+Imports: samplers.  Imported by: all models, objectives, detectors.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from oodlab.samplers import value_and_grad
+
+
+class EnergyModel(nn.Module, abc.ABC):
+    """An unnormalised density exp(-energy(x))."""
+
+    @abc.abstractmethod
+    def energy(self, x: Tensor) -> Tensor:
+        """Return the energy in nats, (B, *event) -> (B,); low = likely."""
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """Return -energy(x): the log-density up to an unknown constant, nats, (B,)."""
+        return -self.energy(x)
+
+
+class Density(EnergyModel, abc.ABC):
+    """A normalised density; its energy is -log_prob."""
+
+    @abc.abstractmethod
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return the log-density, nats summed over the event, (B, *event) -> (B,)."""
+
+    @abc.abstractmethod
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw n samples, (n, *event)."""
+
+    def energy(self, x: Tensor) -> Tensor:
+        """Return -log_prob(x), (B,)."""
+        return -self.log_prob(x)
+
+
+def stein_score(model: EnergyModel, x: Tensor) -> Tensor:
+    """Return the gradient of log_density with respect to x, detached, shape of x, nats per unit of x."""
+    return value_and_grad(model.log_density, x)[1]
+
+
+@contextlib.contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Evaluate a model as a fixed function: eval mode, no parameter gradients.
+
+    Restores every module's mode and every parameter's flag, also after an exception.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    model.eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)

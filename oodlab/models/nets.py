@@ -1,0 +1,65 @@
+"""Plain networks: no probability in here.
+
+Imports: torch only.  Imported by: autoencoders, presets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+
+class MLP(nn.Sequential):
+    """Linear layers with an activation between them, (B, inputs) -> (B, outputs)."""
+
+    def __init__(
+        self,
+        inputs: int,
+        hidden: Sequence[int],
+        outputs: int,
+        activation: Callable[[], nn.Module] = nn.ReLU,
+    ) -> None:
+        widths = [inputs, *hidden]
+        layers: list[nn.Module] = []
+        for before, after in zip(widths[:-1], widths[1:], strict=True):
+            layers += [nn.Linear(before, after), activation()]
+        super().__init__(*layers, nn.Linear(widths[-1], outputs))
+
+
+class ResidualBlock(nn.Module):
+    """x + W2 act(W1 act(x)), width -> hidden -> width."""
+
+    def __init__(self, width: int, hidden: int, activation: Callable[[], nn.Module] = nn.ReLU) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            activation(), nn.Linear(width, hidden), activation(), nn.Linear(hidden, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x plus the branch, (B, width)."""
+        return x + self.branch(x)
+
+
+class ResidualMLP(nn.Sequential):
+    """Linear, residual blocks, activation, linear: (B, inputs) -> (B, outputs).
+
+    width 256, hidden 1024 and 5 blocks are the FCRes2 network of arXiv:2105.05735, Table 10.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        width: int,
+        hidden: int,
+        blocks: int,
+        activation: Callable[[], nn.Module] = nn.ReLU,
+    ) -> None:
+        super().__init__(
+            nn.Linear(inputs, width),
+            *(ResidualBlock(width, hidden, activation) for _ in range(blocks)),
+            activation(),
+            nn.Linear(width, outputs),
+        )

@@ -1,0 +1,100 @@
+"""Losses of the autoencoder family.
+
+Every objective is called as objective(model, x, y, generator=..., should_stop=...)
+and returns Parts: the scalar "loss" to differentiate and detached numbers to watch.
+
+Imports: models, objectives.negatives.  Imported by: presets.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from oodlab.models import NormalizedAutoencoder, VariationalAutoencoder
+
+Parts = dict[str, Tensor]
+
+
+def reconstruction(model: NormalizedAutoencoder, x: Tensor, y: Tensor | None = None, **run: Any) -> Parts:
+    """Mean squared error per dimension: the plain autoencoder.
+
+    The temperature does not enter; models.fit_temperature or a grid search sets it afterwards.
+    """
+    loss = model.reconstruction_error(x).mean()
+    return {"loss": loss, "error": loss.detach()}
+
+
+def negative_elbo(
+    model: VariationalAutoencoder,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    generator: torch.Generator | None = None,
+    **run: Any,
+) -> Parts:
+    """Negative evidence lower bound with one draw of the posterior, nats per input.
+
+    Source: Kingma & Welling (2014), equation 10; the KL term in closed form.
+    """
+    mean, log_variance = model.posterior(x)
+    xi = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
+    kl = kl_to_standard_normal(mean, log_variance).mean()
+    misfit = -model.log_likelihood(x, mean + (log_variance / 2).exp() * xi).mean()
+    return {"loss": misfit + kl, "misfit": misfit.detach(), "kl": kl.detach()}
+
+
+def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mean, exp(log_variance)) || N(0, I)), nats, (B, latent) -> (B,)."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
+
+
+class NormalizedLikelihood(nn.Module):
+    """Maximum likelihood of a normalized autoencoder by sampled negatives.
+
+    With E the reconstruction error and T the temperature, the gradient of the
+    negative log-likelihood E / T + log Omega needs no normaliser: its expectation
+    under the model is the mean over negatives.  The network's gradient is that of
+    T times the likelihood, the temperature's is exact, -(E+ - E-) / T^2.
+
+    Args:
+        negatives: One of objectives.negatives.
+        energy_penalty: Weight of the mean of E^2 over negatives.
+        latent_penalty: Weight of the mean squared latent code of data and negatives.
+
+    Source: Yoon et al. (2021), arXiv:2105.05735, equation 6 and appendix D.3; weights as released.
+    """
+
+    def __init__(
+        self, negatives: nn.Module, *, energy_penalty: float = 1.0, latent_penalty: float = 0.0
+    ) -> None:
+        super().__init__()
+        for name, weight in {"energy_penalty": energy_penalty, "latent_penalty": latent_penalty}.items():
+            if weight < 0:
+                raise ValueError(f"NormalizedLikelihood expects {name} >= 0, got {weight:g}.")
+        self.negatives = negatives
+        self.energy_penalty, self.latent_penalty = energy_penalty, latent_penalty
+
+    def forward(self, model: NormalizedAutoencoder, x: Tensor, y: Tensor | None = None, **run: Any) -> Parts:
+        """Return the loss, both energies, their gap, the temperature, and negatives with their starts."""
+        negatives = self.negatives(model, x, **run)
+        both = torch.cat([x, negatives.x])
+        z = model.encode(both)
+        errors = (both - model.decode(z)).square().flatten(1).mean(dim=1)
+        on_data, on_negatives = errors.split([len(x), len(negatives.x)])
+        gap = on_data.mean() - on_negatives.mean()
+        loss = gap + self.energy_penalty * on_negatives.square().mean()
+        if self.latent_penalty:
+            loss = loss + self.latent_penalty * z.square().mean()
+        loss = loss + gap.detach() / model.temperature
+        return {
+            "loss": loss,
+            "error_data": on_data.detach().mean(),
+            "error_negatives": on_negatives.detach().mean(),
+            "gap": gap.detach(),
+            "temperature": model.temperature.detach(),
+            "negatives": negatives.x,
+            "negatives_start": negatives.start,
+        }

@@ -1,0 +1,101 @@
+"""Where the negative phase of a contrastive objective takes its samples from.
+
+Each class is one published way to start the chains; the chain itself is a
+setting (samplers.LangevinChain, samplers.MalaChain).  Called with a model and a
+data batch, it returns negatives, detached; what it keeps between calls (a replay
+buffer) is part of its state_dict.
+
+Imports: samplers, replay, models.  Imported by: objectives, presets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from oodlab.models import EnergyModel, NormalizedAutoencoder, frozen
+from oodlab.replay import ReplayBuffer
+from oodlab.samplers import LangevinChain, MalaChain, on_manifold_start
+
+Chain = LangevinChain | MalaChain
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """Negatives of one step.
+
+    Attributes:
+        x: Final states of the visible chains, (B, *event).
+        start: Their starts, (B, *event).
+        z: Latent codes the starts were decoded from, for on-manifold initialisation.
+    """
+
+    x: Tensor
+    start: Tensor
+    z: Tensor | None = None
+
+
+class FromData(nn.Module):
+    """Contrastive divergence: chains start at the data batch.
+
+    Source: Hinton (2002).
+    """
+
+    def __init__(self, chain: Chain) -> None:
+        super().__init__()
+        self.chain = chain
+
+    def forward(self, model: EnergyModel, x: Tensor, **run: Any) -> Negatives:
+        """Return negatives of the batch's size; `run` takes generator, should_stop and record."""
+        with frozen(model):
+            return Negatives(self.chain(model.log_density, x, **run), start=x)
+
+
+class FromReplay(nn.Module):
+    """Persistent contrastive divergence: chains go on from earlier final states.
+
+    Source: Tieleman (2008); restarts as in Du & Mordatch (2019).
+    """
+
+    def __init__(self, chain: Chain, replay: ReplayBuffer) -> None:
+        super().__init__()
+        self.chain, self.replay = chain, replay
+
+    def forward(self, model: EnergyModel, x: Tensor, **run: Any) -> Negatives:
+        """Return negatives of the batch's size; `run` takes generator, should_stop and record."""
+        start, slots = self.replay.draw(len(x), generator=run.get("generator"))
+        with frozen(model):
+            negatives = self.chain(model.log_density, start, **run)
+        self.replay.write(negatives, slots)
+        return Negatives(negatives, start=start)
+
+
+class OnManifold(nn.Module):
+    """On-manifold initialisation: a latent chain, decoded, starts the visible chain.
+
+    The latent chain runs on the error of the decoded point at temperature 1 of its
+    own settings; the visible chain on the model's density with its temperature.
+    Final latent states are kept in the replay buffer, visible ones are not.
+
+    Source: Yoon et al. (2021), arXiv:2105.05735, section 4.2 and Algorithm 1.
+    """
+
+    def __init__(self, latent_chain: LangevinChain, chain: Chain, replay: ReplayBuffer) -> None:
+        super().__init__()
+        self.latent_chain, self.chain, self.replay = latent_chain, chain, replay
+
+    def forward(self, model: NormalizedAutoencoder, x: Tensor, **run: Any) -> Negatives:
+        """Return negatives of the batch's size; `run` takes generator, should_stop and record (visible chain)."""
+        record = run.pop("record", None)
+        z, slots = self.replay.draw(len(x), generator=run.get("generator"))
+        with frozen(model):
+            z, start = on_manifold_start(
+                lambda x: -model.reconstruction_error(x), model.decode, z, self.latent_chain, **run
+            )
+            negatives = self.chain(model.log_density, start, record=record, **run)
+        self.replay.write(z, slots)
+        return Negatives(negatives, start=start, z=z)
+
+

@@ -1,0 +1,188 @@
+"""What a paper's setting is, as one frozen object, and how its budget shrinks.
+
+A Preset describes one training, an Experiment one notebook: the trainings it
+compares and its own settings.  Both hold classes and partials, never strings to
+look up.  `sources` says where each number comes from; what the paper leaves open
+is listed in `unstated` with our choice; what released code does differently is a
+preset of its own.
+
+Imports: nothing local.  Imported by: the papers' presets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import hashlib
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from torch import nn
+
+PROFILES = ("smoke", "quick", "paper")
+_NOTES = ("sources", "unstated", "profiles", "shrinks")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The setting of one training.
+
+    Attributes:
+        name: `<paper>/<notebook>/<variant>`.
+        model: Builds the model.
+        objective: Builds the objective for a model.
+        batches: Builds the source of batches.
+        optimiser: Builds the optimiser of a model.
+        steps: Number of updates.
+        warm_up: Steps of linear learning-rate warm-up.
+        schedule: Factor on the learning rate by share of the budget used; None is constant.
+        profile: Which budget the fields describe.
+        sources: Source of each number, by field or `field.argument`.
+        unstated: What the paper leaves open, with our choice.
+        profiles: Changed fields per profile; a mapping changes arguments of a partial.
+    """
+
+    name: str
+    model: Callable[[], nn.Module]
+    objective: Callable[[nn.Module], Callable[..., Any]]
+    batches: Callable[[], Any]
+    optimiser: Callable[[nn.Module], Any]
+    steps: int
+    warm_up: int = 0
+    schedule: Callable[[float], float] | None = None
+    profile: str = "paper"
+    sources: Mapping[str, str] = field(default_factory=dict)
+    unstated: tuple[str, ...] = ()
+    profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def at(self, profile: str) -> Preset:
+        """Return the same method at another budget."""
+        return _at(self, profile)
+
+    @property
+    def text(self) -> str:
+        """The canonical text of every field that decides the training, one line each."""
+        return describe(self)
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits of the text's SHA-256."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The setting of one notebook.
+
+    Attributes:
+        name: `<paper>/<notebook>`.
+        runs: The trainings it compares, by variant.
+        seeds: Number of seeds; they count up from the notebook's seed parameter.
+        settings: Its own numbers (grid lines, test samples), by name.
+        profile, sources, unstated, profiles: As in Preset.
+        shrinks: Per profile, one sentence: what it makes smaller.
+    """
+
+    name: str
+    runs: Mapping[str, Preset]
+    seeds: int
+    settings: Mapping[str, Any]
+    profile: str = "paper"
+    sources: Mapping[str, str] = field(default_factory=dict)
+    unstated: tuple[str, ...] = ()
+    profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    shrinks: Mapping[str, str] = field(default_factory=dict)
+
+    def at(self, profile: str) -> Experiment:
+        """Return the same method at another budget, all trainings with it."""
+        changed = _at(self, profile)
+        return dataclasses.replace(changed, runs={key: run.at(profile) for key, run in self.runs.items()})
+
+    @property
+    def text(self) -> str:
+        """The canonical text of every field, trainings included."""
+        return describe(self)
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits of the text's SHA-256."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:12]
+
+
+def _at(preset: T, profile: str) -> T:
+    if profile not in PROFILES:
+        near = difflib.get_close_matches(str(profile), PROFILES, n=1)
+        raise ValueError(
+            f"{preset.name} expects profile {', '.join(PROFILES)}, got {profile!r}"
+            + (f"; did you mean {near[0]!r}?" if near else ".")
+        )
+    if preset.profile != "paper":
+        raise ValueError(f"{preset.name} expects at() on the paper's preset, got one at {preset.profile!r}.")
+    changes = {name: _changed(getattr(preset, name), new) for name, new in preset.profiles.get(profile, {}).items()}
+    return dataclasses.replace(preset, profile=profile, **changes)
+
+
+def _changed(old: Any, new: Any) -> Any:
+    if isinstance(old, functools.partial) and isinstance(new, Mapping):
+        unknown = set(new) - set(old.keywords)
+        if unknown:
+            raise ValueError(f"a profile expects arguments of {old.func.__name__}, got {sorted(unknown)}.")
+        return functools.partial(old.func, *old.args, **{**old.keywords, **new})
+    if isinstance(old, Mapping):
+        return {**old, **new}
+    return new
+
+
+def describe(value: Any) -> str:
+    """Return a canonical text: equal settings give equal texts, in this process and in any other."""
+    if isinstance(value, Preset | Experiment):
+        lines = [
+            f"{f.name} = {describe(getattr(value, f.name))}" for f in dataclasses.fields(value) if f.name not in _NOTES
+        ]
+        return "\n".join(lines)
+    if isinstance(value, functools.partial):
+        arguments = [describe(a) for a in value.args]
+        arguments += [f"{name}={describe(a)}" for name, a in sorted(value.keywords.items())]
+        return f"{describe(value.func)}({', '.join(arguments)})"
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [f"{f.name}={describe(getattr(value, f.name))}" for f in dataclasses.fields(value)]
+        return f"{type(value).__qualname__}({', '.join(fields)})"
+    if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, Mapping):
+        nested = any(isinstance(item, Preset) for item in value.values())
+        if nested:
+            return "".join(f"\n[{key}]\n{describe(item)}" for key, item in value.items())
+        return "{" + ", ".join(f"{key}: {describe(item)}" for key, item in sorted(value.items())) + "}"
+    if isinstance(value, tuple | list):
+        return "(" + ", ".join(describe(item) for item in value) + ")"
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    raise TypeError(
+        f"describe expects numbers, text, classes, functions, partials and dataclasses, got {type(value).__name__}: "
+        "a preset must mean the same in every process."
+    )
+
+
+def numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    """Yield every number of a preset with its path, e.g. objective.chain.step_size."""
+    if isinstance(value, bool) or value is None or isinstance(value, str | type | types.FunctionType):
+        return
+    if isinstance(value, int | float):
+        yield path, value
+        return
+    if isinstance(value, functools.partial):
+        items = value.keywords.items()
+    elif dataclasses.is_dataclass(value):
+        items = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in _NOTES]
+    elif isinstance(value, Mapping):
+        items = value.items()
+    else:
+        items = [(str(i), item) for i, item in enumerate(value)]
+    for name, item in items:
+        yield from numbers(item, f"{path}.{name}" if path else name)

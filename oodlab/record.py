@@ -1,0 +1,77 @@
+"""What is remembered of finished runs, and what a figure is made from.
+
+state/<experiment>.json below `workspace.runs_folder()` holds, per variant of the
+experiment and oldest first: profile, key, seconds, figures, and their digests.
+
+Imports: workspace, data.  Imported by: runner, __main__.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from oodlab import workspace
+
+
+def recorded(experiment: str) -> dict[str, Any]:
+    """Return the records of an experiment's finished runs: variant -> record, oldest first."""
+    path = _file(experiment)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def remember(experiment: str, variant: str, record: dict[str, Any]) -> None:
+    """Make a record the experiment's newest, in place of its variant's last.
+
+    Raises:
+        ValueError: a number in it is not finite.
+    """
+    others = {name: other for name, other in recorded(experiment).items() if name != variant}
+    workspace.write_json(_file(experiment), {**others, variant: record})
+
+
+def digest(content: Any) -> str:
+    """Return the SHA-256 of anything that JSON can write."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def digests(figures: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the digests of those of the figures' files that exist."""
+    files = [Path(figure[kind]) for figure in figures for kind in ("png", "json")]
+    return {str(file): _digest(file) for file in files if file.is_file()}
+
+
+def code() -> list[tuple[str, str]]:
+    """Return names and digests of the package's code and of the papers' numbers, and torch's version."""
+    root = Path(__file__).parent
+    files = [*sorted(root.rglob("*.py")), root / "reported.csv"]
+    return [
+        *((str(file.relative_to(root)), _digest(file)) for file in files),
+        ("torch", importlib.metadata.version("torch")),
+    ]
+
+
+def data() -> list[tuple[str, int, int]]:
+    """Return names, sizes and times of the files on the data's search path and in its cache."""
+    from oodlab.data.search import cache_folder, search_path  # not above: importing torch takes a second
+
+    found = []
+    for root in (*search_path(), cache_folder()):
+        files = [Path(folder, name) for folder, _, names in os.walk(root, followlinks=True) for name in names]
+        stats = [(str(file.relative_to(root)), file.stat()) for file in sorted(files) if file.exists()]
+        found += [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    return found
+
+
+def _file(experiment: str) -> Path:
+    """Return the file that holds an experiment's records."""
+    return workspace.runs_folder() / "state" / f"{experiment}.json"
+
+
+def _digest(file: Path) -> str:
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,0 +1,138 @@
+"""Where chains start: fresh draws, and states kept from earlier training steps.
+
+Imports: samplers.  Imported by: objectives, presets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from oodlab.samplers import Sphere, noise, per_chain
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Start from U(low, high) in every coordinate."""
+
+    low: float
+    high: float
+
+    def __call__(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
+        u = torch.rand(like.shape, generator=generator, dtype=like.dtype, device=like.device)
+        return self.low + (self.high - self.low) * u
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Start from N(0, I); sphere=True projects it, which is the uniform law on the sphere."""
+
+    sphere: bool = False
+
+    def __call__(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
+        x = noise(like, generator)
+        return Sphere()(x) if self.sphere else x
+
+
+
+class ReplayBuffer(nn.Module):
+    """Chain states kept between training steps, as one tensor on the device.
+
+    Two published kinds. fifo=True: a ring that starts empty; final states are
+    appended and the oldest overwritten. fifo=False: slots that start full;
+    final states go back to the slots they were drawn from (twice the same slot:
+    the later one stays).  With classes > 1 slot y * (capacity / classes) + j
+    belongs to class y.
+
+    As a module it moves with the objective that owns it and is part of checkpoints.
+
+    Args:
+        capacity: Number of states; a multiple of classes.
+        shape: Shape of one state.
+        start: Draws fresh states, called with a tensor of the wanted shape and a generator.
+        restart: Probability that a drawn state is a fresh one.
+        fifo: Ring (True) or slots (False).
+        classes: Number of classes the slots are divided into; slots only.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        shape: Sequence[int],
+        *,
+        start: Callable[[Tensor, torch.Generator | None], Tensor],
+        restart: float,
+        fifo: bool,
+        classes: int = 1,
+    ) -> None:
+        super().__init__()
+        if capacity < 1 or capacity % classes:
+            raise ValueError(
+                f"ReplayBuffer expects a capacity that is a positive multiple of classes = {classes}, got {capacity}."
+            )
+        if not 0 <= restart <= 1:
+            raise ValueError(f"ReplayBuffer expects a restart probability in [0, 1], got {restart:g}.")
+        if fifo and classes > 1:
+            raise ValueError(f"ReplayBuffer(fifo=True) expects classes = 1, got {classes}: a ring has no slots.")
+        self.start, self.restart, self.fifo, self.classes = start, restart, fifo, classes
+        self.register_buffer("states", torch.zeros(capacity, *shape))
+        self._head = 0  # next position to write; host integers: their course does not depend on values
+        self._filled = 0
+
+    def __len__(self) -> int:
+        return self._filled
+
+    def get_extra_state(self) -> dict[str, int]:
+        """Return the ring's position for checkpoints."""
+        return {"head": self._head, "filled": self._filled}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """Restore the ring's position."""
+        self._head, self._filled = state["head"], state["filled"]
+
+    def draw(
+        self, n: int, *, y: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw n chain starts with replacement, fresh ones among them.
+
+        Args:
+            n: Number of chains.
+            y: Classes (n,) when the slots are divided by class.
+            generator: On the buffer's device.
+
+        Returns:
+            States (n, *shape), copies, and their slots (n,) for `write`.
+        """
+        if (y is None) != (self.classes == 1):
+            raise ValueError(f"ReplayBuffer.draw expects y exactly when it has classes, it has {self.classes}.")
+        if not self.fifo and not self._filled:
+            self.states.copy_(self.start(self.states, generator))
+            self._filled = len(self.states)
+        device = self.states.device
+        fresh = self.start(self.states.new_empty(n, *self.states.shape[1:]), generator)
+        if not self._filled:
+            return fresh, torch.zeros(n, dtype=torch.long, device=device)
+        slots = torch.randint(self._filled // self.classes, (n,), generator=generator, device=device)
+        if y is not None:
+            slots = slots + y * (len(self.states) // self.classes)
+        renew = torch.rand(n, generator=generator, device=device) < self.restart
+        return torch.where(per_chain(renew, fresh), fresh, self.states[slots]), slots
+
+    @torch.no_grad()
+    def write(self, states: Tensor, slots: Tensor) -> None:
+        """Keep final states (n, *shape); `slots` are those of `draw` (unused by a ring)."""
+        n, capacity = len(states), len(self.states)
+        if self.fifo:
+            if n > capacity:
+                raise ValueError(f"ReplayBuffer expects at most {capacity} states at once, got {n}.")
+            slots = (self._head + torch.arange(n, device=self.states.device)) % capacity
+            self._head = (self._head + n) % capacity
+            self._filled = min(self._filled + n, capacity)
+            self.states[slots] = states
+        else:
+            last = torch.zeros(capacity, dtype=torch.long, device=slots.device)
+            last.scatter_reduce_(0, slots, torch.arange(n, device=slots.device), "amax")
+            self.states[slots] = states[last[slots]]  # equal slots write equal values: no race

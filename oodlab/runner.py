@@ -1,0 +1,335 @@
+"""A batch of experiments: plan, skip what is up to date, run in parallel, remember.
+
+    runs = plan(paths, folder=notebooks, given=["seed=1"], profile="quick")
+    execute(runs, jobs=2, progress=Progress(sys.stderr))
+    print(summary(runs))
+
+Below `workspace.runs_folder()` a run leaves notebooks/<experiment>-<variant>.ipynb
+(executed), jobs/<experiment>-<variant>/ (the kernel's folder, its events and log)
+and state/<experiment>.json (per variant: key, seconds, figures and digests). A
+variant is the profile, and a hash of the parameters that differ from the
+notebook's defaults where there are any.
+
+A run is up to date when its key (parameters, notebook, package, data, torch,
+figures folder) is the recorded one and its figures are still those it drew: a run
+of another variant may have put its own in their place.
+
+Imports: workspace, notebook, record, progress, kernel, data.  Imported by: __main__.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oodlab import record, workspace
+from oodlab.notebook import Experiment, UsageError, read, resolve
+from oodlab.progress import Progress, minutes, table
+
+if TYPE_CHECKING:
+    from oodlab.kernel import Kernel
+
+
+@dataclass
+class Run:
+    """One experiment with its parameters, and what has become of it."""
+
+    experiment: Experiment
+    values: dict[str, Any]  # of every parameter
+    figures_folder: Path
+    key: str  # equal keys give equal figures
+
+    status: str = "waiting"  # running, done, up to date, failed
+    seconds: float | None = None
+    figures: list[dict[str, Any]] = field(default_factory=list)  # events: png, json, headline
+    error: str = ""  # last lines of the traceback
+    cell: str = ""  # k/n
+    step: dict[str, Any] = field(default_factory=dict)  # the last event of a training
+    started: float = 0.0
+    kernel: Kernel | None = None
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """Parameters that differ from the notebook's defaults, the profile aside."""
+        return _own(self.experiment, self.values)
+
+    @property
+    def variant(self) -> str:
+        """Name of the run among those of its experiment."""
+        return self.values["profile"] + (f"-{record.digest(self.own)[:8]}" if self.own else "")
+
+    @property
+    def folder(self) -> Path:
+        """Folder in which the kernel runs."""
+        return workspace.runs_folder() / "jobs" / f"{self.experiment.name}-{self.variant}"
+
+    @property
+    def executed(self) -> Path:
+        """The executed notebook of the last run that came to its end."""
+        return workspace.runs_folder() / "notebooks" / f"{self.experiment.name}-{self.variant}.ipynb"
+
+    @property
+    def partial(self) -> Path:
+        """The notebook as far as it is executed: while it runs, and after a failure."""
+        return self.folder / "executed.ipynb"
+
+    @property
+    def events(self) -> Path:
+        """File that the notebook's process reports to."""
+        return self.folder / "events.jsonl"
+
+    @property
+    def headline(self) -> dict[str, Any]:
+        """The first figure's number to remember: name, value, unit, reported; or empty."""
+        return next((figure["headline"] for figure in self.figures if figure.get("headline")), {})
+
+    def result(self) -> dict[str, Any]:
+        """Return what is remembered of a finished run."""
+        return {
+            "profile": self.values["profile"],
+            "key": self.key,
+            "seconds": round(self.seconds, 1),
+            "figures": self.figures,
+            "digests": record.digests(self.figures),
+        }
+
+    def line(self) -> str:
+        """Say in one line where the run stands."""
+        parts = [self.experiment.name, f"cell {self.cell}" if self.cell else "starting"]
+        if self.step:
+            parts.append(f"{self.step.get('label')} {self.step.get('step')}/{self.step.get('steps')}")
+        return "  ".join([*parts, minutes(time.monotonic() - self.started)])
+
+
+def plan(
+    paths: Iterable[Path],
+    *,
+    folder: Path,
+    given: Sequence[str] = (),
+    profile: str | None = None,
+    out: Path | None = None,
+    force: bool = False,
+) -> list[Run]:
+    """Check all that can be checked before anything runs, and find what is up to date.
+
+    Args:
+        paths: The experiments' notebooks.
+        folder: Folder of notebooks that they come from.
+        given: Texts "NAME=VALUE", for every notebook.
+        profile: Budget, None for each notebook's own.
+        out: Folder for the figures. None means the committed set for runs that may
+            replace it (a checkout's own notebook, quick or paper, default parameters),
+            else the user's own.
+        force: Run also what is up to date.
+
+    Raises:
+        UsageError: the complaints of all notebooks.
+    """
+    given = [*given, f"profile={profile}"] if profile else list(given)
+    accepted, wrong = [], []
+    for path in paths:
+        try:
+            experiment = read(path)
+            accepted.append((experiment, resolve(experiment, given)))
+        except UsageError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise UsageError("\n".join(wrong))
+    runs = []
+    shared = [record.code(), record.data()]
+    for experiment, values in accepted:
+        figures = (out or _figures(experiment, values, folder)).resolve()
+        key = record.digest([experiment.name, values, experiment.code, str(figures), *shared])
+        run = Run(experiment, values, figures, key)
+        runs.append(run)
+        last = record.recorded(run.experiment.name).get(run.variant, {})
+        same = last.get("key") == run.key and last["digests"] == record.digests(last["figures"])
+        if same and not force:
+            run.status, run.seconds, run.figures = "up to date", last["seconds"], last["figures"]
+    return runs
+
+
+def execute(runs: Sequence[Run], *, jobs: int, progress: Progress) -> None:
+    """Run those that wait, `jobs` at a time, each in a kernel of its own.
+
+    A failing run ends as status "failed" with its `error`; the others go on. When the
+    process is interrupted or told to end (SIGTERM), all kernels end first.
+
+    Args:
+        runs: From `plan`; changed in place.
+        jobs: How many kernels run at once; the cores are shared out among them.
+        progress: Receives one line per running notebook.
+    """
+    waiting = [run for run in runs if run.status == "waiting"]
+    if not waiting:
+        return
+    from oodlab.kernel import Kernel  # seconds to import, and only needed here
+
+    environment = _environment(min(jobs, len(waiting)))
+    offsets = {run.experiment.name: 0 for run in waiting}
+    for run in waiting:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        run.events.unlink(missing_ok=True)
+        places = {"OODLAB_PROGRESS": str(run.events), "OODLAB_FIGURES": str(run.figures_folder)}
+        run.kernel = Kernel(run.folder, environment | places)
+
+    said: set[str] = set()
+    with _termination_raises(), ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(_execute, run) for run in waiting]
+        try:
+            pending = set(futures)
+            while pending:
+                _, pending = wait(pending, timeout=0.5)
+                for run in waiting:
+                    name = run.experiment.name
+                    if run.status == "running":
+                        news, offsets[name] = new_events(run.events, offsets[name])
+                        run.step = next((e for e in reversed(news) if e.get("event") == "step"), run.step)
+                    elif run.status in ("done", "failed") and name not in said:
+                        said.add(name)
+                        progress.say(f"{name}  {run.status} in {minutes(run.seconds or 0)}")
+                running = [run for run in waiting if run.status == "running"]
+                progress.update({run.experiment.name: run.line() for run in running})
+        finally:
+            _stop(waiting, futures)
+    for future in futures:
+        future.result()  # a fault of the runner itself is not a failed notebook
+
+
+def new_events(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+    """Read the events appended to a progress file since `offset`.
+
+    Returns:
+        The events of the whole lines found, and the offset to go on from. A line that
+        is no JSON object, as a killed process leaves it, is passed over.
+    """
+    if not path.exists():
+        return [], offset
+    with open(path, "rb") as file:
+        file.seek(offset)
+        text = file.read()
+    whole = text[: text.rfind(b"\n") + 1]
+    events = []
+    for line in whole.splitlines():
+        with contextlib.suppress(ValueError):
+            event = json.loads(line)
+            if isinstance(event, dict):
+                events.append(event)
+    return events, offset + len(whole)
+
+
+def cores() -> int:
+    """Return how many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def summary(runs: Sequence[Run]) -> str:
+    """Return the table that ends a batch."""
+    rows = []
+    for run in runs:
+        figure = number = reported = ""
+        if run.figures:
+            more = f" (+{len(run.figures) - 1})" if run.figures[1:] else ""
+            figure = _short(Path(run.figures[0]["png"])) + more
+        if run.headline:
+            number = f"{run.headline['name']} = {run.headline['value']:.4g} {run.headline['unit']}".strip()
+            reported = run.headline.get("reported")
+            reported = "" if reported is None else f"{reported:.4g}"
+        seconds = "" if run.seconds is None else f"{run.seconds:.1f}"
+        rows.append((run.experiment.name, run.status, seconds, figure, number, reported))
+    head = ("experiment", "status", "seconds", "figure", "headline", "paper")
+    return table(head, rows, right=("seconds", "paper"))
+
+
+def _execute(run: Run) -> None:
+    """Run one notebook, in a thread of the pool."""
+    from oodlab.kernel import explain
+
+    run.started, run.status = time.monotonic(), "running"
+
+    def on_cell(number: int, count: int) -> None:
+        run.cell = f"{number}/{count}"
+
+    inserted = {"profile": run.values["profile"], **run.own}
+    try:
+        run.kernel.execute(run.experiment.path, run.partial, parameters=inserted, on_cell=on_cell)
+        run.seconds = time.monotonic() - run.started
+        drawn = [event for event in new_events(run.events, 0)[0] if event.get("event") == "figure"]
+        run.figures = list({figure["png"]: figure for figure in drawn}.values())  # the last of each
+        record.remember(run.experiment.name, run.variant, run.result())
+        run.executed.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(run.partial, run.executed)
+        run.status = "done"
+    except Exception as error:  # whatever it is, the other notebooks go on and the user reads it
+        run.seconds = time.monotonic() - run.started
+        run.error = explain(error, run.folder / "kernel.log")
+        run.status = "failed"
+
+
+def _stop(runs: Sequence[Run], futures: Sequence[Future]) -> None:
+    """End what still runs; return when no kernel is left."""
+    for future in futures:
+        future.cancel()
+    running = {future for future in futures if not future.done()}
+    while running:  # again and again: a kernel may just be starting
+        for run in runs:
+            run.kernel.kill()
+        _, running = wait(running, timeout=0.2)
+
+
+@contextlib.contextmanager
+def _termination_raises() -> Iterator[None]:
+    """Let SIGTERM raise SystemExit(143), so that it unwinds like an interrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _environment(jobs: int) -> dict[str, str]:
+    """Return the environment that the kernels of a batch have in common; all folders are absolute."""
+    from oodlab.data.search import cache_folder, search_path  # not above: importing torch takes a second
+
+    environment = dict(os.environ)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # torch reads them when it starts
+        share = max(1, cores() // jobs)
+        named = environment.get(name, "")
+        environment[name] = str(min(share, int(named)) if named.isdigit() else share)
+    environment["OODLAB_RUNS"] = str(workspace.runs_folder())
+    environment["OODLAB_CACHE"] = str(cache_folder())
+    environment["OODLAB_DATA"] = os.pathsep.join(str(folder) for folder in search_path())
+    return environment
+
+
+def _own(experiment: Experiment, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values that differ from the notebook's defaults, the profile aside."""
+    defaults = {name: parameter.default for name, parameter in experiment.parameters.items()}
+    return {name: value for name, value in values.items() if name != "profile" and value != defaults[name]}
+
+
+def _figures(experiment: Experiment, values: dict[str, Any], folder: Path) -> Path:
+    """Return the folder for a run's figures when the user names none."""
+    here = workspace.checkout()
+    reference = here is not None and folder.resolve() == here / "notebooks"
+    if reference and values["profile"] in ("quick", "paper") and not _own(experiment, values):
+        return workspace.reference_figures()
+    return workspace.runs_folder() / "figures"
+
+
+def _short(path: Path) -> str:
+    """Write a path relative to the current folder where it lies below it."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

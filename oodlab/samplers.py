@@ -1,0 +1,420 @@
+"""Markov-chain samplers for unnormalised densities.
+
+Functions of a log-density (or its gradient) and a state; nothing here knows
+which model or paper called it.
+
+Convention: x <- x + step_size * grad_log_density(x) + noise_std * xi, xi ~ N(0, I).
+Papers that tune the two numbers apart run at T = noise_std**2 / (2 * step_size).
+
+Imports: torch only.  Imported by: replay, models, objectives, presets, widgets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FINITE_CHECK_EVERY = 10  # steps between two looks at the finite flag: each look waits for the device
+
+LogDensity = Callable[[Tensor], Tensor]
+StopFlag = Callable[[], bool]
+
+
+class Stopped(Exception):
+    """A chain was asked to stop before its last step; its state is not a sample."""
+
+
+# ------------------------------------------------------------------- parts a chain is composed of
+
+
+@dataclass(frozen=True)
+class Box:
+    """Clamp every coordinate to [low, high]."""
+
+    low: float
+    high: float
+
+    def __call__(self, proposal: Tensor, current: Tensor) -> Tensor:
+        return proposal.clamp(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class RejectOutside:
+    """Keep a chain where it is when its proposal leaves [low, high] in any coordinate."""
+
+    low: float
+    high: float
+
+    def inside(self, x: Tensor) -> Tensor:
+        """Say per chain whether it lies in the box, (B, *event) -> (B,) bool."""
+        return ((x >= self.low) & (x <= self.high)).flatten(1).all(dim=1)
+
+    def __call__(self, proposal: Tensor, current: Tensor) -> Tensor:
+        return torch.where(per_chain(self.inside(proposal), proposal), proposal, current)
+
+
+@dataclass(frozen=True)
+class Sphere:
+    """Project every state onto the unit sphere over its dimension 1."""
+
+    def __call__(self, proposal: Tensor, current: Tensor | None = None) -> Tensor:
+        return proposal / proposal.norm(dim=1, keepdim=True).clamp_min(1e-12)  # 0 stays 0, not NaN
+
+
+@dataclass(frozen=True)
+class ClipElements:
+    """Clamp every component of the gradient to [-limit, limit]."""
+
+    limit: float
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        return gradient.clamp(-self.limit, self.limit)
+
+
+@dataclass(frozen=True)
+class ClipNorm:
+    """Shorten a chain's gradient to the given Euclidean norm; shorter ones stay as they are."""
+
+    limit: float
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        norm = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)
+        return gradient * per_chain((self.limit / norm).clamp_max(1.0), gradient)
+
+
+@dataclass(frozen=True)
+class Annealed:
+    """Noise that falls as noise_std / (1 + t); delayed=True keeps full noise for t = 0 and 1."""
+
+    noise_std: float
+    delayed: bool = False
+
+    def __call__(self, t: int) -> float:
+        return self.noise_std / max(t, 1) if self.delayed else self.noise_std / (1 + t)
+
+
+@dataclass
+class ChainRecord:
+    """Diagnostics of one chain, filled by the sampler it is given to.
+
+    Attributes:
+        log_density: Evaluated on every recorded state when given; nats, (B, *event) -> (B,).
+        every: Steps between two recorded states; the start and the end are always recorded.
+        steps: Step numbers of the records.
+        states: Recorded states, each (B, *event).
+        mean_log_density: Mean over chains at each record, when log_density is given.
+        acceptance: Accepted share of all proposals (1 for an unadjusted chain without rejection).
+        temperature: noise_std**2 / (2 * step_size), the temperature an unadjusted chain runs at.
+    """
+
+    log_density: LogDensity | None = None
+    every: int = 1
+    steps: list[int] = field(default_factory=list)
+    states: list[Tensor] = field(default_factory=list)
+    mean_log_density: list[float] = field(default_factory=list)
+    acceptance: float = 1.0
+    temperature: float = 1.0
+
+    def _see(self, step: int, last: int, x: Tensor) -> None:
+        if step % self.every == 0 or step == last:
+            self.steps.append(step)
+            self.states.append(x)
+            if self.log_density is not None:
+                with torch.no_grad():
+                    self.mean_log_density.append(float(self.log_density(x).mean()))
+
+
+# ------------------------------------------------------------------------------------ samplers
+
+
+def langevin(
+    grad_log_density: Callable[[Tensor], Tensor],
+    x: Tensor,
+    *,
+    steps: int,
+    step_size: float,
+    noise_std: float | Callable[[int], float] | None = None,
+    clip: Callable[[Tensor], Tensor] | None = None,
+    bounds: Callable[[Tensor, Tensor], Tensor] | None = None,
+    generator: torch.Generator | None = None,
+    should_stop: StopFlag | None = None,
+    record: ChainRecord | None = None,
+) -> Tensor:
+    """Move B chains by unadjusted Langevin dynamics.
+
+    Args:
+        grad_log_density: Stein score of the target, (B, *event) -> (B, *event),
+            in nats per unit of x.
+        x: Start of the chains, (B, *event); left unchanged.
+        steps: Number of updates.
+        step_size: Factor on the gradient, in units of x squared; > 0.
+        noise_std: Standard deviation of the noise added per update, in units of
+            x, or a function of the step number. None means sqrt(2 * step_size),
+            i.e. temperature 1.
+        clip: Applied to the gradient, e.g. ClipElements or ClipNorm.
+        bounds: Applied to (proposal, current), e.g. Box, Sphere or RejectOutside.
+        generator: Source of randomness on x's device; None uses torch's own.
+        should_stop: Asked before every update.
+        record: Receives states and diagnostics.
+
+    Returns:
+        Final state, (B, *event), detached, same dtype and device as x.
+
+    Raises:
+        ValueError: step_size is not positive, or steps or noise_std are negative.
+        FloatingPointError: a chain left the finite numbers.
+        Stopped: should_stop said so.
+
+    Source: Roberts & Tweedie (1996); step and noise tuned apart as in
+    Grathwohl et al. (2020), arXiv:1912.03263. Not Metropolis-adjusted: for a
+    Gaussian of variance s2 the chain settles at s2 / (1 - step_size / (2 * s2)).
+    """
+    _check_chain("langevin", steps, step_size, noise_std)
+    schedule = _schedule(step_size, noise_std)
+    x = x.detach()
+    if record is not None:
+        record.temperature = schedule(0) ** 2 / (2 * step_size)
+        record._see(0, steps, x)
+    finite = torch.ones((), dtype=torch.bool, device=x.device)
+    for t in range(steps):
+        if should_stop is not None and should_stop():
+            raise Stopped(f"langevin stopped after {t} of {steps} steps.")
+        gradient = grad_log_density(x).detach()
+        finite = finite & gradient.isfinite().all()  # before clip: a clipped infinity looks finite
+        if clip is not None:
+            gradient = clip(gradient)
+        proposal = torch.add(x, gradient, alpha=step_size)
+        noise_std_now = schedule(t)
+        if noise_std_now:
+            proposal = proposal.add_(noise(x, generator), alpha=noise_std_now)
+        x = proposal if bounds is None else bounds(proposal, x)
+        if record is not None:
+            record._see(t + 1, steps, x)
+        if (t + 1) % FINITE_CHECK_EVERY == 0 or t + 1 == steps:
+            _raise_if_lost("langevin", finite & x.isfinite().all(), x, t + 1, step_size)
+    return x
+
+
+def mala(
+    log_density: LogDensity,
+    x: Tensor,
+    *,
+    steps: int,
+    step_size: float,
+    noise_std: float | None = None,
+    clip: Callable[[Tensor], Tensor] | None = None,
+    bounds: RejectOutside | None = None,
+    generator: torch.Generator | None = None,
+    should_stop: StopFlag | None = None,
+    record: ChainRecord | None = None,
+) -> Tensor:
+    """Move B chains by Metropolis-adjusted Langevin dynamics.
+
+    Every chain is accepted by its own ratio
+    log a = log p(y) - log p(x) + log q(x | y) - log q(y | x),
+    q(y | x) = N(x + step_size * g(x), noise_std**2), with the clipped gradient g on
+    both sides. So the target is exp(log_density) for any step_size and noise_std;
+    a proposal outside the bounds is rejected.
+
+    Args:
+        log_density: Unnormalised log-density, (B, *event) -> (B,), nats.
+        x, steps, step_size, noise_std, clip, generator, should_stop, record: As in langevin.
+        bounds: Region outside which the target is zero. Clamping and projecting
+            would break the ratio, so only RejectOutside is accepted.
+
+    Returns:
+        Final state, (B, *event), detached.
+
+    Raises:
+        ValueError, FloatingPointError, Stopped: As in langevin.
+
+    Source: Roberts & Stramer (2002), Langevin diffusions and Metropolis-Hastings algorithms.
+    """
+    _check_chain("mala", steps, step_size, noise_std)
+    if bounds is not None and not isinstance(bounds, RejectOutside):
+        raise ValueError(
+            f"mala expects bounds of type RejectOutside, got {bounds}: clamping or projecting "
+            "breaks the acceptance ratio; use langevin, or reject."
+        )
+    noise_std = math.sqrt(2 * step_size) if noise_std is None else noise_std
+    if noise_std <= 0:
+        raise ValueError("mala expects noise_std > 0: without noise no proposal has a reverse.")
+
+    def evaluate(x: Tensor) -> tuple[Tensor, Tensor]:
+        log_p, gradient = value_and_grad(log_density, x)
+        return log_p, gradient if clip is None else clip(gradient)
+
+    x = x.detach()
+    log_p, gradient = evaluate(x)
+    accepted_share = torch.zeros((), device=x.device)
+    finite = log_p.isfinite().all() & gradient.isfinite().all()
+    if record is not None:
+        record._see(0, steps, x)
+    for t in range(steps):
+        if should_stop is not None and should_stop():
+            raise Stopped(f"mala stopped after {t} of {steps} steps.")
+        xi = noise(x, generator)
+        proposal = torch.add(x, gradient, alpha=step_size).add_(xi, alpha=noise_std)
+        new_log_p, new_gradient = evaluate(proposal)
+        back = (x - proposal - step_size * new_gradient).flatten(1).square().sum(dim=1)
+        forth = xi.flatten(1).square().sum(dim=1)
+        log_ratio = new_log_p - log_p - (back / noise_std**2 - forth) / 2
+        u = torch.rand(len(x), generator=generator, dtype=x.dtype, device=x.device)
+        accept = u.log() < log_ratio  # a NaN ratio compares false: such a proposal is rejected
+        if bounds is not None:
+            accept = accept & bounds.inside(proposal)
+        wide = per_chain(accept, x)
+        x = torch.where(wide, proposal, x)
+        gradient = torch.where(wide, new_gradient, gradient)
+        log_p = torch.where(accept, new_log_p, log_p)
+        finite = finite & (new_log_p.isfinite() | ~accept).all()
+        accepted_share += accept.float().mean()
+        if record is not None:
+            record._see(t + 1, steps, x)
+        if (t + 1) % FINITE_CHECK_EVERY == 0 or t + 1 == steps:
+            _raise_if_lost("mala", finite, x, t + 1, step_size)
+    if record is not None and steps:
+        record.acceptance = float(accepted_share) / steps
+    return x
+
+
+def on_manifold_start(
+    log_density: LogDensity,
+    decode: Callable[[Tensor], Tensor],
+    z: Tensor,
+    chain: LangevinChain,
+    *,
+    generator: torch.Generator | None = None,
+    should_stop: StopFlag | None = None,
+    record: ChainRecord | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Walk in the latent space towards high density, then decode: on-manifold initialisation.
+
+    Args:
+        log_density: Of visible states, (B, *event) -> (B,), nats.
+        decode: Latent to visible, (B, *latent) -> (B, *event).
+        z: Latent start, (B, *latent).
+        chain: Langevin settings of the latent walk on log_density(decode(z)).
+        generator, should_stop, record: As in langevin.
+
+    Returns:
+        Final latent states and the decoded start of the visible chain, both detached.
+
+    Source: Yoon et al. (2021), arXiv:2105.05735, section 4.2.
+    """
+    z = chain(
+        lambda z: log_density(decode(z)), z, generator=generator, should_stop=should_stop, record=record
+    )
+    with torch.no_grad():
+        return z, decode(z)
+
+
+# ------------------------------------------------------------------- settings a preset can hold
+
+
+@dataclass(frozen=True)
+class LangevinChain:
+    """The settings of a langevin run; called with a log-density and a start it runs it."""
+
+    steps: int
+    step_size: float
+    noise_std: float | Callable[[int], float] | None = None
+    clip: Callable[[Tensor], Tensor] | None = None
+    bounds: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def __call__(self, log_density: LogDensity, x: Tensor, **run: Any) -> Tensor:
+        """Run the chain; `run` takes generator, should_stop and record."""
+        return langevin(
+            lambda x: value_and_grad(log_density, x)[1],
+            x,
+            steps=self.steps,
+            step_size=self.step_size,
+            noise_std=self.noise_std,
+            clip=self.clip,
+            bounds=self.bounds,
+            **run,
+        )
+
+
+@dataclass(frozen=True)
+class MalaChain:
+    """The settings of a mala run; called with a log-density and a start it runs it."""
+
+    steps: int
+    step_size: float
+    noise_std: float | None = None
+    clip: Callable[[Tensor], Tensor] | None = None
+    bounds: RejectOutside | None = None
+
+    def __call__(self, log_density: LogDensity, x: Tensor, **run: Any) -> Tensor:
+        """Run the chain; `run` takes generator, should_stop and record."""
+        return mala(
+            log_density,
+            x,
+            steps=self.steps,
+            step_size=self.step_size,
+            noise_std=self.noise_std,
+            clip=self.clip,
+            bounds=self.bounds,
+            **run,
+        )
+
+
+# ------------------------------------------------------------------------------------- helpers
+
+
+def value_and_grad(log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log_density(x), (B,), and its gradient with respect to x, both detached.
+
+    The sum over the batch is differentiated, so each row is one chain's own gradient.
+    """
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        values = log_density(x)
+        (gradient,) = torch.autograd.grad(values.sum(), x)
+    return values.detach(), gradient
+
+
+def effective_temperature(step_size: float, noise_std: float) -> float:
+    """Return the temperature at which an unadjusted chain samples p^(1/T)."""
+    return noise_std**2 / (2 * step_size)
+
+
+def noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draw N(0, I) of the shape, dtype and device of `like`."""
+    return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
+
+
+def per_chain(values: Tensor, like: Tensor) -> Tensor:
+    """Reshape one number per chain, (B,), so that it multiplies a state (B, *event)."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def _schedule(step_size: float, noise_std: float | Callable[[int], float] | None) -> Callable[[int], float]:
+    if callable(noise_std):
+        return noise_std
+    constant = math.sqrt(2 * step_size) if noise_std is None else noise_std
+    return lambda t: constant
+
+
+def _check_chain(name: str, steps: int, step_size: float, noise_std: object) -> None:
+    if steps < 0:
+        raise ValueError(f"{name} expects steps >= 0, got {steps}.")
+    if not step_size > 0 or not math.isfinite(step_size):
+        raise ValueError(f"{name} expects step_size > 0, got {step_size:g}.")
+    if isinstance(noise_std, (int, float)) and not noise_std >= 0:
+        raise ValueError(f"{name} expects noise_std >= 0, got {noise_std:g}.")
+
+
+def _raise_if_lost(name: str, finite: Tensor, x: Tensor, step: int, step_size: float) -> None:
+    if not finite:  # the one wait for the device in a block of steps
+        lost = int((~x.isfinite()).flatten(1).any(dim=1).sum())
+        raise FloatingPointError(
+            f"{name}: {lost or 'some'} of {len(x)} chains or their gradients left the finite numbers within "
+            f"{step} steps; lower step_size (now {step_size:g}) or clip the gradient field."
+        )

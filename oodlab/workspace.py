@@ -1,0 +1,103 @@
+"""Where the kit writes, and how: folders, whole-or-nothing files, progress events.
+
+Nothing here knows what is written. Three environment variables steer it, all
+set by the batch runner and free for anyone to set:
+
+OODLAB_RUNS      folder for checkpoints, own figures and executed notebooks
+OODLAB_FIGURES   folder for figures; the runner names the committed set only
+                 for runs that may replace it
+OODLAB_PROGRESS  file that receives one JSON line per event
+
+Imports: the standard library.  Imported by: data, training, plotting, runner.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+def checkout() -> Path | None:
+    """Return the folder of the source checkout, or None when the package is installed elsewhere."""
+    folder = Path(__file__).resolve().parent.parent
+    return folder if (folder / "notebooks").is_dir() and (folder / "pyproject.toml").is_file() else None
+
+
+def runs_folder() -> Path:
+    """Return the absolute folder for a user's own results; it need not exist yet."""
+    named = os.environ.get("OODLAB_RUNS")
+    return Path(named).resolve() if named else (checkout() or Path.cwd()) / "runs"
+
+
+def reference_figures() -> Path | None:
+    """Return the folder of the committed figures, or None outside a checkout."""
+    here = checkout()
+    return here / "figures" if here else None
+
+
+def figures_folder() -> Path:
+    """Return the folder that figures go to: $OODLAB_FIGURES, else the user's own."""
+    named = os.environ.get("OODLAB_FIGURES")
+    return Path(named).resolve() if named else runs_folder() / "figures"
+
+
+def in_batch() -> bool:
+    """Say whether the batch runner started this process: no widgets, sparse text."""
+    return bool(os.environ.get("OODLAB_PROGRESS"))
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that appears under its name only when it is whole.
+
+    A crash, a full disk or a second writer leaves the old file or the new one,
+    never a part: the bytes go to a neighbour of their own, reach the disk, and
+    are renamed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)  # mkstemp's 0600 would hide the file from a group
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON whole or not at all; non-finite numbers are refused (ValueError)."""
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    with atomic_file(path) as file:
+        file.write(text.encode() + b"\n")
+
+
+def source_hash(*parts: str) -> str:
+    """Return a hash of the package's source: of the named files and folders, or of all of it."""
+    package = Path(__file__).resolve().parent
+    chosen = [package / part for part in parts] or [package]
+    files = {file for path in chosen for file in ([path] if path.is_file() else path.rglob("*.py"))}
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def report(event: str, **fields: Any) -> None:
+    """Append one event to the runner's progress file; without a runner, do nothing."""
+    name = os.environ.get("OODLAB_PROGRESS")
+    if name:
+        line = json.dumps({"event": event, **fields}, ensure_ascii=False)
+        with open(name, "a", encoding="utf-8") as file:  # one short write: lines never interleave
+            file.write(line + "\n")

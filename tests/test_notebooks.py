@@ -1,0 +1,96 @@
+"""Every notebook of the checkout: committed clean, built to one outline, and runs at profile smoke."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+
+from oodlab import workspace
+from oodlab.__main__ import main
+from oodlab.notebook import PROFILES, find, name_of, read
+from oodlab.record import recorded
+
+FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+NOTEBOOKS = sorted(path for path in FOLDER.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+EXPERIMENTS = find(FOLDER)
+MOST_CODE_LINES = 80
+
+
+def label(path: Path) -> str:
+    return str(path.relative_to(FOLDER))
+
+
+def code_of(path: Path) -> list[str]:
+    """Return the code cells as plain Python: lines like %pip become calls."""
+    cells = nbformat.read(path, as_version=4).cells
+    return [TransformerManager().transform_cell(cell.source) for cell in cells if cell.cell_type == "code"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=label)
+def test_a_notebook_is_committed_clean(path: Path) -> None:
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    nbformat.validate(raw)
+    assert (raw["nbformat"], raw["nbformat_minor"] >= 5) == (4, True), "cell ids need format 4.5"
+    assert raw["metadata"]["kernelspec"]["name"] == "python3"
+    assert "papermill" not in raw["metadata"]
+    assert "widgets" not in raw["metadata"]
+    assert len({cell["id"] for cell in raw["cells"]}) == len(raw["cells"])
+    for cell in raw["cells"]:
+        assert "papermill" not in cell["metadata"]
+        assert "injected-parameters" not in cell["metadata"].get("tags", [])
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [], "clear the outputs: they are not committed"
+            assert cell["execution_count"] is None
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=label)
+def test_a_notebook_defines_nothing(path: Path) -> None:
+    for source in code_of(path):
+        for node in ast.walk(ast.parse(source)):
+            defines = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            assigns = isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr)
+            assert not defines, ast.unparse(node)
+            assert not (assigns and isinstance(node.value, ast.Lambda)), ast.unparse(node)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=label)
+def test_a_notebook_is_short(path: Path) -> None:
+    lines = [line.strip() for source in code_of(path) for line in source.splitlines()]
+    assert sum(bool(line) and not line.startswith("#") for line in lines) <= MOST_CODE_LINES
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=label)
+def test_an_experiment_declares_its_parameters_figures_and_cost(path: Path) -> None:
+    experiment = read(path)  # refuses what is not a literal, or not exactly one parameters cell
+    assert {"profile", "seed", "device"} <= set(experiment.parameters)
+    assert all(parameter.comment for parameter in experiment.parameters.values()), "a comment for each"
+    assert experiment.title != path.stem
+    assert experiment.figures
+    assert set(experiment.estimate) == set(PROFILES)
+    for cost in experiment.estimate.values():
+        assert set(cost) == {"seconds", "megabytes"}
+        assert cost["seconds"] > 0
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=label)
+def test_an_experiment_runs_at_profile_smoke(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setenv("OODLAB_RUNS", str(tmp_path))
+    monkeypatch.delenv("OODLAB_FIGURES", raising=False)
+
+    status = main(["figures", name_of(path), "--profile", "smoke", "--notebooks", str(FOLDER)])
+
+    assert status == 0, capsys.readouterr().out
+    figures = recorded(name_of(path))["smoke"]["figures"]
+    assert figures
+    for figure in figures:
+        png, numbers = Path(figure["png"]), Path(figure["json"])
+        assert png.is_relative_to(workspace.runs_folder())  # never the committed set
+        assert png.read_bytes().startswith(b"\x89PNG")
+        assert json.loads(numbers.read_text(encoding="utf-8"))
