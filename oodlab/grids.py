@@ -107,7 +107,10 @@ def negative_log_likelihood(log_density: Callable[[Tensor], Tensor], x: Tensor, 
     outside = share_outside(x, float(grid.axis[-1]))
     if outside:
         raise ValueError(f"negative_log_likelihood expects data inside the box, {outside:.2%} of it lies outside.")
-    return grid.log_normaliser - float(log_density(x).double().mean())
+    nll = grid.log_normaliser - float(log_density(x).double().mean())
+    if not math.isfinite(nll):
+        raise FloatingPointError(f"negative_log_likelihood: log_density is not finite at some of {len(x)} points.")
+    return nll
 
 
 def share_outside(x: Tensor, half_width: float = HALF_WIDTH) -> float:

@@ -88,7 +88,7 @@ def test_doubling_the_ood_samples_changes_aupr_and_nothing_else() -> None:
 @pytest.mark.parametrize("ties", [False, True])
 def test_tnr_is_one_minus_the_fpr_of_in_distribution(ties: bool) -> None:
     inside, outside = two_sets(ties)
-    assert tnr_at_tpr(inside, outside) == 1 - fpr_at_tpr(inside, outside, positive="in")
+    assert tnr_at_tpr(inside, outside) == pytest.approx(1 - fpr_at_tpr(inside, outside, positive="in"), abs=ROUNDING)
     assert fpr_at_tpr(inside, outside, positive="out") == fpr_at_tpr(-outside, -inside, positive="in")
 
 
@@ -203,6 +203,7 @@ def test_every_printed_number_is_there_and_rates_are_fractions() -> None:
     rates = [row for row in rows if row.metric in ("auroc", "aupr", "tnr_at_95tpr")]
     assert len(rates) > 1300
     assert all(0 <= row.value <= 1 and (row.std is None or 0 <= row.std < 0.5) for row in rates)
+    assert {(row.bound, row.value) for row in rows if row.bound} == {(">", 0.8), ("<", 0.05)}
 
 
 def test_a_number_no_paper_prints_is_answered_with_the_nearest_that_one_does() -> None:

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import psutil  # comes with ipykernel
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
@@ -312,8 +313,10 @@ def test_an_ended_batch_leaves_no_kernel(notebooks: Path, tmp_path: Path, number
 
 def alive(pid: int) -> bool:
     """Say whether a process runs; a zombie that nobody has reaped does not."""
-    shown = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
-    return bool(shown.strip()) and not shown.startswith("Z")
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_for(condition, seconds: float = 20) -> None:

@@ -1,0 +1,200 @@
+"""The panel in a real JupyterLab: a slider moves, Run is pressed, the figure changes.
+
+Needs Chromium and its driver; skipped with the reason where they are missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from oodlab import workspace
+
+PATIENCE = 180  # seconds for any one thing to happen, on a busy machine
+SETTINGS = {
+    "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},  # keep all cells on the page
+}
+FIRST_ERROR = """
+for (const cell of window.jupyterapp.shell.currentWidget.content.widgets) {
+  const outputs = cell.model.outputs; if (!outputs) continue;
+  for (let i = 0; i < outputs.length; i++) {
+    const json = outputs.get(i).toJSON();
+    if (json.output_type === 'error') return json.ename + ': ' + json.evalue;
+  }
+}
+return null;"""
+KERNEL_IDLE = """
+const panel = window.jupyterapp && window.jupyterapp.shell.currentWidget;
+const kernel = panel && panel.sessionContext && panel.sessionContext.session && panel.sessionContext.session.kernel;
+return !!kernel && kernel.status === 'idle';"""
+FOCUS_SLIDER = """
+for (const slider of document.querySelectorAll('.jp-Notebook .widget-slider')) {
+  const label = slider.querySelector('.widget-label');
+  if (label && label.innerText === arguments[0]) {
+    const handle = slider.querySelector('[role=slider]');
+    slider.scrollIntoView({block: 'center'}); handle.focus();
+    return handle.getAttribute('aria-valuenow');
+  }
+}
+return null;"""
+PRESS = """
+for (const button of document.querySelectorAll('.jp-Notebook button.jupyter-button')) {
+  if (button.innerText.trim() === arguments[0]) { button.scrollIntoView({block: 'center'}); button.click(); return true; }
+}
+return false;"""
+LIVE_FIGURE = """
+const image = document.querySelector('.jp-Notebook img.widget-image');
+return image && image.naturalWidth > 0 ? image.src : '';"""
+
+
+def until(what: str, happens: Callable[[], Any]) -> Any:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if value := happens():
+            return value
+        time.sleep(0.2)
+    raise TimeoutError(f"waited {PATIENCE} s for {what}")
+
+
+@contextlib.contextmanager
+def jupyter_lab(notebooks: Path, home: Path) -> Iterator[str]:
+    """Serve a folder on this machine only, with settings of its own; yield the address with its token."""
+    token = secrets.token_hex(16)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    for name, value in SETTINGS.items():
+        file = home / "settings" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(value))
+    folders = {
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "IPYTHONDIR": "ipython",
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+    }
+    command = [
+        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"),
+        *(f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={notebooks}"),
+        "--LabApp.expose_app_in_browser=True",
+        "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
+        "--LabApp.news_url=None",
+    ]
+    environment = {**os.environ, **{key: str(home / value) for key, value in folders.items()}, "JUPYTER_TOKEN": token}
+    with (home / "lab.log").open("w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+
+            def answers() -> bool:
+                if server.poll() is not None:
+                    pytest.fail("JupyterLab ended:\n" + (home / "lab.log").read_text()[-2000:])
+                request = urllib.request.Request(
+                    f"http://127.0.0.1:{port}/api/status", headers={"Authorization": f"token {token}"}
+                )
+                with contextlib.suppress(OSError):
+                    return urllib.request.urlopen(request, timeout=2).status == 200
+                return False
+
+            until("JupyterLab to answer", answers)
+            yield f"http://127.0.0.1:{port}/lab/tree/{{notebook}}?token={token}"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+            try:
+                server.wait(15)
+            except subprocess.TimeoutExpired:
+                os.killpg(server.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Any]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("needs chromium and chromedriver on the PATH (Debian: apt-get install chromium chromium-driver)")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in (
+        *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+        *("--window-size=1500,1300", f"--user-data-dir={tmp_path / 'chrome'}"),
+    ):
+        options.add_argument(argument)
+    chrome = webdriver.Chrome(service=Service(driver), options=options)
+    chrome.set_script_timeout(PATIENCE)
+    yield chrome
+    chrome.quit()
+
+
+def test_panel_reacts_in_jupyterlab(browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The notebook runs at smoke size; its panel trains, draws, and redraws from cached values."""
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    def press_key(key: str, times: int) -> None:
+        for _ in range(times):
+            ActionChains(browser).send_keys(key).perform()
+
+    def status() -> str:
+        return browser.execute_script("return document.querySelector('.jp-Notebook').innerText")
+
+    monkeypatch.setenv("OODLAB_RUNS", str(tmp_path / "runs"))
+    served = tmp_path / "notebooks"
+    served.mkdir()
+    notebook = nbformat.read(workspace.checkout() / "notebooks/nae/eight_gaussians.ipynb", as_version=4)
+    parameters = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    parameters.source = parameters.source.replace('profile = "quick"', 'profile = "smoke"')
+    nbformat.write(notebook, served / "panel.ipynb")
+    shots = Path(os.environ.get("OODLAB_SHOTS", tmp_path))
+
+    with jupyter_lab(served, tmp_path) as address:
+        browser.get(address.format(notebook="panel.ipynb"))
+        until("the notebook", lambda: browser.execute_script("return !!document.querySelector('.jp-Notebook .jp-Cell')"))
+        until("an idle kernel", lambda: browser.execute_script(KERNEL_IDLE))
+        browser.execute_async_script(
+            "const done = arguments[0]; window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => done(1))"
+        )
+        until("all cells", lambda: browser.execute_script(KERNEL_IDLE))
+        assert browser.execute_script(FIRST_ERROR) is None
+        browser.save_screenshot(str(shots / "1_before.png"))
+
+        before = until("the slider", lambda: browser.execute_script(FOCUS_SLIDER, "updates"))
+        press_key(Keys.ARROW_LEFT, 5)
+        assert float(browser.execute_script(FOCUS_SLIDER, "updates")) < float(before)
+        assert browser.execute_script(LIVE_FIGURE) == ""
+        assert browser.execute_script(PRESS, "Run")
+        first = until("a live figure", lambda: browser.execute_script(LIVE_FIGURE))
+        until("the end of the run", lambda: re.search(r"done\. NLL", status()))
+        trained = browser.execute_script(LIVE_FIGURE)
+        assert trained != first, "the figure did not change during the run"
+
+        assert browser.execute_script(FOCUS_SLIDER, "top of the scale")
+        press_key(Keys.ARROW_LEFT, 5)
+        until("a redraw without a run", lambda: browser.execute_script(LIVE_FIGURE) not in (trained, ""))
+        assert browser.execute_script(PRESS, "Run")
+        until("the first result beside", lambda: "OMI, latent 3, 30 steps" in status())
+        assert browser.execute_script(PRESS, "Stop")
+        until("the run to stop", lambda: re.search(r"stopped\.", status()))
+        assert "Traceback" not in status()
+        browser.save_screenshot(str(shots / "2_after.png"))
