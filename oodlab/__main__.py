@@ -158,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="notebooks at a time; default: one for two cores, at most 4 (here %(default)s)",
     )
-    run.add_argument("--force", action="store_true", help="run also what is up to date")
+    run.add_argument("--force", action="store_true", help="run also what is up to date, and train anew")
     run.add_argument(
         "--out",
         type=Path,

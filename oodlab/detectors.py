@@ -142,7 +142,7 @@ def _read_scores(file: Path) -> dict[str, np.ndarray] | None:
             return dict(arrays)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile):
         file.unlink()  # a cache can always be made again
         return None
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 HALF_WIDTH = 6.0
+BLOCK = 4096  # grid points evaluated at once: a small network's layers stay in the cache
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def normalise(
         FloatingPointError: log_density is not finite somewhere on the grid.
     """
     axis, x = grid_points(points, half_width)
-    values = torch.cat([log_density(part.to(device)).cpu() for part in x.split(65536)])
+    values = torch.cat([log_density(part.to(device)).cpu() for part in x.split(BLOCK)])
     return normalise_values(axis, values.reshape(points, points))
 
 
@@ -135,7 +136,7 @@ def best_temperature(
         device: Where error is evaluated.
     """
     _, grid = grid_points(points)
-    on_grid = torch.cat([error(part.to(device)).cpu() for part in grid.split(65536)]).double()
+    on_grid = torch.cat([error(part.to(device)).cpu() for part in grid.split(BLOCK)]).double()
     on_data = float(error(x.to(device)).double().mean())
     temperatures = torch.logspace(-5, 1, 241, dtype=torch.float64)
     nll = torch.stack(

@@ -251,14 +251,14 @@ def learned_densities(
     with rc_context(STYLE):
         fig = figure(2.0 * columns + 0.6, 4.7)
         axes = fig.subplots(2, columns)
-        draw_density(axes[0, 0], truth, title=f"data, entropy {true_nll:.3f} nats")
+        draw_density(axes[0, 0], truth, title=f"truth\nNLL {true_nll:.2f} nats")
         for row, panels in zip(axes, learned, strict=True):
             for ax, (title, grid) in zip(row[1:], panels, strict=True):
                 draw_density(ax, grid, title=f"{title}\nNLL {np.mean(nll[title]):.2f} nats" if title in nll else title)
         for ax in [*axes[0], *axes[1, 1:]]:
             ax.set_xlabel("$x_1$" if ax.get_subplotspec().is_last_row() else "")
         axes[0, 0].set_ylabel("$x_2$")
-        draw_runs(axes[1, 0], nll, reference=true_nll, xlabel="NLL on the box (nats)")
+        draw_runs(axes[1, 0], nll, reference=true_nll, xlabel="NLL on the box (nats), a dot per seed")
         density_scale(fig, [*axes[0], *axes[1, 1:]])
         return fig
 

@@ -108,14 +108,15 @@ class ReplayBuffer(nn.Module):
         """
         if (y is None) != (self.classes == 1):
             raise ValueError(f"ReplayBuffer.draw expects y exactly when it has classes, it has {self.classes}.")
-        if not self.fifo and not self._filled:
+        filled = self._filled
+        if not self.fifo and not filled:  # not counted before the first write: a step that is stopped is done anew
             self.states.copy_(self.start(self.states, generator))
-            self._filled = len(self.states)
+            filled = len(self.states)
         device = self.states.device
         fresh = self.start(self.states.new_empty(n, *self.states.shape[1:]), generator)
-        if not self._filled:
+        if not filled:
             return fresh, torch.zeros(n, dtype=torch.long, device=device)
-        slots = torch.randint(self._filled // self.classes, (n,), generator=generator, device=device)
+        slots = torch.randint(filled // self.classes, (n,), generator=generator, device=device)
         if y is not None:
             slots = slots + y * (len(self.states) // self.classes)
         renew = torch.rand(n, generator=generator, device=device) < self.restart
@@ -136,3 +137,4 @@ class ReplayBuffer(nn.Module):
             last = torch.zeros(capacity, dtype=torch.long, device=slots.device)
             last.scatter_reduce_(0, slots, torch.arange(n, device=slots.device), "amax")
             self.states[slots] = states[last[slots]]  # equal slots write equal values: no race
+            self._filled = capacity

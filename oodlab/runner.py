@@ -48,6 +48,7 @@ class Run:
     values: dict[str, Any]  # of every parameter
     figures_folder: Path
     key: str  # equal keys give equal figures
+    anew: bool = False  # finished trainings are done again, too
 
     status: str = "waiting"  # running, done, up to date, failed
     seconds: float | None = None
@@ -130,7 +131,7 @@ def plan(
         out: Folder for the figures. None means the committed set for runs that may
             replace it (a checkout's own notebook, quick or paper, default parameters),
             else the user's own.
-        force: Run also what is up to date.
+        force: Run also what is up to date, and train anew what is trained.
 
     Raises:
         UsageError: the complaints of all notebooks.
@@ -150,7 +151,7 @@ def plan(
     for experiment, values in accepted:
         figures = (out or _figures(experiment, values, folder)).resolve()
         key = record.digest([experiment.name, values, experiment.code, str(figures), *shared])
-        run = Run(experiment, values, figures, key)
+        run = Run(experiment, values, figures, key, anew=force)
         runs.append(run)
         last = record.recorded(run.experiment.name).get(run.variant, {})
         same = last.get("key") == run.key and last["digests"] == record.digests(last["figures"])
@@ -181,6 +182,8 @@ def execute(runs: Sequence[Run], *, jobs: int, progress: Progress) -> None:
         run.folder.mkdir(parents=True, exist_ok=True)
         run.events.unlink(missing_ok=True)
         places = {"OODLAB_PROGRESS": str(run.events), "OODLAB_FIGURES": str(run.figures_folder)}
+        if run.anew:
+            places["OODLAB_ANEW"] = "1"
         run.kernel = Kernel(run.folder, environment | places)
 
     said: set[str] = set()

@@ -245,14 +245,15 @@ def mala(
     if noise_std <= 0:
         raise ValueError("mala expects noise_std > 0: without noise no proposal has a reverse.")
 
-    def evaluate(x: Tensor) -> tuple[Tensor, Tensor]:
+    def evaluate(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         log_p, gradient = value_and_grad(log_density, x)
-        return log_p, gradient if clip is None else clip(gradient)
+        sound = log_p.isfinite() & gradient.isfinite().flatten(1).all(dim=1)  # before clip, as in langevin
+        return log_p, gradient if clip is None else clip(gradient), sound
 
     x = x.detach()
-    log_p, gradient = evaluate(x)
+    log_p, gradient, sound = evaluate(x)
     accepted_share = torch.zeros((), device=x.device)
-    finite = log_p.isfinite().all() & gradient.isfinite().all()
+    finite = sound.all()
     if record is not None:
         record._see(0, steps, x)
     for t in range(steps):
@@ -260,7 +261,7 @@ def mala(
             raise Stopped(f"mala stopped after {t} of {steps} steps.")
         xi = noise(x, generator)
         proposal = torch.add(x, gradient, alpha=step_size).add_(xi, alpha=noise_std)
-        new_log_p, new_gradient = evaluate(proposal)
+        new_log_p, new_gradient, sound = evaluate(proposal)
         back = (x - proposal - step_size * new_gradient).flatten(1).square().sum(dim=1)
         forth = xi.flatten(1).square().sum(dim=1)
         log_ratio = new_log_p - log_p - (back / noise_std**2 - forth) / 2
@@ -272,7 +273,7 @@ def mala(
         x = torch.where(wide, proposal, x)
         gradient = torch.where(wide, new_gradient, gradient)
         log_p = torch.where(accept, new_log_p, log_p)
-        finite = finite & (new_log_p.isfinite() | ~accept).all()
+        finite = finite & (sound | ~accept).all()
         accepted_share += accept.float().mean()
         if record is not None:
             record._see(t + 1, steps, x)

@@ -17,9 +17,13 @@ import contextlib
 import copy
 import hashlib
 import math
+import multiprocessing
+import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,6 +36,9 @@ from oodlab.samplers import Stopped
 
 HISTORY_ROWS = 200  # numbers are read from the device this often in a run: each reading waits for it
 _DECIDES_A_TRAINING = ("data", "models", "objectives", "samplers.py", "replay.py", "training.py")
+CHECKPOINT = "checkpoint.pt"
+SMALL = 1_000_000  # parameters; a dense network below this trains on one thread
+WORTH_A_PROCESS = 2000  # updates in all; below it starting processes costs more than they save
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 Batch = tuple[Tensor, Tensor | None]
@@ -195,9 +202,8 @@ def pick_precision(precision: str, model: nn.Module, device: torch.device) -> to
         raise ValueError(f"precision expects one of {', '.join(PRECISIONS)}, got {precision!r}.")
     if precision != "auto":
         return getattr(torch, precision)
-    convolutional = any(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for module in model.modules())
     fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if convolutional and fast else torch.float32
+    return torch.bfloat16 if _convolutional(model) and fast else torch.float32
 
 
 def fit(
@@ -260,12 +266,12 @@ def fit(
     run = _Run(model.to(place), objective, optimiser(model), torch.Generator(place).manual_seed(seed), seed)
     if isinstance(objective, nn.Module):
         objective.to(place)
-    file = folder / "checkpoint.pt" if folder else None
+    file = folder / CHECKPOINT if folder else None
     every = checkpoint_every or max(1, total // 20)
     look_every = max(1, total // HISTORY_ROWS)
-    with _own_randomness(seed, place), _Progress(label, total, show_progress) as progress:
+    with _own_threads(model, place), _own_randomness(seed, place), _Progress(label, total, show_progress) as progress:
         if file and file.exists():
-            run.load(read_checkpoint(file, identity, place))
+            run.load(read_checkpoint(file, identity))
             if 0 < run.step < total:
                 progress.say(f"{label}: continues at step {run.step} of {total}")
         good = run.state()
@@ -286,6 +292,8 @@ def fit(
                 saves = (run.step + 1) % every == 0 or run.step + 1 == total
                 if (looked or saves) and not float(worst) <= guard.limit:
                     raise FloatingPointError(f"a watched number reached {float(worst):.3g} by step {run.step + 1}")
+                if saves and not _weights_are_finite(model):  # a finite loss can have a gradient that is not
+                    raise FloatingPointError(f"weights are no longer finite at step {run.step + 1}")
             except Stopped:
                 run.set_random_state(before)  # the unfinished step is done anew when the run continues
                 break
@@ -307,7 +315,7 @@ def fit(
                 if file:
                     write_checkpoint(file, good, identity)
         run.seconds = time.monotonic() - started
-        if file and run.step < total and float(worst) <= guard.limit:
+        if file and run.step < total and float(worst) <= guard.limit and _weights_are_finite(model):
             write_checkpoint(file, run.state(), identity)
     return Result(model.eval(), objective, run.history, run.step, run.seconds, run.rollbacks, run.step == total)
 
@@ -318,6 +326,7 @@ def train_or_load(
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
+    anew: bool | None = None,
     should_stop: Callable[[], bool] | None = None,
     on_step: OnStep | None = None,
 ) -> Result:
@@ -329,12 +338,18 @@ def train_or_load(
     Args:
         preset: See presets.Preset.
         seed: Of the initial weights and of the run.
+        anew: Train again what is finished; None asks workspace.trains_anew.
         device, precision, should_stop, on_step: As in fit.
     """
     place = pick_device(device)
     with _own_randomness(seed, place):
         model = preset.model()
     key = hashlib.sha256((preset.text + workspace.source_hash(*_DECIDES_A_TRAINING)).encode()).hexdigest()[:12]
+    folder = workspace.runs_folder() / "checkpoints" / preset.name / f"{preset.profile}-seed{seed}-{key}"
+    file = folder / CHECKPOINT
+    anew = workspace.trains_anew() if anew is None else anew
+    if anew and file.exists() and read_checkpoint(file, preset.text)["step"] == preset.steps:
+        file.unlink()  # an unfinished one goes on: it belongs to a run that was interrupted
     return fit(
         model,
         preset.objective(model),
@@ -346,12 +361,73 @@ def train_or_load(
         seed=seed,
         device=device,
         precision=precision,
-        folder=workspace.runs_folder() / "checkpoints" / preset.name / f"{preset.profile}-seed{seed}-{key}",
+        folder=folder,
         identity=preset.text,
         should_stop=should_stop,
         on_step=on_step,
         label=f"{preset.name} seed {seed}",
     )
+
+
+def train_or_load_all(
+    presets: Mapping[str, Trainable], seeds: Mapping[str, Sequence[int]], *, device: str = "auto"
+) -> dict[str, list[Result]]:
+    """Train or load several presets for several seeds each.
+
+    Small dense networks use one core each (see fit); on a CPU they train side by
+    side, in as many processes as this one has threads, through their checkpoints.
+
+    Args:
+        presets: By name.
+        seeds: Seeds by the same names.
+        device: As in fit.
+    """
+    tasks = [(preset, seed) for name, preset in presets.items() for seed in seeds[name]]
+    workers = min(torch.get_num_threads(), len(tasks)) if pick_device(device).type == "cpu" else 1
+    worth_it = sum(preset.steps for preset, _ in tasks) >= WORTH_A_PROCESS
+    side_by_side = workers > 1 and worth_it and all(_is_small(preset.model()) for preset in presets.values())
+    if side_by_side:
+        _train_side_by_side(tasks, workers)
+    anew = False if side_by_side else None  # what the processes have just finished is loaded
+    return {
+        name: [train_or_load(preset, seed=seed, device=device, anew=anew) for seed in seeds[name]]
+        for name, preset in presets.items()
+    }
+
+
+def _train_side_by_side(tasks: Sequence[tuple[Trainable, int]], workers: int) -> None:
+    spawn = multiprocessing.get_context("spawn")  # fork would copy a process whose threads hold locks
+    with (
+        ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent, initargs=(os.getpid(),)) as pool,
+        _Progress(f"{len(tasks)} trainings, {workers} at a time", len(tasks), True) as progress,
+    ):
+        futures = {pool.submit(_train_one, preset, seed): f"{preset.name} seed {seed}" for preset, seed in tasks}
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                progress.show(done, future.result())
+                progress.say(f"{futures[future]}: trained")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+
+
+def _train_one(preset: Trainable, seed: int) -> dict[str, float]:
+    """Train in a process of a pool; the result reaches the caller as a checkpoint."""
+    return train_or_load(preset, seed=seed, device="cpu").history[-1]
+
+
+def _end_with_parent(parent: int) -> None:
+    """Keep a worker on one thread, and end it when the process that started it is gone."""
+    torch.set_num_threads(1)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)  # nobody is left to wait for a result; checkpoints are written whole or not at all
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 # --------------------------------------------------------------------------------- checkpoints
@@ -363,7 +439,7 @@ def write_checkpoint(file: Path, state: dict[str, Any], identity: str) -> None:
         torch.save({"identity": identity, "versions": {"torch": str(torch.__version__)}, **state}, stream)
 
 
-def read_checkpoint(file: Path, identity: str, device: torch.device) -> dict[str, Any]:
+def read_checkpoint(file: Path, identity: str) -> dict[str, Any]:
     """Read a run's state.
 
     Raises:
@@ -371,13 +447,14 @@ def read_checkpoint(file: Path, identity: str, device: torch.device) -> dict[str
     """
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
+        made_with = state["identity"]
     except Exception as error:  # torch raises a dozen types for a damaged file
         raise ValueError(
             f"checkpoint {file} cannot be read ({type(error).__name__}: {error}): it is damaged; delete it to start anew."
         ) from error
-    if state["identity"] != identity:
+    if made_with != identity:
         raise ValueError(
-            f"checkpoint {file} expects the preset it was made with, got another one:\n{_differences(state['identity'], identity)}"
+            f"checkpoint {file} expects the preset it was made with, got another one:\n{_differences(made_with, identity)}"
             "\nuse another folder, or delete the file to start anew."
         )
     return state
@@ -435,6 +512,7 @@ class _Run:
                 "objective": dict(own),
                 "optimiser": self.optimiser.state_dict(),
                 "random": self.random_state(),
+                "device": self.generator.device.type,
                 "seed": self.seed,
                 "step": self.step,
                 "seconds": self.seconds,
@@ -451,8 +529,10 @@ class _Run:
         if isinstance(self.objective, nn.Module):
             self.objective.load_state_dict(state["objective"])
         self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
-        if random:
+        if random and state["device"] == self.generator.device.type:
             self.set_random_state(state["random"])
+        elif random:  # another kind of generator: new numbers, but not those of the first steps again
+            self.generator.manual_seed(self.seed + 1_000_003 * state["step"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.rate, self.rollbacks = state["rate"], state["rollbacks"]
         self.history = [dict(row) for row in state["history"]]
@@ -479,7 +559,8 @@ def _one_step(
     place: torch.device,
     should_stop: Callable[[], bool] | None,
 ) -> dict[str, Tensor]:
-    x, y = batches(run.step, run.generator)
+    # data are drawn on the CPU: its own generator is seeded, kept and restored with the run too
+    x, y = batches(run.step, run.generator if place.type == "cpu" else torch.default_generator)
     with torch.autocast(place.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
         parts = run.objective(
             run.model,
@@ -500,6 +581,10 @@ def _largest(parts: dict[str, Tensor]) -> Tensor:
     return torch.nan_to_num(watched, nan=math.inf).max()
 
 
+def _weights_are_finite(model: nn.Module) -> bool:
+    return all(bool(parameter.isfinite().all()) for parameter in model.parameters())
+
+
 def _budget(steps: int | None, epochs: int | None, batches: Batches) -> int:
     if (steps is None) == (epochs is None):
         raise ValueError(f"fit expects steps or epochs, got steps={steps} and epochs={epochs}.")
@@ -511,6 +596,30 @@ def _budget(steps: int | None, epochs: int | None, batches: Batches) -> int:
     if steps < 1:
         raise ValueError(f"fit expects a budget of at least one step, got {steps}.")
     return steps
+
+
+@contextlib.contextmanager
+def _own_threads(model: nn.Module, place: torch.device) -> Iterator[None]:
+    """Train a small dense network on one CPU thread.
+
+    Its matrices are too small for two to gain anything, and on a shared machine two
+    threads that wait for each other at every layer crawl.
+    """
+    before = torch.get_num_threads()
+    if place.type == "cpu" and _is_small(model):
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _is_small(model: nn.Module) -> bool:
+    return sum(p.numel() for p in model.parameters()) < SMALL and not _convolutional(model)
+
+
+def _convolutional(model: nn.Module) -> bool:
+    return any(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for module in model.modules())
 
 
 @contextlib.contextmanager

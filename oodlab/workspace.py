@@ -1,12 +1,13 @@
 """Where the kit writes, and how: folders, whole-or-nothing files, progress events.
 
-Nothing here knows what is written. Three environment variables steer it, all
+Nothing here knows what is written. Four environment variables steer it, all
 set by the batch runner and free for anyone to set:
 
 OODLAB_RUNS      folder for checkpoints, own figures and executed notebooks
 OODLAB_FIGURES   folder for figures; the runner names the committed set only
                  for runs that may replace it
 OODLAB_PROGRESS  file that receives one JSON line per event
+OODLAB_ANEW      finished trainings are done again instead of loaded
 
 Imports: the standard library.  Imported by: data, training, plotting, runner.
 """
@@ -50,6 +51,11 @@ def figures_folder() -> Path:
 def in_batch() -> bool:
     """Say whether the batch runner started this process: no widgets, sparse text."""
     return bool(os.environ.get("OODLAB_PROGRESS"))
+
+
+def trains_anew() -> bool:
+    """Say whether finished trainings are done again instead of loaded."""
+    return bool(os.environ.get("OODLAB_ANEW"))
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from oodlab.detectors import Detector, LogDensity, Reconstruction
-from oodlab.models import MLP, EnergyModel, NormalizedAutoencoder, VariationalAutoencoder
+from oodlab.models import MLP, Density, EnergyModel, NormalizedAutoencoder, VariationalAutoencoder
 
 torch.set_num_threads(1)  # the tests' nets are tiny: threads only get into each other's way
 
@@ -41,20 +41,27 @@ def linear_nae(weight: Tensor, temperature: float = 1.0) -> NormalizedAutoencode
 def smooth_nae(latent: int, *, sphere: bool = False, temperature: float = 0.5) -> NormalizedAutoencoder:
     """Build a small autoencoder of the plane with an activation that has derivatives everywhere."""
     return NormalizedAutoencoder(
-        MLP(2, [16], latent, nn.SiLU), MLP(latent, [16], 2, nn.SiLU), latent=latent, sphere=sphere, temperature=temperature
+        MLP(2, [16], latent, nn.SiLU),
+        MLP(latent, [16], 2, nn.SiLU),
+        latent=latent,
+        sphere=sphere,
+        temperature=temperature,
     )
 
 
 def probabilistic_pca(loadings: tuple[float, float] = (1.5, -0.5), std: float = 0.7) -> VariationalAutoencoder:
-    """Build a linear VAE with one latent dimension whose q(z | x) is the exact posterior: log_prob has no noise."""
-    w = torch.tensor(loadings)
+    """Build a linear VAE whose q(z | x) is the exact posterior, so that its log_prob has no noise.
+
+    In float64, as it is exact only there.
+    """
+    w = torch.tensor(loadings, dtype=torch.float64)
     precision = 1 + float(w @ w) / std**2
-    encoder, decoder = nn.Linear(2, 2), nn.Linear(1, 2)
-    encoder.weight.data.copy_(torch.stack([w / std**2 / precision, torch.zeros(2)]))
-    encoder.bias.data.copy_(torch.tensor([0.0, -math.log(precision)]))
+    encoder, decoder = nn.Linear(2, 2).double(), nn.Linear(1, 2).double()
+    encoder.weight.data.copy_(torch.stack([w / std**2 / precision, 0 * w]))
+    encoder.bias.data.copy_(torch.tensor([0.0, -math.log(precision)], dtype=torch.float64))
     decoder.weight.data.copy_(w[:, None])
     decoder.bias.data.zero_()
-    model = VariationalAutoencoder(encoder, decoder, latent=1, samples=3)
+    model = VariationalAutoencoder(encoder, decoder, latent=1, samples=3).double()
     model.log_std.data.fill_(math.log(std))
     return model
 
@@ -86,14 +93,27 @@ DETECTORS = {  # name: (build a fitted one, easy in-distribution inputs, easy OO
 }
 
 
-@pytest.fixture(params=MODELS)
-def model_and_input(request: pytest.FixtureRequest, generator: torch.Generator) -> tuple[EnergyModel, Tensor]:
-    """Return each model of the kit, small and in float64, with seven inputs."""
-    build, shape = MODELS[request.param]
+PLANE_DENSITIES = [name for name, (build, shape) in MODELS.items() if shape == (2,) and isinstance(build(), Density)]
+
+
+def built(name: str) -> EnergyModel:
+    """Build a model of the list with the same weights at every call, in float64."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = build().double()
-    return model, torch.randn(7, *shape, generator=generator, dtype=torch.float64)
+        return MODELS[name][0]().double()
+
+
+@pytest.fixture(params=MODELS)
+def model_and_input(request: pytest.FixtureRequest, generator: torch.Generator) -> tuple[EnergyModel, Tensor]:
+    """Return each model of the kit with seven inputs."""
+    shape = MODELS[request.param][1]
+    return built(request.param), torch.randn(7, *shape, generator=generator, dtype=torch.float64)
+
+
+@pytest.fixture(params=PLANE_DENSITIES)
+def plane_density(request: pytest.FixtureRequest) -> Density:
+    """Return each normalised density of the plane."""
+    return built(request.param)
 
 
 @pytest.fixture(params=DETECTORS)
@@ -115,3 +135,4 @@ def _own_runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OODLAB_RUNS", str(tmp_path / "runs"))
     monkeypatch.delenv("OODLAB_FIGURES", raising=False)
     monkeypatch.delenv("OODLAB_PROGRESS", raising=False)
+    monkeypatch.delenv("OODLAB_ANEW", raising=False)

@@ -45,7 +45,9 @@ def test_the_eight_gaussians_are_the_papers(generator: torch.Generator) -> None:
     assert float(grid.density.max()) == pytest.approx(0.15915, abs=1e-3)  # the grid may miss a peak by half a line
     entropy = -float(torch.trapezoid(torch.trapezoid(grid.density * grid.log_prob, grid.axis), grid.axis))
     assert entropy == pytest.approx(2.8316, abs=1e-4)
-    assert math.exp(normalise(eight_gaussians_log_prob, half_width=4).log_normaliser) == pytest.approx(0.99977, abs=1e-5)
+    assert math.exp(normalise(eight_gaussians_log_prob, half_width=4).log_normaliser) == pytest.approx(
+        0.99977, abs=1e-5
+    )
 
     n = 20_000
     nll = negative_log_likelihood(eight_gaussians_log_prob, eight_gaussians(n, generator), grid)

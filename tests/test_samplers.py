@@ -95,7 +95,14 @@ def test_small_steps_sample_at_the_effective_temperature(generator: torch.Genera
 
 @pytest.mark.parametrize(
     ("variance", "step_size", "noise_std"),
-    [(1.0, 0.8, None), (1.0, 0.05, None), (0.1, 0.08, None), (1.0, 0.8, 0.9), (1.0, 0.05, 0.9), (2.5, 0.3, 1.5)],
+    [
+        (1.0, 0.8, None),
+        (1.0, 0.05, None),
+        (0.1, 0.08, None),
+        (1.0, 0.8, 0.9),
+        (1.0, 0.05, 0.9),
+        (2.5, 0.3, 1.5),
+    ],
 )
 def test_mala_has_the_exact_variance_at_any_step_and_noise(
     variance: float, step_size: float, noise_std: float | None, generator: torch.Generator
@@ -106,7 +113,9 @@ def test_mala_has_the_exact_variance_at_any_step_and_noise(
     assert abs(x.var().item() - variance) < five_standard_errors(variance)
 
 
-def test_mala_is_exact_in_more_than_one_dimension_and_with_a_clipped_gradient(generator: torch.Generator) -> None:
+def test_mala_is_exact_in_more_than_one_dimension_and_with_a_clipped_gradient(
+    generator: torch.Generator,
+) -> None:
     x = torch.randn(N // 4, 2, 2, generator=generator, dtype=torch.float64)
     x = mala(gaussian(0.5), x, steps=60, step_size=0.3, clip=ClipElements(0.7), generator=generator)
     assert abs(x.var().item() - 0.5) < five_standard_errors(0.5)
@@ -140,7 +149,7 @@ def test_every_chain_is_accepted_by_its_own_ratio() -> None:
     second[0] = 20.0
 
     ends = [
-        mala(gaussian(1.0), x, steps=20, step_size=0.9, generator=torch.Generator().manual_seed(0))
+        mala(gaussian(1.0), x, steps=3, step_size=0.3, generator=torch.Generator().manual_seed(0))
         for x in (first, second)
     ]
     assert torch.equal(ends[0][1:], ends[1][1:])
@@ -214,7 +223,12 @@ def test_a_clamped_chain_stays_in_its_box(generator: torch.Generator) -> None:
 def test_a_proposal_outside_leaves_its_chain_where_it_was() -> None:
     x = torch.tensor([[0.9, 0.0], [0.0, 0.0]])
     moved = langevin(
-        lambda x: torch.ones_like(x), x, steps=1, step_size=0.3, noise_std=0.0, bounds=RejectOutside(-1.0, 1.0)
+        lambda x: torch.ones_like(x),
+        x,
+        steps=1,
+        step_size=0.3,
+        noise_std=0.0,
+        bounds=RejectOutside(-1.0, 1.0),
     )
     assert torch.equal(moved, torch.tensor([[0.9, 0.0], [0.3, 0.3]]))
 
@@ -237,7 +251,13 @@ def test_annealed_noise_has_the_papers_and_the_released_form(generator: torch.Ge
     record = ChainRecord()
     x = torch.zeros(N, 1, dtype=torch.float64)
     langevin(
-        torch.zeros_like, x, steps=4, step_size=0.1, noise_std=Annealed(0.6), generator=generator, record=record
+        torch.zeros_like,
+        x,
+        steps=4,
+        step_size=0.1,
+        noise_std=Annealed(0.6),
+        generator=generator,
+        record=record,
     )
     for t, (before, after) in enumerate(pairwise(record.states)):
         variance = Annealed(0.6)(t) ** 2
@@ -301,14 +321,14 @@ def test_a_record_has_the_start_the_end_and_every_kth_state(chain: Callable[...,
 
 def test_chains_that_leave_the_finite_numbers_are_counted() -> None:
     x = torch.tensor([[0.1], [0.2], [3.0], [4.0], [0.0]])
-    with pytest.raises(FloatingPointError, match="langevin: 2 of 5 chains .* 10 steps; lower step_size"):
+    with pytest.raises(FloatingPointError, match=r"langevin: 2 of 5 chains .* 10 steps; lower step_size"):
         langevin(lambda x: x**9, x, steps=20, step_size=0.5, noise_std=0.0)
     with pytest.raises(FloatingPointError, match="langevin"):  # clipping must not hide an infinite gradient
-        langevin(lambda x: x / 0, x, steps=1, step_size=0.5, clip=ClipElements(0.01))
+        langevin(lambda x: x + math.inf, x, steps=1, step_size=0.5, clip=ClipElements(0.01))
     with pytest.raises(FloatingPointError, match="mala"):
         mala(lambda x: (x.sqrt() - 1)[:, 0], -x, steps=1, step_size=0.5)
     with pytest.raises(FloatingPointError, match="mala"):
-        mala(lambda x: (x.clamp_min(0).sqrt())[:, 0], 0 * x, steps=1, step_size=0.5, clip=ClipElements(0.01))
+        mala(lambda x: x.sqrt()[:, 0], 0 * x, steps=1, step_size=0.5, clip=ClipElements(0.01))
 
 
 def test_mala_rejects_a_proposal_with_no_density(generator: torch.Generator) -> None:
@@ -342,13 +362,20 @@ def test_on_manifold_start_walks_in_latent_space_and_decodes(generator: torch.Ge
 
 def test_chain_settings_run_the_functions(generator: torch.Generator) -> None:
     x = torch.randn(6, 2, generator=generator)
-    options = {"steps": 4, "step_size": 0.1, "noise_std": 0.2, "clip": ClipNorm(0.5), "bounds": RejectOutside(-2.0, 2.0)}
+    options = {
+        "steps": 4,
+        "step_size": 0.1,
+        "noise_std": 0.2,
+        "clip": ClipNorm(0.5),
+        "bounds": RejectOutside(-2.0, 2.0),
+    }
     seeded = lambda: torch.Generator().manual_seed(3)  # noqa: E731
     assert LangevinChain(**options)(gaussian(1.0), x, generator=seeded()) == pytest.approx(
         langevin(lambda x: -x, x, generator=seeded(), **options)
     )
     assert torch.equal(
-        MalaChain(**options)(gaussian(1.0), x, generator=seeded()), mala(gaussian(1.0), x, generator=seeded(), **options)
+        MalaChain(**options)(gaussian(1.0), x, generator=seeded()),
+        mala(gaussian(1.0), x, generator=seeded(), **options),
     )
 
 

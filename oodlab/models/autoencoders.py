@@ -87,8 +87,9 @@ class VariationalAutoencoder(Density):
         latent: Number of latent dimensions.
         samples: Importance samples of log_prob.
 
-    log_prob is the log of an importance-sampled marginal, drawn anew at every
-    call (a lower bound in expectation that tightens with `samples`).
+    log_prob is the log of an importance-sampled marginal: a lower bound in
+    expectation that tightens with `samples`.  Its draws have a fixed seed, so equal
+    batches get equal values.
 
     Source: Kingma & Welling (2014); importance sampling as in Burda et al. (2016).
     """
@@ -111,9 +112,11 @@ class VariationalAutoencoder(Density):
         """Return log of the mean over `samples` draws z ~ q(z | x) of p(x, z) / q(z | x), nats, (B,)."""
         mean, log_variance = self.posterior(x)
         log_std = log_variance / 2
+        generator = torch.Generator(x.device).manual_seed(0)
         total = torch.full((len(x),), -math.inf, dtype=x.dtype, device=x.device)
         for _ in range(self.samples):  # one draw at a time: the memory of a grid times 500 would not fit
-            z = mean + log_std.exp() * torch.randn_like(mean)
+            xi = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
+            z = mean + log_std.exp() * xi
             log_prior = _log_normal(z, torch.zeros_like(z), torch.zeros_like(self.log_std))
             log_weight = self.log_likelihood(x, z) + log_prior - _log_normal(z, mean, log_std)
             total = torch.logaddexp(total, log_weight)

@@ -21,7 +21,7 @@ Parts = dict[str, Tensor]
 def reconstruction(model: NormalizedAutoencoder, x: Tensor, y: Tensor | None = None, **run: Any) -> Parts:
     """Mean squared error per dimension: the plain autoencoder.
 
-    The temperature does not enter; models.fit_temperature or a grid search sets it afterwards.
+    The temperature does not enter; grids.best_temperature sets it afterwards.
     """
     loss = model.reconstruction_error(x).mean()
     return {"loss": loss, "error": loss.detach()}

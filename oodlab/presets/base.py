@@ -152,7 +152,7 @@ def describe(value: Any) -> str:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [f"{f.name}={describe(getattr(value, f.name))}" for f in dataclasses.fields(value)]
         return f"{type(value).__qualname__}({', '.join(fields)})"
-    if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
+    if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType) and "<" not in value.__qualname__:
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, Mapping):
         nested = any(isinstance(item, Preset) for item in value.values())
@@ -164,7 +164,7 @@ def describe(value: Any) -> str:
     if value is None or isinstance(value, bool | int | float | str):
         return repr(value)
     raise TypeError(
-        f"describe expects numbers, text, classes, functions, partials and dataclasses, got {type(value).__name__}: "
+        f"describe expects numbers, text, classes, named functions, partials and dataclasses, got {value!r}: "
         "a preset must mean the same in every process."
     )
 
@@ -177,7 +177,7 @@ def numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
         yield path, value
         return
     if isinstance(value, functools.partial):
-        items = value.keywords.items()
+        items = [*((str(i), item) for i, item in enumerate(value.args)), *value.keywords.items()]
     elif dataclasses.is_dataclass(value):
         items = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in _NOTES]
     elif isinstance(value, Mapping):

@@ -1,0 +1,146 @@
+"""Imports point one way, and `import oodlab` stays cheap."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "oodlab"
+
+LOWER = {
+    "metrics",
+    "grids",
+    "workspace",
+    "data",
+    "samplers",
+    "replay",
+    "models",
+    "objectives",
+    "training",
+    "detectors",
+}
+RUNNER = {"runner", "record", "notebook", "kernel", "progress", "__main__"}
+ALLOWED = {  # module or folder: what it may import of the package
+    "metrics": set(),
+    "grids": set(),
+    "samplers": set(),
+    "workspace": set(),
+    "data": {"workspace"},
+    "replay": {"samplers"},
+    "models": {"samplers", "replay"},
+    "objectives": {"models", "replay", "samplers"},
+    "training": {"workspace", "samplers"},
+    "detectors": {"models", "workspace"},
+    "plotting": {"metrics", "grids", "workspace"},
+    "presets": {"data", "models", "objectives", "replay", "samplers", "training", "detectors"},
+    "widgets": {*LOWER, "plotting", "presets"},
+    **{name: {"workspace", "data", *RUNNER} - {name} for name in RUNNER},
+}
+NOTHING_LOCAL = {
+    "presets.base",
+    "models.nets",
+    "progress",
+}  # leaves within their folder, as their headers say
+HEAVY = (
+    "torchvision",
+    "sklearn",
+    "matplotlib",
+    "seaborn",
+    "pandas",
+    "scipy",
+    "papermill",
+    "nbformat",
+    "ipywidgets",
+)
+
+
+def imports(source: str, module: str, *, is_package: bool = False) -> Iterator[str]:
+    """Yield the dotted names of the package's modules that a source imports, at any depth of the code.
+
+    A name imported from a package may be a module of it: both are said.
+    """
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            parts = ["oodlab", *module.split(".")]
+            base = parts[: len(parts) - node.level + (1 if is_package else 0)]
+            base = ".".join([*base, node.module] if node.module else base)
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (name.removeprefix("oodlab.") for name in names if name.split(".")[0] == "oodlab")
+
+
+def wrong_arrows(module: str, imported: Iterator[str]) -> list[str]:
+    """Return what a module must not import; a module missing from the table may import nothing."""
+    room = module.split(".")[0]
+    allowed = ALLOWED.get(room, set()) | ({room} if module not in NOTHING_LOCAL else set())
+    return [f"{module} imports {name}" for name in imported if name.split(".")[0] not in allowed]
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for file in sorted(PACKAGE.rglob("*.py")):
+        parts = file.relative_to(PACKAGE).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), file
+
+
+def test_every_import_points_the_one_way() -> None:
+    wrong = []
+    for module, file in modules():
+        if module:  # the package itself may name everything; what it loads is another test
+            found = imports(file.read_text(encoding="utf-8"), module, is_package=file.name == "__init__.py")
+            wrong += wrong_arrows(module, found)
+    assert not wrong
+
+
+def test_every_module_has_its_place_in_the_table() -> None:
+    rooms = {module.split(".")[0] for module, _ in modules() if module}
+    assert rooms <= set(ALLOWED), "a new module needs its allowed imports in the table above"
+
+
+def test_the_table_has_no_circle() -> None:
+    """Between rooms the arrows are an order; the runner's files count as one room."""
+    room_of = {name: "runner" if name in RUNNER else name for name in ALLOWED}
+    arrows = {(room_of[a], room_of[b]) for a, others in ALLOWED.items() for b in others if room_of[a] != room_of[b]}
+    rooms = set(room_of.values())
+    while rooms:
+        lowest = {room for room in rooms if not any(a == room and b in rooms for a, b in arrows)}
+        assert lowest, f"a circle among {sorted(rooms)}"
+        rooms -= lowest
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("models.flows", "from oodlab.objectives import reconstruction"),
+        ("models.flows", "from ..training import fit"),
+        ("metrics", "import oodlab.data"),
+        ("samplers", "from . import models"),
+        ("data.sets", "from oodlab import metrics"),
+        ("detectors", "def late():\n    from oodlab.plotting import save_figure"),
+        ("presets.base", "from oodlab.presets import nae"),
+        ("novelty", "from oodlab import metrics"),
+    ],
+)
+def test_an_import_that_runs_back_is_found(module: str, line: str) -> None:
+    assert wrong_arrows(module, imports(line, module)) == [f"{module} imports {next(imports(line, module))}"]
+
+
+def test_notebooks_and_widgets_are_imported_by_nobody_below() -> None:
+    below = [allowed for name, allowed in ALLOWED.items() if name != "widgets"]
+    assert not any({"widgets", "notebooks"} & allowed for allowed in below)
+
+
+@pytest.mark.parametrize("name", ["oodlab", "oodlab.training, oodlab.presets, oodlab.detectors, oodlab.metrics"])
+def test_importing_the_core_loads_no_heavy_library(name: str) -> None:
+    script = f"import sys, {name}; print(*[m for m in {HEAVY} if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert loaded == []

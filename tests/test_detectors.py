@@ -1,0 +1,162 @@
+"""The contract of every detector, and the cache of scores."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import line, near_a_line, smooth_nae
+from torch import Tensor, nn
+
+from oodlab import workspace
+from oodlab.detectors import Detector, LogDensity, Reconstruction, cached_scores
+from oodlab.metrics import auroc
+from oodlab.models import EnergyModel
+
+Case = tuple[Detector, Tensor, Tensor]
+
+# ---------------------------------------------------------------------- what every detector keeps
+
+
+def test_scores_are_high_for_in_distribution_inputs(detector_and_inputs: Case) -> None:
+    detector, inside, outside = detector_and_inputs
+    scores = detector.score_samples(inside)
+    assert scores.shape == (50,)
+    assert scores.dtype == np.float64
+    assert auroc(scores, detector.score_samples(outside)) > 0.99  # an easy pair
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 50, 1000])
+def test_the_batch_size_decides_memory_and_not_values(detector_and_inputs: Case, batch_size: int) -> None:
+    detector, inside, outside = detector_and_inputs
+    x = torch.cat([inside, outside])
+    wanted = detector.score_samples(x)
+    assert detector.score_samples(x, batch_size=batch_size) == pytest.approx(wanted, rel=1e-5)  # float32 sums
+    assert detector.score_samples(x.flip(0)) == pytest.approx(wanted[::-1], rel=1e-5)
+
+
+def test_scoring_gives_the_models_modes_and_flags_back(detector_and_inputs: Case) -> None:
+    detector, inside, _ = detector_and_inputs
+    detector.model.train()
+    detector.score_samples(inside)
+    with pytest.raises(FloatingPointError):
+        detector.score_samples(inside * float("nan"))
+    assert all(module.training for module in detector.model.modules())
+    assert all(p.requires_grad and p.grad is None for p in detector.model.parameters())
+
+
+def test_scoring_draws_nothing_from_the_callers_randomness(detector_and_inputs: Case) -> None:
+    detector, inside, _ = detector_and_inputs
+    before = torch.get_rng_state()
+    assert np.array_equal(detector.score_samples(inside), detector.score_samples(inside))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_inputs_that_are_not_finite_raise_with_their_number_and_place(detector_and_inputs: Case) -> None:
+    detector, inside, _ = detector_and_inputs
+    inside = inside.clone()
+    inside[[3, 40]] = torch.tensor(float("nan"))
+    inside[41, 0] = float("inf")
+    with pytest.raises(FloatingPointError, match=r"3 of 50 inputs are not finite, the first at index 3"):
+        detector.score_samples(inside)
+
+
+def test_inputs_of_another_kind_are_refused(detector_and_inputs: Case) -> None:
+    detector, inside, _ = detector_and_inputs
+    for wrong, text in [
+        (inside.to(torch.uint8), "floating-point tensor, got torch.uint8"),
+        (inside.numpy(), "got ndarray"),
+        (inside[:0], "N >= 1"),
+        (inside.flatten(), "expects x of shape"),
+        (inside[:, None].expand(-1, 5, *inside.shape[1:]), "expects x of shape"),
+    ]:
+        with pytest.raises(ValueError, match=text):
+            detector.score_samples(wrong)
+    with pytest.raises(ValueError, match="batch_size >= 1, got 0"):
+        detector.score_samples(inside, batch_size=0)
+
+
+# ------------------------------------------------------------------------------- the contract itself
+
+
+class Spoilt(Detector):
+    """Return what a careless detector might."""
+
+    def __init__(self, result: Tensor) -> None:
+        super().__init__(nn.Linear(1, 1))
+        self.result = result
+
+    def _score_batch(self, x: Tensor) -> Tensor:
+        return self.result
+
+
+def test_a_detector_that_breaks_the_contract_is_named() -> None:
+    x = torch.zeros(2, 1)
+    with pytest.raises(ValueError, match=r"Spoilt._score_batch expects to return shape \(2,\), got \(2, 1\)"):
+        Spoilt(torch.zeros(2, 1)).score_samples(x)
+    with pytest.raises(FloatingPointError, match="Spoilt: 1 of 2 scores are not finite, the first at index 1"):
+        Spoilt(torch.tensor([0.0, float("inf")])).score_samples(x)
+
+
+def test_dropout_is_off_while_scoring() -> None:
+    class Noisy(EnergyModel):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(2, 30), nn.Dropout(0.5), nn.Linear(30, 1))
+
+        def energy(self, x: Tensor) -> Tensor:
+            return self.net(x)[:, 0]
+
+    detector = LogDensity(Noisy().train())
+    x = torch.ones(5, 2)
+    assert np.array_equal(detector.score_samples(x), detector.score_samples(x))
+
+
+def test_for_a_normalized_autoencoder_both_detectors_rank_alike(generator: torch.Generator) -> None:
+    model = smooth_nae(3, temperature=0.2)
+    x = torch.randn(50, 2, generator=generator)
+    by_density, by_error = LogDensity(model).score_samples(x), Reconstruction(model).score_samples(x)
+    assert by_density == pytest.approx(by_error / 0.2, rel=1e-5)
+
+
+# --------------------------------------------------------------------------------------- the cache
+
+
+@pytest.fixture
+def sets(generator: torch.Generator) -> dict[str, Tensor]:
+    return {"near": near_a_line(9, generator), "shifted": near_a_line(5, generator) + 1}
+
+
+def cached_files() -> list[Path]:
+    return sorted((workspace.runs_folder() / "scores").glob("*"))
+
+
+def test_scores_are_computed_once(sets: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    first = cached_scores(LogDensity(line()), sets, key="a")
+    assert {name: len(scores) for name, scores in first.items()} == {"near": 9, "shifted": 5}
+    monkeypatch.setattr(LogDensity, "_score_batch", lambda self, x: pytest.fail("scored again"))
+    again = cached_scores(LogDensity(line()), sets, key="a")
+    assert all(np.array_equal(first[name], again[name]) for name in sets)
+    assert len(cached_files()) == 1
+
+
+def test_another_model_detector_key_or_input_is_another_entry(sets: dict[str, Tensor]) -> None:
+    cached_scores(LogDensity(line()), sets, key="a")
+    other = line()
+    other.log_temperature.data.fill_(1.0)
+    cached_scores(LogDensity(other), sets, key="a")
+    cached_scores(Reconstruction(line()), sets, key="a")
+    cached_scores(LogDensity(line()), sets, key="b")
+    cached_scores(LogDensity(line()), {**sets, "near": sets["near"] + 1}, key="a")
+    assert len(cached_files()) == 5
+
+
+@pytest.mark.parametrize("keep", [0, 10, 300])
+def test_a_damaged_cache_is_made_again(sets: dict[str, Tensor], keep: int) -> None:
+    first = cached_scores(LogDensity(line()), sets, key="a")
+    os.truncate(cached_files()[0], keep)
+    again = cached_scores(LogDensity(line()), sets, key="a")
+    assert all(np.array_equal(first[name], again[name]) for name in sets)

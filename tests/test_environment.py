@@ -1,0 +1,46 @@
+"""environment.yml (conda) and pyproject.toml (pip) ask for the same things."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+
+
+def split(requirement: str) -> tuple[str, str]:
+    """Return name and version condition without spaces."""
+    name, condition = re.fullmatch(r"([\w.-]+)\s*(.*)", requirement).groups()
+    return name, condition.replace(" ", "")
+
+
+@pytest.fixture
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    return dict(split(item) for item in listed if isinstance(item, str))
+
+
+def test_conda_and_pip_ask_for_the_same_packages_and_versions(project: dict, environment: dict[str, str]) -> None:
+    wanted = {CONDA_NAMES.get(name, name): condition for name, condition in map(split, project["dependencies"])}
+    given = {name: condition for name, condition in environment.items() if name not in ("python", "pip")}
+    assert given == wanted
+    assert all(condition.startswith(">=") and "," not in condition for condition in wanted.values())  # lower bounds
+
+
+def test_conda_and_pip_ask_for_the_same_python(project: dict, environment: dict[str, str]) -> None:
+    assert environment["python"] == project["requires-python"].replace(" ", "")
+
+
+def test_conda_installs_this_checkout_and_nothing_else_by_pip() -> None:
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    assert [item for item in listed if not isinstance(item, str)] == [{"pip": ["-e ."]}]

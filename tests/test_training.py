@@ -1,0 +1,575 @@
+"""Laws of the training loop: same bits after any interruption, checkpoints, guard, budget, rates."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import smooth_nae
+from torch import Tensor, nn
+
+from oodlab import training, workspace
+from oodlab.data import eight_gaussians
+from oodlab.models import MLP, NormalizedAutoencoder
+from oodlab.objectives import FromReplay, NormalizedLikelihood, OnManifold, reconstruction
+from oodlab.presets import nae
+from oodlab.replay import ReplayBuffer, Uniform
+from oodlab.samplers import LangevinChain, MalaChain
+from oodlab.training import Fresh, Guard, LinearTail, Result, Shuffled, adam, fit, train_or_load
+
+# --------------------------------------------------------------- resuming: the same bits, always
+
+STEPS = 24
+
+
+def with_dropout() -> NormalizedAutoencoder:
+    """Build the same small model at every call; its dropout draws from torch's own generator."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = nn.Sequential(MLP(2, [8], 3), nn.Dropout(0.3))
+        return NormalizedAutoencoder(encoder, MLP(3, [8], 2), latent=3, temperature=0.5)
+
+
+def on_manifold(model: NormalizedAutoencoder) -> NormalizedLikelihood:
+    replay = ReplayBuffer(30, (3,), start=model.latent_start, restart=0.3, fifo=True)
+    chains = LangevinChain(3, 0.005, 0.1), MalaChain(4, 0.005, 0.1)
+    return NormalizedLikelihood(OnManifold(*chains, replay), latent_penalty=0.01)
+
+
+def persistent(model: NormalizedAutoencoder) -> NormalizedLikelihood:
+    replay = ReplayBuffer(30, (2,), start=Uniform(-5.0, 5.0), restart=0.3, fifo=False)
+    return NormalizedLikelihood(FromReplay(MalaChain(4, 0.005, 0.1), replay))
+
+
+def shuffled() -> Shuffled:
+    return Shuffled(eight_gaussians(50, torch.Generator().manual_seed(1)), None, batch_size=10, seed=7)
+
+
+SETTINGS = {
+    "OMI, shuffled": (on_manifold, shuffled),
+    "OMI, fresh": (on_manifold, lambda: Fresh(eight_gaussians, 10)),
+    "PCD in slots": (persistent, shuffled),
+    "AE": (lambda model: reconstruction, shuffled),
+}
+
+
+def run(setting: str, folder: Path, **options: object) -> Result:
+    objective, batches = SETTINGS[setting]
+    model = with_dropout()
+    return fit(
+        model,
+        objective(model),
+        batches(),
+        optimiser=lambda model: adam(model, lr=1e-2, lr_of={"log_temperature": 1e-1}),
+        steps=STEPS,
+        seed=3,
+        warm_up=5,
+        schedule=LinearTail(0.5),
+        folder=folder,
+        identity="the same",
+        checkpoint_every=5,
+        device="cpu",
+        **options,
+    )
+
+
+def left_behind(folder: Path) -> dict[str, object]:
+    """Everything in a checkpoint but the clock."""
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    state.pop("seconds")
+    for row in state["history"]:
+        row.pop("seconds")
+    return state
+
+
+def assert_same_bits(got: object, wanted: object, place: str = "checkpoint") -> None:
+    if isinstance(wanted, dict):
+        assert got.keys() == wanted.keys(), place
+        for key in wanted:
+            assert_same_bits(got[key], wanted[key], f"{place}.{key}")
+    elif isinstance(wanted, list):
+        assert len(got) == len(wanted), place
+        for i, item in enumerate(wanted):
+            assert_same_bits(got[i], item, f"{place}[{i}]")
+    elif torch.is_tensor(wanted):
+        assert torch.equal(got, wanted), place
+    else:
+        assert got == wanted, place
+
+
+def asking(allowed: int) -> Callable[[], bool]:
+    """Return a flag that says stop from its call number allowed + 1 on."""
+    asked = iter(range(10**9))
+    return lambda: next(asked) >= allowed
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("asked", [0, 1, 2, 7, 23, 61, 100])
+def test_a_stopped_run_continues_with_the_same_bits(setting: str, asked: int, tmp_path: Path) -> None:
+    """The flag is also asked within chains, so most of these stops fall into the middle of a step."""
+    whole = run(setting, tmp_path / "whole")
+    first = run(setting, tmp_path / "parts", should_stop=asking(asked))
+    assert first.finished == (first.step == STEPS)
+    assert left_behind(tmp_path / "parts")["step"] == first.step  # nothing done is lost
+    second = run(setting, tmp_path / "parts", should_stop=asking(30))
+    last = run(setting, tmp_path / "parts")
+    assert first.step <= second.step <= last.step == whole.step == STEPS
+    assert last.finished
+    assert_same_bits(left_behind(tmp_path / "parts"), left_behind(tmp_path / "whole"))
+    assert_same_bits(dict(last.model.state_dict()), dict(whole.model.state_dict()))
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("crash_at", [2, 7, 15, 23])
+def test_a_crashed_run_continues_from_its_checkpoint_with_the_same_bits(
+    setting: str, crash_at: int, tmp_path: Path
+) -> None:
+    def crash(step: int, *_: object) -> None:
+        if step == crash_at:
+            raise KeyboardInterrupt
+
+    whole = run(setting, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(setting, tmp_path / "parts", on_step=crash)
+    resumed: list[int] = []
+    run(setting, tmp_path / "parts", on_step=lambda step, *_: resumed.append(step))
+    assert resumed[0] == (crash_at - 1) // 5 * 5 + 1  # a checkpoint after every fifth step
+    assert_same_bits(left_behind(tmp_path / "parts"), left_behind(tmp_path / "whole"))
+    assert whole.finished
+
+
+def test_seeds_decide_a_run(tmp_path: Path) -> None:
+    def end(seed: int) -> Tensor:
+        model = with_dropout()
+        batches = Fresh(eight_gaussians, 10)
+        fit(
+            model,
+            on_manifold(model),
+            batches,
+            optimiser=lambda m: adam(m, lr=1e-2),
+            steps=3,
+            seed=seed,
+            device="cpu",
+        )
+        return model.encoder[0][0].weight.detach()
+
+    assert torch.equal(end(0), end(0))
+    assert not torch.equal(end(0), end(1))
+
+
+def test_training_leaves_the_callers_randomness_alone(tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    run("OMI, fresh", tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+    with pytest.raises(KeyboardInterrupt):
+        run("OMI, fresh", tmp_path / "other", on_step=lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# --------------------------------------------------------------------------------- checkpoints
+
+
+def test_a_finished_checkpoint_is_loaded_without_training(tmp_path: Path) -> None:
+    trained = run("OMI, shuffled", tmp_path)
+    stamp = (tmp_path / "checkpoint.pt").stat().st_mtime_ns
+    loaded = run("OMI, shuffled", tmp_path, should_stop=lambda: pytest.fail("a step was begun"))
+    assert loaded.finished
+    assert not loaded.model.training
+    assert loaded.history == trained.history
+    assert loaded.seconds == pytest.approx(trained.seconds, abs=0.5)
+    assert_same_bits(dict(loaded.model.state_dict()), dict(trained.model.state_dict()))
+    assert torch.equal(loaded.objective.negatives.replay.states, trained.objective.negatives.replay.states)
+    assert (tmp_path / "checkpoint.pt").stat().st_mtime_ns == stamp
+
+
+def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("AE", tmp_path, should_stop=asking(7))
+    old = (tmp_path / "checkpoint.pt").read_bytes()
+
+    def full_disk(state: object, stream: object) -> None:
+        stream.write(b"half a checkpoint")
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(torch, "save", full_disk)
+        run("AE", tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert (tmp_path / "checkpoint.pt").read_bytes() == old
+    assert run("AE", tmp_path).finished
+
+
+@pytest.mark.parametrize("keep", [0, 100, 2000])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, keep: int) -> None:
+    run("AE", tmp_path)
+    with (tmp_path / "checkpoint.pt").open("r+b") as file:
+        file.truncate(keep)
+    with pytest.raises(ValueError, match=r"checkpoint.pt cannot be read .*: it is damaged; delete it"):
+        run("AE", tmp_path)
+
+
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
+    torch.save({"weights": torch.zeros(2)}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match="damaged"):
+        run("AE", tmp_path)
+
+
+def test_a_checkpoint_of_another_preset_is_refused_with_the_difference(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint.pt"
+    training.write_checkpoint(file, {"step": 1}, "name = a\nsteps = 8\nbatch = 50")
+    with pytest.raises(ValueError, match="expects the preset it was made with") as refusal:
+        training.read_checkpoint(file, "name = a\nsteps = 9\nbatch = 50")
+    text = str(refusal.value)
+    assert re.search(r"checkpoint: +steps = 8\n +now: +steps = 9", text)
+    assert "batch" not in text
+
+
+def test_a_checkpoint_of_another_seed_is_refused(tmp_path: Path) -> None:
+    run("AE", tmp_path)
+    model = with_dropout()
+    with pytest.raises(ValueError, match="seed 3, got 4"):
+        fit(
+            model,
+            reconstruction,
+            shuffled(),
+            optimiser=lambda m: adam(m, lr=1),
+            steps=STEPS,
+            seed=4,
+            folder=tmp_path,
+            identity="the same",
+            device="cpu",
+        )
+
+
+def test_a_checkpoint_of_another_device_is_loaded(tmp_path: Path) -> None:
+    """Its random numbers have no meaning here: a CUDA generator's state has 16 bytes, a CPU's 5056."""
+    trained = run("AE", tmp_path)
+    file = tmp_path / "checkpoint.pt"
+    state = torch.load(file, weights_only=True)
+    state["device"] = "cuda"
+    state["random"] = {
+        "own": torch.zeros(16, dtype=torch.uint8),
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.zeros(16),
+    }
+    torch.save(state, file)
+    loaded = run("AE", tmp_path)
+    assert loaded.finished
+    assert_same_bits(dict(loaded.model.state_dict()), dict(trained.model.state_dict()))
+
+
+# ------------------------------------------------------------------------------- divergence guard
+
+
+class Erupting(nn.Module):
+    """Reconstruction whose loss is multiplied by `by` at the given calls."""
+
+    def __init__(self, calls: set[int], by: float) -> None:
+        super().__init__()
+        self.calls, self.by, self.call = calls, by, 0
+
+    def forward(self, model: NormalizedAutoencoder, x: Tensor, y: Tensor | None = None, **run: object) -> dict:
+        self.call += 1
+        parts = reconstruction(model, x)
+        return {"loss": parts["loss"] * self.by} if self.call in self.calls else parts
+
+
+def erupt(objective: Callable, **options: object) -> Result:
+    return fit(
+        with_dropout(),
+        objective,
+        shuffled(),
+        optimiser=lambda m: adam(m, lr=1e-3),
+        steps=20,
+        device="cpu",
+        **options,
+    )
+
+
+@pytest.mark.parametrize("by", [math.nan, math.inf, 1e12])
+def test_a_diverged_run_goes_back_and_on_with_a_lower_rate(
+    by: float, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    rates = []
+
+    def watched(model: nn.Module) -> torch.optim.Optimizer:
+        rates.append(adam(model, lr=1e-3))
+        return rates[0]
+
+    objective = Erupting({13}, by)
+    result = fit(
+        with_dropout(),
+        objective,
+        shuffled(),
+        optimiser=watched,
+        steps=20,
+        device="cpu",
+        folder=tmp_path,
+        checkpoint_every=5,
+    )
+    assert (result.finished, result.rollbacks, objective.call) == (True, 1, 13 + 10)  # back to step 10
+    assert all(value.isfinite().all() for value in result.model.state_dict().values())
+    assert [row["step"] for row in result.history] == list(range(1, 21))
+    assert rates[0].param_groups[0]["lr"] == pytest.approx(0.3e-3)
+    said = capsys.readouterr().out
+    assert re.search(
+        r"diverged at step 12 \(a watched number reached .*\); back to step 10, learning rates x 0.3", said
+    )
+
+
+def test_a_chain_that_diverges_rolls_the_run_back() -> None:
+    calls = []
+
+    def diverging(model: NormalizedAutoencoder, x: Tensor, y: Tensor | None = None, **run: object) -> dict:
+        calls.append(1)
+        if len(calls) == 4:
+            raise FloatingPointError("langevin: 2 of 5 chains left the finite numbers")
+        return reconstruction(model, x)
+
+    assert erupt(diverging).rollbacks == 1
+
+
+def test_a_run_that_keeps_diverging_ends_with_advice(tmp_path: Path) -> None:
+    objective = Erupting(set(range(8, 100)), math.nan)
+    with pytest.raises(FloatingPointError, match=r"diverged 4 times .* 0.027 of the preset's\. What usually helps: a"):
+        erupt(objective, folder=tmp_path, checkpoint_every=5)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 5  # the last good state stays
+    with pytest.raises(FloatingPointError, match="diverged 1 times"):
+        erupt(Erupting(set(range(100)), math.nan), guard=Guard(patience=0))
+
+
+@pytest.mark.parametrize("spoilt_step", [9, 10])
+def test_weights_that_a_finite_loss_spoilt_are_not_kept(tmp_path: Path, spoilt_step: int) -> None:
+    """A gradient can be NaN where the loss is not, and the last step before a checkpoint shows no sign of it."""
+    calls = []
+
+    def spoiling(model: NormalizedAutoencoder, x: Tensor, y: Tensor | None = None, **run: object) -> dict:
+        calls.append(1)
+        parts = reconstruction(model, x)
+        if len(calls) == spoilt_step:
+            parts["loss"] = parts["loss"] + (0 * next(model.parameters())).sqrt().sum()  # 0, of slope 0 * inf
+        return parts
+
+    result = erupt(spoiling, folder=tmp_path, checkpoint_every=5)
+    assert (result.finished, result.rollbacks) == (True, 1)
+    assert all(value.isfinite().all() for value in result.model.state_dict().values())
+
+    calls.clear()
+    stopped = erupt(spoiling, folder=tmp_path / "stopped", should_stop=asking(spoilt_step), checkpoint_every=100)
+    assert stopped.step == spoilt_step
+    assert not (tmp_path / "stopped" / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("by", [math.nan, 1e12])
+def test_no_spoilt_state_is_ever_kept(by: float, tmp_path: Path) -> None:
+    """A run that is stopped after it diverged, before the numbers were looked at, keeps the old file."""
+    steps = 2000  # numbers are looked at every 10 steps
+    batches, objective = Fresh(eight_gaussians, 5), Erupting(set(range(13, 100)), by)
+    options = {"optimiser": lambda m: adam(m, lr=1e-3), "steps": steps, "device": "cpu", "folder": tmp_path}
+    result = fit(with_dropout(), objective, batches, checkpoint_every=5, should_stop=asking(13), **options)
+    assert result.step == 13
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["step"] == 10
+    assert all(value.isfinite().all() for value in state["model"].values())
+
+
+# ------------------------------------------------------------------- budget, rates, history, events
+
+
+def rates_of(**options: object) -> list[float]:
+    """Train one parameter by SGD on a loss of slope 1: its moves are the learning rates."""
+
+    class Slope(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.place = nn.Parameter(torch.zeros((), dtype=torch.float64))
+
+    model, places = Slope(), [0.0]
+    batches = Fresh(lambda n, generator: torch.zeros(n, 1), 1)
+    fit(
+        model,
+        lambda model, x, y, **run: {"loss": model.place * 1.0},
+        batches,
+        optimiser=lambda m: torch.optim.SGD(m.parameters(), lr=1.0),
+        device="cpu",
+        on_step=lambda *_: places.append(-float(model.place.detach())),
+        **options,
+    )
+    return [after - before for before, after in pairwise(places)]
+
+
+def test_learning_rates_warm_up_and_tail_off() -> None:
+    assert rates_of(steps=6) == pytest.approx([1.0] * 6)
+    assert rates_of(steps=6, warm_up=4) == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
+    assert rates_of(steps=8, schedule=LinearTail(0.5)) == pytest.approx([1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
+    assert rates_of(steps=4, warm_up=2, schedule=LinearTail(0.0)) == pytest.approx([0.5, 0.75, 0.5, 0.25])
+
+
+def test_adam_gives_named_parameters_a_rate_of_their_own() -> None:
+    groups = adam(smooth_nae(3), lr=1e-3, lr_of={"log_temperature": 1e-2}, betas=(0.0, 0.9)).param_groups
+    assert [(len(group["params"]), group["lr"], group["betas"]) for group in groups] == [
+        (8, 1e-3, (0.0, 0.9)),
+        (1, 1e-2, (0.0, 0.9)),
+    ]
+    with pytest.raises(ValueError, match=r"got \['log_temperatur'\]"):
+        adam(smooth_nae(3), lr=1e-3, lr_of={"log_temperatur": 1.0})
+
+
+def test_epochs_are_a_budget_of_a_data_set_only() -> None:
+    x = torch.zeros(23, 2)
+    batches = Shuffled(x, None, batch_size=5, seed=0)
+    result = fit(with_dropout(), reconstruction, batches, optimiser=lambda m: adam(m, lr=1e-3), epochs=3, device="cpu")
+    assert result.step == 3 * 4
+    for budget, text in [
+        ({}, "steps or epochs, got steps=None and epochs=None"),
+        ({"steps": 1, "epochs": 1}, "steps=1 and epochs=1"),
+        ({"steps": 0}, "at least one step, got 0"),
+        ({"epochs": 1}, "fresh samples have no epochs"),
+        ({"steps": 1, "warm_up": -1}, "warm_up >= 0"),
+    ]:
+        with pytest.raises(ValueError, match=text):
+            rates_of(**budget)
+
+
+def test_every_epoch_of_shuffled_batches_sees_every_image_once_in_another_order() -> None:
+    x = torch.arange(12.0)[:, None]
+    batches = Shuffled(x, torch.arange(12), batch_size=4, seed=0)
+    epochs = []
+    for epoch in range(2):
+        pairs = [batches(3 * epoch + i, torch.Generator()) for i in range(3)]
+        assert all(torch.equal(part.flatten().long(), y) for part, y in pairs)
+        epochs.append(torch.cat([y for _, y in pairs]).tolist())
+        assert sorted(epochs[-1]) == list(range(12))
+    assert epochs[0] != epochs[1]
+    again = Shuffled(x, None, batch_size=4, seed=0)(4, torch.Generator())[0]  # a function of the step alone
+    assert torch.equal(again, batches(4, torch.Generator())[0])
+    assert not torch.equal(again, Shuffled(x, None, batch_size=4, seed=1)(4, torch.Generator())[0])
+    for size in (0, 13):
+        with pytest.raises(ValueError, match=f"<= 12 images, got {size}"):
+            Shuffled(x, None, batch_size=size, seed=0)
+
+
+def test_history_has_about_two_hundred_rows_and_ends_with_the_run() -> None:
+    seen = []
+    result = fit(
+        with_dropout(),
+        reconstruction,
+        Fresh(eight_gaussians, 2),
+        optimiser=lambda m: adam(m, lr=1e-3),
+        steps=402,
+        device="cpu",
+        on_step=lambda step, steps, numbers, parts: seen.append((step, steps, numbers, parts)),
+    )
+    steps = [row["step"] for row in result.history]
+    assert steps == [*range(2, 403, 2)]
+    assert [step for step, *_ in seen] == steps
+    assert seen[-1][1] == 402
+    assert set(seen[-1][2]) == {"loss", "error"}
+    assert not seen[-1][3]["loss"].requires_grad
+    assert result.history[-1]["loss"] == seen[-1][2]["loss"]
+    seconds = [row["seconds"] for row in result.history]
+    assert seconds == sorted(seconds)
+    assert seconds[-1] <= result.seconds
+
+
+def test_progress_is_reported_as_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OODLAB_PROGRESS", str(tmp_path / "events"))
+    run("AE", tmp_path)
+    events = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
+    assert [event["step"] for event in events] == list(range(1, STEPS + 1))
+    assert {(event["event"], event["label"], event["steps"]) for event in events} == {("step", "training", STEPS)}
+    assert set(events[0]["numbers"]) == {"loss", "error"}
+
+
+def test_without_a_terminal_about_ten_lines_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run("AE", tmp_path, label="demo")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 10
+    assert re.match(r"demo: step 24 of 24  loss [\d.]+  error [\d.]+$", lines[-1])
+
+
+# -------------------------------------------------------------------------------- device, precision
+
+
+def test_devices_and_precisions_are_named_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert training.pick_device("auto") == cpu
+    with pytest.raises(ValueError, match="got 'gpu'"):
+        training.pick_device("gpu")
+    with pytest.raises(ValueError, match="no GPU here"):
+        training.pick_device("cuda")
+
+    dense, convolutional = nn.Linear(1, 1), nn.Conv2d(1, 1, 1)
+    for fast, kind in [(True, torch.bfloat16), (False, torch.float32)]:
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda fast=fast: fast)
+        assert training.pick_precision("auto", dense, cpu) == torch.float32
+        assert training.pick_precision("auto", convolutional, cpu) == kind
+        assert training.pick_precision("float32", convolutional, cpu) == torch.float32
+        assert training.pick_precision("bfloat16", dense, cpu) == torch.bfloat16
+    with pytest.raises(ValueError, match="one of auto, float32, bfloat16, got 'float16'"):
+        training.pick_precision("float16", dense, cpu)
+
+
+def test_bfloat16_leaves_weights_and_chain_states_in_float32(tmp_path: Path) -> None:
+    result = run("OMI, shuffled", tmp_path, precision="bfloat16")
+    assert result.finished
+    assert {p.dtype for p in result.model.parameters()} == {torch.float32}
+    assert result.objective.negatives.replay.states.dtype == torch.float32
+    exact = run("OMI, shuffled", tmp_path / "exact", precision="float32")
+    assert result.history[-1]["loss"] != exact.history[-1]["loss"]  # it did multiply in bfloat16
+
+
+# -------------------------------------------------------------------------------------- train_or_load
+
+
+@pytest.fixture
+def preset() -> SimpleNamespace:
+    smoke = nae.EIGHT_GAUSSIANS.at("smoke")
+    return next(run for run in smoke.runs.values() if "omi" in run.name)
+
+
+def test_a_preset_is_trained_once_per_seed(preset: SimpleNamespace) -> None:
+    before = torch.get_rng_state()
+    first = train_or_load(preset, seed=0, device="cpu")
+    loaded = train_or_load(preset, seed=0, device="cpu", should_stop=lambda: pytest.fail("a step was begun"))
+    assert_same_bits(dict(loaded.model.state_dict()), dict(first.model.state_dict()))
+    other = train_or_load(preset, seed=1, device="cpu")
+    assert not torch.equal(next(other.model.parameters()), next(first.model.parameters()))
+    assert torch.equal(torch.get_rng_state(), before)
+    files = sorted(workspace.runs_folder().rglob("checkpoint.pt"))
+    assert len(files) == 2
+    assert files[0].parent.parent == workspace.runs_folder() / "checkpoints" / preset.name
+    assert files[0].parent.name.startswith("smoke-seed0-")
+
+
+def test_a_finished_training_is_done_anew_on_request_and_an_unfinished_one_goes_on(
+    preset: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OODLAB_ANEW", "1")
+    steps: list[int] = []
+    train_or_load(preset, device="cpu", on_step=lambda step, *_: steps.append(step), should_stop=asking(100))
+    for _ in range(2):
+        train_or_load(preset, device="cpu", on_step=lambda step, *_: steps.append(step))
+    assert steps == [*range(1, preset.steps + 1), *range(1, preset.steps + 1)]
+
+
+def test_initial_weights_are_the_seeds_and_not_the_callers(preset: SimpleNamespace) -> None:
+    ends = []
+    for seed_of_caller in (1, 2):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed_of_caller)
+            ends.append(train_or_load(preset, seed=5, device="cpu", should_stop=lambda: True).model.state_dict())
+    assert_same_bits(dict(ends[0]), dict(ends[1]))
+
+
+def test_what_decides_a_training_is_there_to_be_hashed() -> None:
+    """A misspelt name would be hashed as nothing, and old checkpoints would pass for new ones."""
+    package = Path(training.__file__).parent
+    assert all((package / part).exists() for part in training._DECIDES_A_TRAINING)

@@ -1,0 +1,148 @@
+"""The panel's logic, without a browser or a kernel."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets as w
+import pytest
+from matplotlib.figure import Figure
+
+from oodlab import plotting, widgets
+
+
+def bars(snapshot: int, views: dict[str, Any]) -> Figure:
+    fig = plotting.figure(1, 1)
+    fig.subplots().bar([0], [snapshot * views["scale"]])
+    return fig
+
+
+def panel_of(task: Callable[..., None]) -> widgets.RunPanel:
+    return widgets.RunPanel(
+        {"n": w.IntSlider(3, min=1, max=100)},
+        {"scale": w.FloatSlider(1.0, min=0.5, max=2.0)},
+        task=task,
+        draw=bars,
+        name=lambda values: f"n = {values['n']}",
+    )
+
+
+def counts(values: dict[str, Any], should_stop: Callable[[], bool], publish: widgets.Publish) -> None:
+    for i in range(1, values["n"] + 1):
+        if should_stop():
+            return
+        publish(i, i, values["n"], f"at {i}")
+
+
+def waits_for_stop(values: dict[str, Any], should_stop: Callable[[], bool], publish: widgets.Publish) -> None:
+    publish(1, 1, 10, "waits")
+    end = time.monotonic() + 20
+    while not should_stop() and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def test_a_run_uses_the_controls_as_they_stand_and_shows_its_last_state() -> None:
+    panel = panel_of(counts)
+    panel.controls["n"].value = 7
+    panel.run()
+    panel.wait(20)
+    assert not panel.running
+    assert panel.bar.value == panel.bar.max == 7
+    assert panel.status.value.startswith("<div") and "done. at 7" in panel.status.value
+    assert bytes(panel.image.value).startswith(b"\x89PNG")
+    assert (panel.run_button.disabled, panel.stop_button.disabled) == (False, True)
+
+
+def test_a_view_redraws_at_once_without_a_run() -> None:
+    panel = panel_of(counts)
+    panel.views["scale"].value = 2.0  # nothing to draw yet, and no error
+    assert bytes(panel.image.value) == b""
+    panel.run()
+    panel.wait(20)
+    before = bytes(panel.image.value)
+    panel.views["scale"].value = 0.5
+    assert bytes(panel.image.value) != before
+    assert not panel.running
+
+
+def test_stop_ends_the_run_and_keeps_what_it_has() -> None:
+    panel = panel_of(waits_for_stop)
+    panel.run()
+    while not bytes(panel.image.value):
+        time.sleep(0.01)
+    assert panel.run_button.disabled
+    panel.stop_button.click()
+    panel.wait(20)
+    assert not panel.running
+    assert "stopped. waits" in panel.status.value
+
+
+def test_only_one_run_at_a_time() -> None:
+    panel = panel_of(waits_for_stop)
+    before = threading.active_count()
+    panel.run()
+    panel.run()
+    assert threading.active_count() <= before + 1
+    panel.stop()
+    panel.wait(20)
+
+
+def test_an_error_is_shown_and_the_panel_can_run_again() -> None:
+    def fails(values: dict[str, Any], should_stop: object, publish: object) -> None:
+        raise ValueError("step_size < 0 & more")
+
+    panel = panel_of(fails)
+    panel.run()
+    panel.wait(20)
+    assert "ValueError: step_size &lt; 0 &amp; more" in panel.status.value
+    assert not panel.run_button.disabled
+
+
+def test_earlier_results_are_kept_beside_the_new_one() -> None:
+    panel = panel_of(counts)
+    for _ in range(widgets.KEPT + 3):
+        panel.run()
+        panel.wait(20)
+    assert len(panel.earlier.children) == widgets.KEPT
+    picture, text = panel.earlier.children[0].children
+    assert bytes(picture.value).startswith(b"\x89PNG") and "n = 3" in text.value
+
+
+def test_a_batch_run_builds_no_panel(monkeypatch: pytest.MonkeyPatch, tmp_path, capsys) -> None:
+    monkeypatch.setenv("OODLAB_PROGRESS", str(tmp_path / "events.jsonl"))
+    widgets.show(lambda: pytest.fail("built"))
+    assert "JupyterLab" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("latent", [0, 3])
+@pytest.mark.parametrize("sampler", ["OMI", "CD", "PCD", "PCD, 5 % restart"])
+def test_the_plane_trains_from_every_sampler(sampler: str, latent: int) -> None:
+    panel = widgets.eight_gaussians()
+    for name, value in {"sampler": sampler, "latent": latent, "updates": 50, "chain": 1}.items():
+        panel.controls[name].value = value
+    seen: list[int] = []
+    publish = panel._publish
+    panel._publish = lambda snapshot, done, *rest: (seen.append(done), publish(snapshot, done, *rest))
+    panel.run()
+    while not seen and panel.running:
+        time.sleep(0.01)
+    panel.stop()
+    panel.wait(60)
+    assert seen, panel.status.value
+    assert "NLL" in panel.status.value
+
+
+def test_stop_acts_within_a_chain() -> None:
+    """A chain of 100 steps a batch: the run ends between two of them, long before the update does."""
+    panel = widgets.eight_gaussians()
+    panel.controls["chain"].value = 100
+    panel.run()
+    while not panel.bar.value and panel.running:
+        time.sleep(0.01)
+    pressed = time.monotonic()
+    panel.stop()
+    panel.wait(60)
+    assert time.monotonic() - pressed < 5  # a second on an idle machine; the bound is for a crowded one
