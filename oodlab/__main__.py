@@ -132,14 +132,10 @@ def _notebooks(named: Path | None) -> Path:
 
 def _parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        prog="oodlab", description="Run the studies' notebooks and see what there is."
-    )
+    parser = argparse.ArgumentParser(prog="oodlab", description="Run the studies' notebooks and see what there is.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     notebooks = argparse.ArgumentParser(add_help=False)
-    notebooks.add_argument(
-        "--notebooks", type=Path, metavar="DIR", help="folder of notebooks; default: the checkout's"
-    )
+    notebooks.add_argument("--notebooks", type=Path, metavar="DIR", help="folder of notebooks; default: the checkout's")
 
     run = commands.add_parser("figures", parents=[notebooks], help="run experiments, draw their figures")
     run.set_defaults(command=figures)
@@ -148,9 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--all", action="store_true", help="every experiment")
     run.add_argument("--profile", choices=PROFILES, help="budget; default: the notebook's own")
-    run.add_argument(
-        "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="set a parameter"
-    )
+    run.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="set a parameter")
     run.add_argument(
         "--jobs",
         type=_positive,

@@ -69,7 +69,9 @@ class Detector(abc.ABC):
             raise ValueError(f"{name} expects a floating-point tensor, got {kind}: apply the preset's transform first.")
         if x.ndim < 2 or len(x) == 0 or (self.event_shape and tuple(x.shape[1:]) != self.event_shape):
             wanted = self.event_shape or ("*event",)
-            raise ValueError(f"{name} expects x of shape (N, {', '.join(map(str, wanted))}), N >= 1, got {tuple(x.shape)}.")
+            raise ValueError(
+                f"{name} expects x of shape (N, {', '.join(map(str, wanted))}), N >= 1, got {tuple(x.shape)}."
+            )
         if batch_size < 1:
             raise ValueError(f"{name} expects batch_size >= 1, got {batch_size}.")
         _require_finite(name, "inputs", x)
@@ -125,14 +127,14 @@ def cached_scores(detector: Detector, sets: Mapping[str, Tensor], *, key: str) -
     """
     digest = hashlib.sha256(f"{type(detector).__name__} {key} {_weights_hash(detector.model)}".encode())
     for name, x in sets.items():
-        digest.update(name.encode() + x.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(f"{name} {tuple(x.shape)} {x.dtype}".encode() + x.detach().cpu().contiguous().numpy().tobytes())
     file = workspace.runs_folder() / "scores" / f"{digest.hexdigest()[:24]}.npz"
     cached = _read_scores(file)
     if cached is not None:
-        return {name: cached[name] for name in sets}
+        return {name: cached[f"set {name}"] for name in sets}  # no name of ours is one of savez's arguments
     scores = {name: detector.score_samples(x) for name, x in sets.items()}
     with workspace.atomic_file(file) as stream:
-        np.savez(stream, **scores)
+        np.savez(stream, **{f"set {name}": values for name, values in scores.items()})
     return scores
 
 

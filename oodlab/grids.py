@@ -2,7 +2,7 @@
 
 One box and one rule for every 2-D study: [-6, 6]^2, trapezoid.  The refinement
 error (same rule on every second line) says how far to trust the normaliser, and
-share_outside says how much mass of a chain's samples the box leaves out.
+mass_outside how much the box leaves out of one twice as wide.
 
 Imports: torch only.  Imported by: presets, plotting, widgets, notebooks.
 """
@@ -114,6 +114,19 @@ def negative_log_likelihood(log_density: Callable[[Tensor], Tensor], x: Tensor, 
     return nll
 
 
+def mass_outside(
+    log_density: Callable[[Tensor], Tensor], grid: GridDensity, *, device: torch.device | str = "cpu"
+) -> float:
+    """Return the share of the mass on a box twice as wide that lies outside the grid's own, a fraction.
+
+    By quadrature, with the grid's spacing: long chains would say the same where they
+    mix, and nothing at all where a density is so sharp that every step is rejected.
+    """
+    points, half_width = 2 * len(grid.axis) - 1, 2 * float(grid.axis[-1])
+    wide = normalise(log_density, points=points, half_width=half_width, device=device)
+    return max(0.0, -math.expm1(grid.log_normaliser - wide.log_normaliser))
+
+
 def share_outside(x: Tensor, half_width: float = HALF_WIDTH) -> float:
     """Return the share of points (B, 2) outside [-half_width, half_width]^2."""
     return float((x.abs() > half_width).any(dim=1).double().mean())
@@ -140,6 +153,9 @@ def best_temperature(
     on_data = float(error(x.to(device)).double().mean())
     temperatures = torch.logspace(-5, 1, 241, dtype=torch.float64)
     nll = torch.stack(
-        [on_data / t + _log_integral((-on_grid / t).reshape(points, points), 2 * HALF_WIDTH / (points - 1)) for t in temperatures]
+        [
+            on_data / t + _log_integral((-on_grid / t).reshape(points, points), 2 * HALF_WIDTH / (points - 1))
+            for t in temperatures
+        ]
     )
     return float(temperatures[nll.argmin()])

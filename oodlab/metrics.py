@@ -41,9 +41,7 @@ def _pair(scores_in: ArrayLike, scores_out: ArrayLike) -> tuple[np.ndarray, np.n
     return _scores("scores_in", scores_in), _scores("scores_out", scores_out)
 
 
-def _positive_first(
-    scores_in: ArrayLike, scores_out: ArrayLike, positive: Positive
-) -> tuple[np.ndarray, np.ndarray]:
+def _positive_first(scores_in: ArrayLike, scores_out: ArrayLike, positive: Positive) -> tuple[np.ndarray, np.ndarray]:
     inside, outside = _pair(scores_in, scores_out)
     if positive not in ("in", "out"):
         raise ValueError(f"positive expects 'in' or 'out', got {positive!r}: the value depends on it.")
@@ -93,9 +91,7 @@ def tnr_at_tpr(scores_in: ArrayLike, scores_out: ArrayLike, *, tpr: float = 0.95
     return float((outside < threshold_at_tpr(inside, tpr)).mean())
 
 
-def fpr_at_tpr(
-    scores_in: ArrayLike, scores_out: ArrayLike, *, positive: Positive, tpr: float = 0.95
-) -> float:
+def fpr_at_tpr(scores_in: ArrayLike, scores_out: ArrayLike, *, positive: Positive, tpr: float = 0.95) -> float:
     """Return the false positive rate at a true positive rate, for the named positive class.
 
     With positive="in" this is 1 - TNR; some libraries mean positive="out".
@@ -139,8 +135,7 @@ def bootstrap_interval(
     inside, outside = _pair(scores_in, scores_out)
     random = np.random.default_rng(seed)
     values = [
-        metric(random.choice(inside, len(inside)), random.choice(outside, len(outside)))
-        for _ in range(resamples)
+        metric(random.choice(inside, len(inside)), random.choice(outside, len(outside))) for _ in range(resamples)
     ]
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -142,9 +142,7 @@ def choose(names: Iterable[str], folder: Path) -> list[Path]:
         if not hits:
             known = [*files, *(part for full in files for part in full.split("/"))]
             what = _nearest(name, known) or f"see oodlab list --notebooks {folder}"
-            raise UsageError(
-                f"oodlab expects an experiment, got {name!r}: {folder} has none of this name; {what}."
-            )
+            raise UsageError(f"oodlab expects an experiment, got {name!r}: {folder} has none of this name; {what}.")
         if len(hits) > 1 and name not in (full.split("/")[0] for full in hits):
             raise UsageError(
                 f"oodlab expects one experiment per name, got {name!r}: it stands for {' and '.join(hits)}; "
@@ -209,9 +207,7 @@ def resolve(experiment: Experiment, given: Iterable[str]) -> dict[str, Any]:
         elif parameter is None:
             known = ", ".join(experiment.parameters)
             what = _nearest(name, experiment.parameters) or "leave it out"
-            wrong.append(
-                f"{experiment.name} expects a parameter of its own, got {name!r}: it has {known}; {what}."
-            )
+            wrong.append(f"{experiment.name} expects a parameter of its own, got {name!r}: it has {known}; {what}.")
         else:
             try:
                 values[name] = parameter.convert(text)

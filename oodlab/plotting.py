@@ -237,7 +237,10 @@ def density_scale(fig: Figure, axes: Sequence[Axes]) -> None:
 
 
 def learned_densities(
-    truth: GridDensity, learned: Sequence[Sequence[tuple[str, GridDensity]]], nll: Mapping[str, Sequence[float]], true_nll: float
+    truth: GridDensity,
+    learned: Sequence[Sequence[tuple[str, GridDensity]]],
+    nll: Mapping[str, Sequence[float]],
+    true_nll: float,
 ) -> Figure:
     """Draw the true density beside rows of learned ones, and all negative log-likelihoods.
 
@@ -335,7 +338,11 @@ def live_density(
         if points is not None and starts is not None:
             ends, begins = np.asarray(points), np.asarray(starts)
             ax.plot(
-                np.stack([begins[:, 0], ends[:, 0]]), np.stack([begins[:, 1], ends[:, 1]]), color="white", linewidth=0.4, alpha=0.5
+                np.stack([begins[:, 0], ends[:, 0]]),
+                np.stack([begins[:, 1], ends[:, 1]]),
+                color="white",
+                linewidth=0.4,
+                alpha=0.5,
             )
         ax.set(xlabel="$x_1$", ylabel="$x_2$")
         density_scale(fig, [ax])
@@ -365,7 +372,10 @@ class Gallery:
                 f"<img src='data:image/png;base64,{picture}' style='max-width:900px;width:100%'>"
                 f"<p>{html.escape(number)}{html.escape(record['caption'])} {record['seconds']:.0f} s.</p>"
             )
-        return "".join(entries) or f"<p>No figure in {html.escape(self.folder.name)} yet: run <code>make figures</code>.</p>"
+        return (
+            "".join(entries)
+            or f"<p>No figure in {html.escape(self.folder.name)} yet: run <code>make figures</code>.</p>"
+        )
 
 
 def gallery() -> list[Gallery]:

@@ -22,6 +22,7 @@ class Uniform:
     high: float
 
     def __call__(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return fresh states of the shape, type and device of `like`."""
         u = torch.rand(like.shape, generator=generator, dtype=like.dtype, device=like.device)
         return self.low + (self.high - self.low) * u
 
@@ -33,9 +34,9 @@ class Normal:
     sphere: bool = False
 
     def __call__(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return fresh states of the shape, type and device of `like`."""
         x = noise(like, generator)
         return Sphere()(x) if self.sphere else x
-
 
 
 class ReplayBuffer(nn.Module):

@@ -40,6 +40,7 @@ class Box:
     high: float
 
     def __call__(self, proposal: Tensor, current: Tensor) -> Tensor:
+        """Return the proposal, clamped."""
         return proposal.clamp(self.low, self.high)
 
 
@@ -55,6 +56,7 @@ class RejectOutside:
         return ((x >= self.low) & (x <= self.high)).flatten(1).all(dim=1)
 
     def __call__(self, proposal: Tensor, current: Tensor) -> Tensor:
+        """Return per chain the proposal if it lies inside, else the current state."""
         return torch.where(per_chain(self.inside(proposal), proposal), proposal, current)
 
 
@@ -63,6 +65,7 @@ class Sphere:
     """Project every state onto the unit sphere over its dimension 1."""
 
     def __call__(self, proposal: Tensor, current: Tensor | None = None) -> Tensor:
+        """Return the proposal divided by its norm over dimension 1."""
         return proposal / proposal.norm(dim=1, keepdim=True).clamp_min(1e-12)  # 0 stays 0, not NaN
 
 
@@ -73,6 +76,7 @@ class ClipElements:
     limit: float
 
     def __call__(self, gradient: Tensor) -> Tensor:
+        """Return the gradient, clamped component by component."""
         return gradient.clamp(-self.limit, self.limit)
 
 
@@ -83,6 +87,7 @@ class ClipNorm:
     limit: float
 
     def __call__(self, gradient: Tensor) -> Tensor:
+        """Return the gradient, shortened where it is longer than the limit."""
         norm = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)
         return gradient * per_chain((self.limit / norm).clamp_max(1.0), gradient)
 
@@ -95,6 +100,7 @@ class Annealed:
     delayed: bool = False
 
     def __call__(self, t: int) -> float:
+        """Return the noise of step t = 0, 1, ..."""
         return self.noise_std / max(t, 1) if self.delayed else self.noise_std / (1 + t)
 
 
@@ -108,7 +114,7 @@ class ChainRecord:
         steps: Step numbers of the records.
         states: Recorded states, each (B, *event).
         mean_log_density: Mean over chains at each record, when log_density is given.
-        acceptance: Accepted share of all proposals (1 for an unadjusted chain without rejection).
+        acceptance: Accepted share of mala's proposals; langevin leaves it at 1.
         temperature: noise_std**2 / (2 * step_size), the temperature an unadjusted chain runs at.
     """
 
@@ -266,14 +272,15 @@ def mala(
         forth = xi.flatten(1).square().sum(dim=1)
         log_ratio = new_log_p - log_p - (back / noise_std**2 - forth) / 2
         u = torch.rand(len(x), generator=generator, dtype=x.dtype, device=x.device)
-        accept = u.log() < log_ratio  # a NaN ratio compares false: such a proposal is rejected
-        if bounds is not None:
-            accept = accept & bounds.inside(proposal)
+        accept = u.log() < log_ratio
+        allowed = torch.ones_like(accept) if bounds is None else bounds.inside(proposal)
+        accept = accept & allowed
         wide = per_chain(accept, x)
         x = torch.where(wide, proposal, x)
         gradient = torch.where(wide, new_gradient, gradient)
         log_p = torch.where(accept, new_log_p, log_p)
-        finite = finite & (sound | ~accept).all()
+        # -inf says "not in the domain" and is rejected; NaN is an error, though no chain would accept it
+        finite = finite & (sound | ~accept).all() & ~(new_log_p.isnan() & allowed).any()
         accepted_share += accept.float().mean()
         if record is not None:
             record._see(t + 1, steps, x)
@@ -308,9 +315,7 @@ def on_manifold_start(
 
     Source: Yoon et al. (2021), arXiv:2105.05735, section 4.2.
     """
-    z = chain(
-        lambda z: log_density(decode(z)), z, generator=generator, should_stop=should_stop, record=record
-    )
+    z = chain(lambda z: log_density(decode(z)), z, generator=generator, should_stop=should_stop, record=record)
     with torch.no_grad():
         return z, decode(z)
 

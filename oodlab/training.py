@@ -64,6 +64,7 @@ class Fresh:
     batch_size: int
 
     def __call__(self, step: int, generator: torch.Generator) -> Batch:
+        """Return a new sample and no labels."""
         return self.draw(self.batch_size, generator), None
 
 
@@ -100,6 +101,7 @@ class Shuffled:
         self._order: tuple[int, Tensor] | None = None
 
     def __call__(self, step: int, generator: torch.Generator) -> Batch:
+        """Return the batch of this step; the generator is not used."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if self._order is None or self._order[0] != epoch:
             own = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
@@ -114,7 +116,12 @@ class LinearTail:
 
     start: float
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < 1:
+            raise ValueError(f"LinearTail expects a start in [0, 1), got {self.start:g}: the tail needs a length.")
+
     def __call__(self, used: float) -> float:
+        """Return the factor after this share of the budget."""
         return min(1.0, (1 - used) / (1 - self.start))
 
 
@@ -268,7 +275,7 @@ def fit(
         objective.to(place)
     file = folder / CHECKPOINT if folder else None
     every = checkpoint_every or max(1, total // 20)
-    look_every = max(1, total // HISTORY_ROWS)
+    look_every = math.ceil(total / HISTORY_ROWS)
     with _own_threads(model, place), _own_randomness(seed, place), _Progress(label, total, show_progress) as progress:
         if file and file.exists():
             run.load(read_checkpoint(file, identity))

@@ -193,7 +193,10 @@ def eight_gaussians() -> RunPanel:
             options=["OMI", "CD", "PCD", "PCD, 5 % restart"], description="negatives from", style=_WIDE
         ),
         "latent": w.Dropdown(
-            options=[("circle", 0), ("1", 1), ("2", 2), ("3", 3), ("4", 4)], value=3, description="latent size", style=_WIDE
+            options=[("circle", 0), ("1", 1), ("2", 2), ("3", 3), ("4", 4)],
+            value=3,
+            description="latent size",
+            style=_WIDE,
         ),
         "updates": w.IntSlider(300, min=50, max=2000, step=50, description="updates", **slider),
         "chain": w.IntSlider(30, min=1, max=100, description="chain length", **slider),
@@ -234,9 +237,7 @@ def _train_plane(values: dict[str, Any], should_stop: Callable[[], bool], publis
             objective.keywords["latent_chain"], bounds=Sphere() if sphere else None
         )
     torch.manual_seed(values["seed"])
-    model = functools.partial(
-        preset.model, latent=latent, sphere=sphere, temperature=values["temperature"]
-    )()
+    model = functools.partial(preset.model, latent=latent, sphere=sphere, temperature=values["temperature"])()
     axis, points = grids.grid_points(81)
     test_x = data.eight_gaussians(2000, torch.Generator().manual_seed(1_000_003))
     drawn_at = 0.0

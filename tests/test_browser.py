@@ -29,7 +29,9 @@ from oodlab import workspace
 PATIENCE = 180  # seconds for any one thing to happen, on a busy machine
 SETTINGS = {
     "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
-    "@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},  # keep all cells on the page
+    "@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {
+        "windowingMode": "none"
+    },  # keep all cells on the page
 }
 FIRST_ERROR = """
 for (const cell of window.jupyterapp.shell.currentWidget.content.widgets) {
@@ -170,7 +172,9 @@ def test_panel_reacts_in_jupyterlab(browser: Any, tmp_path: Path, monkeypatch: p
 
     with jupyter_lab(served, tmp_path) as address:
         browser.get(address.format(notebook="panel.ipynb"))
-        until("the notebook", lambda: browser.execute_script("return !!document.querySelector('.jp-Notebook .jp-Cell')"))
+        until(
+            "the notebook", lambda: browser.execute_script("return !!document.querySelector('.jp-Notebook .jp-Cell')")
+        )
         until("an idle kernel", lambda: browser.execute_script(KERNEL_IDLE))
         browser.execute_async_script(
             "const done = arguments[0]; window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => done(1))"

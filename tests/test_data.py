@@ -84,9 +84,7 @@ def test_every_entry_says_how_to_get_it_and_under_what_licence(entry: data.SetEn
     assert len(entry.class_names) in (0, entry.classes)
 
 
-@pytest.mark.parametrize(
-    "spelling", ["dtd", "DTD", "Textures", "Fashion-MNIST", "FashionMNIST", "tiny-imagenet"]
-)
+@pytest.mark.parametrize("spelling", ["dtd", "DTD", "Textures", "Fashion-MNIST", "FashionMNIST", "tiny-imagenet"])
 def test_names_have_aliases_and_a_free_spelling(spelling: str) -> None:
     assert data.entry(spelling).name in ("textures", "fashion_mnist", "tiny_imagenet")
 
@@ -155,8 +153,7 @@ def test_patches_of_train_val_and_test_share_no_pixel() -> None:
 
     assert all(left[1] <= right[0] for left, right in pairwise(spans))
     seen = {
-        split: {patch.numpy().tobytes() for patch in data.load("photo_patches", split).x}
-        for split in ("val", "test")
+        split: {patch.numpy().tobytes() for patch in data.load("photo_patches", split).x} for split in ("val", "test")
     }
     assert not seen["val"] & seen["test"]
 
@@ -243,9 +240,7 @@ def test_missing_files_are_answered_with_folders_and_the_way(roots: tuple[Path, 
         data.fetch("digits")
 
 
-def test_a_relative_search_path_survives_a_change_of_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relative_search_path_survives_a_change_of_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "here" / "mine" / "test.npz", x=images(3, 4, 4))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OODLAB_DATA", os.pathsep.join(["nowhere", "here"]))
@@ -295,9 +290,7 @@ def test_a_file_that_is_no_npz_is_named(roots: tuple[Path, Path], content: bytes
     path.parent.mkdir()
     path.write_bytes(content)
 
-    with pytest.raises(
-        ValueError, match=r"mnist.train\.npz cannot be read as an npz file .*copy or fetch it again"
-    ):
+    with pytest.raises(ValueError, match=r"mnist.train\.npz cannot be read as an npz file .*copy or fetch it again"):
         data.load("mnist")
 
 
@@ -337,9 +330,7 @@ def test_images_of_any_axis_order_become_channels_first(shape: tuple[int, ...]) 
 
     channels = 3 if 3 in shape else 1
     assert split.x.shape == (4, channels, 5, 6)
-    last = (
-        x if len(shape) == 3 and shape[-1] in (1, 3) else x.reshape(4, channels, 5, 6).transpose(0, 2, 3, 1)
-    )
+    last = x if len(shape) == 3 and shape[-1] in (1, 3) else x.reshape(4, channels, 5, 6).transpose(0, 2, 3, 1)
     assert np.array_equal(split.x.permute(0, 2, 3, 1), last.reshape(4, 5, 6, channels))
     x[:] = 0
     assert split.x.any()  # a copy
@@ -360,9 +351,7 @@ def test_images_of_any_axis_order_become_channels_first(shape: tuple[int, ...]) 
         (np.zeros((2, 3)), ["a", "b"], "number the classes 0, 1"),
     ],
 )
-def test_arrays_of_another_form_are_refused_with_a_way_out(
-    x: np.ndarray, y: list | None, message: str
-) -> None:
+def test_arrays_of_another_form_are_refused_with_a_way_out(x: np.ndarray, y: list | None, message: str) -> None:
     with pytest.raises(ValueError, match=f"mine.* expects .*{message}"):
         data.from_arrays(x, y, name="mine")
 
@@ -500,26 +489,20 @@ def test_emnist_is_turned_upright_when_it_comes_from_torchvision_only(fake: tupl
 def test_a_download_that_is_not_what_the_table_says_is_not_kept(
     fake: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(
-        sets._BY_KEY, "kmnist", replace(data.entry("kmnist"), sizes={"train": 21, "test": 10})
-    )
+    monkeypatch.setitem(sets._BY_KEY, "kmnist", replace(data.entry("kmnist"), sizes={"train": 21, "test": 10}))
 
     with pytest.raises(OSError, match=r"= \(21, \(1, 28, 28\), 10\), got \(20, \(1, 28, 28\), 10\)"):
         data.fetch("kmnist")
     assert listing(fake[1]) == {}
 
 
-def test_a_failed_download_says_so_and_leaves_nothing(
-    fake: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_download_says_so_and_leaves_nothing(fake: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(root: str, download: bool, **options: object) -> None:
         (Path(root) / "half-an-archive").write_bytes(b"raw")
         raise RuntimeError("Error downloading train-images")
 
     monkeypatch.setattr(torchvision.datasets, "KMNIST", fail)
-    with pytest.raises(
-        ConnectionError, match=r"Error downloading train-images.*Try again by `oodlab data kmnist`"
-    ):
+    with pytest.raises(ConnectionError, match=r"Error downloading train-images.*Try again by `oodlab data kmnist`"):
         data.load("kmnist")
     assert listing(fake[1]) == {}
 
@@ -537,9 +520,7 @@ def test_a_crash_while_writing_leaves_no_file_under_the_name(
     assert listing(fake[1]) == {}
 
 
-def test_tables_are_read_from_openml_and_uci(
-    roots: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tables_are_read_from_openml_and_uci(roots: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     real = inspect.signature(sklearn.datasets.fetch_openml)
 
     def openml(**arguments: object) -> sklearn.utils.Bunch:
@@ -588,9 +569,7 @@ def test_auto_follows_files_and_flags_not_the_network(roots: tuple[Path, Path]) 
     assert split.info.caption == "digits/test: 358 items, stand-in for mnist"
 
     assert data.choose("mnist", "digits", download=True).name == "mnist"
-    assert (
-        data.choose("textures", "photo_patches", download=True).name == "photo_patches"
-    )  # 625 MB: never by itself
+    assert data.choose("textures", "photo_patches", download=True).name == "photo_patches"  # 625 MB: never by itself
 
     save(roots[0] / "mnist" / "test.npz", x=images(10, 28, 28), y=np.arange(10))
     assert data.choose("mnist", "digits").name == "digits"  # train is lacking

@@ -78,7 +78,9 @@ def test_every_density_panel_shares_one_scale() -> None:
     fig = plotting.learned_densities(truth, rows, {"a": [3.0, 3.1], "b": [2.9]}, 2.83)
     limits = {ax.images[0].get_clim() for ax in fig.axes if ax.images}
     assert limits == {(0, 0.15)}
-    fig = plotting.negatives_by_sampler(truth, [("a", flat, torch.zeros(3, 2)), ("b", truth, torch.ones(3, 2))], [[0, 0]])
+    fig = plotting.negatives_by_sampler(
+        truth, [("a", flat, torch.zeros(3, 2)), ("b", truth, torch.ones(3, 2))], [[0, 0]]
+    )
     assert {ax.images[0].get_clim() for ax in fig.axes if ax.images} == {(0, 0.15)}
 
 
@@ -90,5 +92,3 @@ def test_the_gallery_shows_every_figure_with_a_link(record) -> None:
     assert own.count("<img") == 2 and own.count("href='nae/one.ipynb'") == 2 and "AUROC: 0.5" in own
     assert plotting.gallery()[-1].folder == workspace.runs_folder() / "figures"
     assert "make figures" in plotting.Gallery(Path("nothing"))._repr_html_()
-
-

@@ -188,9 +188,7 @@ while len(list(meeting.iterdir())) < 2:  # ends only if both run at the same tim
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(runner, "cores", lambda: 6)
     sockets, make = [], kernel.tempfile.mkdtemp
-    monkeypatch.setattr(
-        kernel.tempfile, "mkdtemp", lambda **options: sockets.append(make(**options)) or sockets[-1]
-    )
+    monkeypatch.setattr(kernel.tempfile, "mkdtemp", lambda **options: sockets.append(make(**options)) or sockets[-1])
     environment = dict(os.environ)
 
     options = ["--jobs", "2", "-p", "sizes=4,4", "--notebooks", "notebooks", "--out", "drawn"]
@@ -420,15 +418,11 @@ def test_list_shows_parameters_and_cost(notebooks: Path, capsys) -> None:
     assert "nae/b  Eight Gaussians" in lines
 
 
-def test_without_names_the_core_notebooks_are_chosen(
-    notebooks: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_names_the_core_notebooks_are_chosen(notebooks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(notebooks / "nae" / "a.ipynb", core=True)
     write(notebooks / "nae" / "b.ipynb")
     chosen: list[str] = []
-    monkeypatch.setattr(
-        "oodlab.__main__.execute", lambda runs, **_: chosen.extend(run.experiment.name for run in runs)
-    )
+    monkeypatch.setattr("oodlab.__main__.execute", lambda runs, **_: chosen.extend(run.experiment.name for run in runs))
     assert main(["figures", "--notebooks", str(notebooks)]) == 0
     assert chosen == ["nae/a"]
     assert main(["figures", "--all", "--notebooks", str(notebooks)]) == 0

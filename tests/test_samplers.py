@@ -331,12 +331,18 @@ def test_chains_that_leave_the_finite_numbers_are_counted() -> None:
         mala(lambda x: x.sqrt()[:, 0], 0 * x, steps=1, step_size=0.5, clip=ClipElements(0.01))
 
 
-def test_mala_rejects_a_proposal_with_no_density(generator: torch.Generator) -> None:
-    """log x is -inf at 0 and NaN below: chains of the exponential density never get there."""
+def test_mala_rejects_a_proposal_without_density_and_names_one_that_is_nan(generator: torch.Generator) -> None:
+    """Outside its domain a density is zero, log p = -inf: chains of Gamma(2) stay positive.  NaN is an error."""
+
+    def gamma(x: Tensor) -> Tensor:
+        return torch.where(x > 0, x.clamp_min(1e-9).log() - x, -math.inf)[:, 0]
+
     x = torch.rand(500, 1, generator=generator, dtype=torch.float64) + 0.5
-    x = mala(lambda x: (x.log() - x)[:, 0], x, steps=100, step_size=0.3, generator=generator)
-    assert (x > 0).all()
-    assert abs(x.mean().item() - 2) < 5 * math.sqrt(2 / 500)  # Gamma(2): mean 2, variance 2
+    end = mala(gamma, x, steps=100, step_size=0.3, generator=generator)
+    assert (end > 0).all()
+    assert abs(end.mean().item() - 2) < 5 * math.sqrt(2 / 500)  # Gamma(2): mean 2, variance 2
+    with pytest.raises(FloatingPointError, match="mala"):
+        mala(lambda x: (x.log() - x)[:, 0], x, steps=100, step_size=0.3, generator=generator)
 
 
 def test_on_manifold_start_walks_in_latent_space_and_decodes(generator: torch.Generator) -> None:

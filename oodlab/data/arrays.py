@@ -35,9 +35,7 @@ def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]
             "altered or something else; delete it and copy or fetch it again."
         ) from error
     if "x" not in found:
-        raise ValueError(
-            f"{path} expects an array named x, got {list(found)}: save it by numpy.savez(path, x=x, y=y)."
-        )
+        raise ValueError(f"{path} expects an array named x, got {list(found)}: save it by numpy.savez(path, x=x, y=y).")
     return found["x"], found.get("y"), tuple(str(name) for name in found.get("class_names", ()))
 
 
@@ -68,8 +66,7 @@ def as_stored(x: Any, y: Any | None, *, who: str) -> tuple[torch.Tensor, torch.T
     x = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
     if x.ndim not in (2, 3, 4) or 0 in x.shape:
         raise ValueError(
-            f"{who} expects x of shape (N, D), (N, H, W), (N, H, W, C) or (N, C, H, W), none of them 0, "
-            f"got {x.shape}."
+            f"{who} expects x of shape (N, D), (N, H, W), (N, H, W, C) or (N, C, H, W), none of them 0, got {x.shape}."
         )
     stored = _table(x, who) if x.ndim == 2 else _images(x, who)
     return stored, _labels(y, len(x), who)

@@ -145,9 +145,7 @@ def _from_name(name: str, split: str, download: bool) -> _Source:
             file = find(title, split)
     if file is None:
         hint = how_to_get(real) if real else "save the part that is missing"
-        raise FileNotFoundError(
-            f"load found no file for {title}/{split}; looked in {looked_at(title)}; {hint}."
-        )
+        raise FileNotFoundError(f"load found no file for {title}/{split}; looked in {looked_at(title)}; {hint}.")
     origin = file.origin if real else "own"
     read = partial(read_npz, file.path)
     return _Source(title, real, origin, str(file.path), file.path.stem, file.tenths, read)
@@ -195,9 +193,7 @@ def _numbers(classes: Classes, class_names: tuple[str, ...], labels: tuple[int, 
     return tuple(sorted(numbers))
 
 
-def _options(
-    *, without: tuple[int, ...], only: tuple[int, ...], n: int | None, seed: int, balanced: bool
-) -> str:
+def _options(*, without: tuple[int, ...], only: tuple[int, ...], n: int | None, seed: int, balanced: bool) -> str:
     """Write a selection in the record's grammar, e.g. (without=1+9, n=5000, seed=0); none is empty."""
     given = []
     for key, classes in (("without", without), ("only", only)):

@@ -49,9 +49,7 @@ def read_folder(folder: Path, size: int | None) -> tuple[np.ndarray, np.ndarray,
     classes = [inside[path][0] if len(inside[path]) > 1 else "" for path in files]
     names = tuple(sorted(set(classes) - {""}))
     if names and "" in classes:
-        raise ValueError(
-            f"{folder} holds pictures in subfolders, which are classes, and beside them: sort them in."
-        )
+        raise ValueError(f"{folder} holds pictures in subfolders, which are classes, and beside them: sort them in.")
 
     pictures = []
     for path in files:

@@ -131,9 +131,7 @@ class Choice:
     sentence: str  # for print and the figure's caption
 
 
-def choose(
-    name: str, stand_in: str, *, splits: tuple[str, ...] = ("train", "test"), download: bool = False
-) -> Choice:
+def choose(name: str, stand_in: str, *, splits: tuple[str, ...] = ("train", "test"), download: bool = False) -> Choice:
     """Decide what dataset="auto" uses: the real set or an embedded stand-in.
 
     The rule looks at files and arguments only, never at the network: the real
@@ -152,9 +150,7 @@ def choose(
     """
     real, substitute = entry(name), entry(stand_in)
     if not substitute.embedded:
-        raise ValueError(
-            f"choose expects an embedded set as stand-in, got {stand_in!r}, which may be missing too."
-        )
+        raise ValueError(f"choose expects an embedded set as stand-in, got {stand_in!r}, which may be missing too.")
     if real.embedded:
         return Choice(real.name, None, f"Data: {real.name} (embedded).")
     missing = [split for split in splits if find(real.name, split) is None]

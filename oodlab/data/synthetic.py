@@ -76,17 +76,13 @@ def _normal_values(n: int, shape: tuple[int, ...], generator: Generator) -> torc
     return 127.5 + 60 * torch.randn(n, *shape, generator=generator)
 
 
-def noise_table_released(
-    n: int, features: int, generator: Generator = None
-) -> tuple[torch.Tensor, torch.Tensor]:
+def noise_table_released(n: int, features: int, generator: Generator = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Return ebm's two released noise sets for tables, N(0, 1) and U(-5, 5), each (n, features) float32."""
     normal = torch.randn(n, features, generator=generator)
     return normal, 10 * torch.rand(n, features, generator=generator) - 5
 
 
-def constant_paper(
-    n: int, shape: tuple[int, ...], generator: Generator = None, bound: float = 1.0
-) -> torch.Tensor:
+def constant_paper(n: int, shape: tuple[int, ...], generator: Generator = None, bound: float = 1.0) -> torch.Tensor:
     """Fill each item with one number from U(-bound, bound), as a model's input, (n, *shape) float32.
 
     bound 1 is ebm's text; its released code takes 5 for tables and constant_gray for images.
@@ -113,9 +109,7 @@ def oodomain(x: torch.Tensor) -> torch.Tensor:
     return x.float()
 
 
-def smoothness_images(
-    n: int, shape: tuple[int, int, int], k: int, generator: Generator = None
-) -> torch.Tensor:
+def smoothness_images(n: int, shape: tuple[int, int, int], k: int, generator: Generator = None) -> torch.Tensor:
     """Average uniform noise over k x k blocks and blow it up again.
 
     Args:

@@ -142,9 +142,7 @@ class MinMax:
         minimum, maximum = x.amin(dim=0), x.amax(dim=0)
         constant = torch.nonzero(minimum == maximum).flatten().tolist()
         if constant:
-            raise ValueError(
-                f"MinMax expects columns that vary, got constant {constant}: DropConstant first."
-            )
+            raise ValueError(f"MinMax expects columns that vary, got constant {constant}: DropConstant first.")
         return cls(minimum, maximum, low, high)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:

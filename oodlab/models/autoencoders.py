@@ -88,8 +88,8 @@ class VariationalAutoencoder(Density):
         samples: Importance samples of log_prob.
 
     log_prob is the log of an importance-sampled marginal: a lower bound in
-    expectation that tightens with `samples`.  Its draws have a fixed seed, so equal
-    batches get equal values.
+    expectation that tightens with `samples`.  All rows share the
+    draws, whose seed is fixed: it is a function of x alone.
 
     Source: Kingma & Welling (2014); importance sampling as in Burda et al. (2016).
     """
@@ -113,9 +113,10 @@ class VariationalAutoencoder(Density):
         mean, log_variance = self.posterior(x)
         log_std = log_variance / 2
         generator = torch.Generator(x.device).manual_seed(0)
+        shape = (self.samples, 1, self.latent)
+        draws = torch.randn(shape, generator=generator, dtype=mean.dtype, device=mean.device)
         total = torch.full((len(x),), -math.inf, dtype=x.dtype, device=x.device)
-        for _ in range(self.samples):  # one draw at a time: the memory of a grid times 500 would not fit
-            xi = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
+        for xi in draws:  # one draw at a time: the memory of a grid times 500 would not fit
             z = mean + log_std.exp() * xi
             log_prior = _log_normal(z, torch.zeros_like(z), torch.zeros_like(self.log_std))
             log_weight = self.log_likelihood(x, z) + log_prior - _log_normal(z, mean, log_std)
@@ -126,9 +127,10 @@ class VariationalAutoencoder(Density):
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw z ~ N(0, I), then x given z; (n, D)."""
         device = self.log_std.device
-        z = torch.randn(n, self.latent, generator=generator, device=device)
+        dtype = self.log_std.dtype
+        z = torch.randn(n, self.latent, generator=generator, dtype=dtype, device=device)
         mean = self.decoder(z)
-        return mean + self.log_std.exp() * torch.randn(mean.shape, generator=generator, device=device)
+        return mean + self.log_std.exp() * torch.randn(mean.shape, generator=generator, dtype=dtype, device=device)
 
 
 def _log_normal(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:

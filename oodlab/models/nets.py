@@ -5,6 +5,7 @@ Imports: torch only.  Imported by: autoencoders, presets.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ class MLP(nn.Sequential):
     ) -> None:
         widths = [inputs, *hidden]
         layers: list[nn.Module] = []
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
+        for before, after in itertools.pairwise(widths):
             layers += [nn.Linear(before, after), activation()]
         super().__init__(*layers, nn.Linear(widths[-1], outputs))
 
@@ -32,9 +33,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int, hidden: int, activation: Callable[[], nn.Module] = nn.ReLU) -> None:
         super().__init__()
-        self.branch = nn.Sequential(
-            activation(), nn.Linear(width, hidden), activation(), nn.Linear(hidden, width)
-        )
+        self.branch = nn.Sequential(activation(), nn.Linear(width, hidden), activation(), nn.Linear(hidden, width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x plus the branch, (B, width)."""

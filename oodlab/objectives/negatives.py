@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from oodlab.models import EnergyModel, NormalizedAutoencoder, frozen
 from oodlab.replay import ReplayBuffer
-from oodlab.samplers import LangevinChain, MalaChain, on_manifold_start
+from oodlab.samplers import Box, LangevinChain, MalaChain, on_manifold_start
 
 Chain = LangevinChain | MalaChain
 
@@ -75,27 +75,34 @@ class FromReplay(nn.Module):
 class OnManifold(nn.Module):
     """On-manifold initialisation: a latent chain, decoded, starts the visible chain.
 
-    The latent chain runs on the error of the decoded point at temperature 1 of its
-    own settings; the visible chain on the model's density with its temperature.
-    Final latent states are kept in the replay buffer, visible ones are not.
+    Both chains run on the model's density, the latent one on that of its decoded
+    point. Final latent states are kept in the replay buffer, visible ones are not.
+
+    Args:
+        latent_chain: Settings of the latent chain.
+        chain: Settings of the visible chain.
+        replay: Of latent states.
+        start_bounds: Region the decoded starts are clamped to; outside its own bounds
+            a rejecting visible chain could not move.
 
     Source: Yoon et al. (2021), arXiv:2105.05735, section 4.2 and Algorithm 1.
     """
 
-    def __init__(self, latent_chain: LangevinChain, chain: Chain, replay: ReplayBuffer) -> None:
+    def __init__(
+        self, latent_chain: LangevinChain, chain: Chain, replay: ReplayBuffer, *, start_bounds: Box | None = None
+    ) -> None:
         super().__init__()
         self.latent_chain, self.chain, self.replay = latent_chain, chain, replay
+        self.start_bounds = start_bounds
 
     def forward(self, model: NormalizedAutoencoder, x: Tensor, **run: Any) -> Negatives:
         """Return negatives of the batch's size; `run` takes generator, should_stop and record (visible chain)."""
         record = run.pop("record", None)
         z, slots = self.replay.draw(len(x), generator=run.get("generator"))
         with frozen(model):
-            z, start = on_manifold_start(
-                lambda x: -model.reconstruction_error(x), model.decode, z, self.latent_chain, **run
-            )
+            z, start = on_manifold_start(model.log_density, model.decode, z, self.latent_chain, **run)
+            if self.start_bounds is not None:
+                start = self.start_bounds(start, start)
             negatives = self.chain(model.log_density, start, record=record, **run)
         self.replay.write(z, slots)
         return Negatives(negatives, start=start, z=z)
-
-

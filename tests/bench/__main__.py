@@ -34,7 +34,9 @@ def medians(*ways: Callable[[], object]) -> list[float]:
     return [statistics.median(own[1:]) for own in times]  # the first warms up
 
 
-def plain_langevin(model: models.EnergyModel, x: torch.Tensor, steps: int, step_size: float, noise: float) -> torch.Tensor:
+def plain_langevin(
+    model: models.EnergyModel, x: torch.Tensor, steps: int, step_size: float, noise: float
+) -> torch.Tensor:
     """Do what published code does: parameters require gradients, one backward pass per step."""
     for _ in range(steps):
         x = x.detach().requires_grad_()
@@ -59,8 +61,13 @@ def chain_row() -> dict[str, object]:
 
     difference = float((kit() - plain()).abs().max())
     ours, theirs = medians(kit, plain)
-    return {"what": "Langevin chain, plane, 30 steps", "kit (ms)": ours * 1e3, "plain (ms)": theirs * 1e3,
-            "ratio": theirs / ours, "largest difference": difference}
+    return {
+        "what": "Langevin chain, plane, 30 steps",
+        "kit (ms)": ours * 1e3,
+        "plain (ms)": theirs * 1e3,
+        "ratio": theirs / ours,
+        "largest difference": difference,
+    }
 
 
 def replay_row() -> dict[str, object]:
@@ -81,8 +88,13 @@ def replay_row() -> dict[str, object]:
             rows.pop(0)
 
     ours, theirs = medians(kit, plain)
-    return {"what": "replay buffer, draw and write 128", "kit (ms)": ours * 1e3, "plain (ms)": theirs * 1e3,
-            "ratio": theirs / ours, "largest difference": None}
+    return {
+        "what": "replay buffer, draw and write 128",
+        "kit (ms)": ours * 1e3,
+        "plain (ms)": theirs * 1e3,
+        "ratio": theirs / ours,
+        "largest difference": None,
+    }
 
 
 def import_row() -> dict[str, object]:
@@ -92,16 +104,26 @@ def import_row() -> dict[str, object]:
         return lambda: subprocess.run([sys.executable, "-c", f"import {names}"], check=True)
 
     ours, theirs = medians(importing("torch, oodlab"), importing("torch"))
-    return {"what": "import torch, oodlab against import torch", "kit (ms)": ours * 1e3, "plain (ms)": theirs * 1e3,
-            "ratio": theirs / ours, "largest difference": None}
+    return {
+        "what": "import torch, oodlab against import torch",
+        "kit (ms)": ours * 1e3,
+        "plain (ms)": theirs * 1e3,
+        "ratio": theirs / ours,
+        "largest difference": None,
+    }
 
 
 def main() -> None:
     """Run every row, print the table and write it to the runs folder."""
     rows = [chain_row(), replay_row(), import_row()]
     print(plotting.Table(rows, digits=4))
-    machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(),
-               "threads": torch.get_num_threads(), "torch": torch.__version__, "python": platform.python_version()}
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
     file = workspace.runs_folder() / "bench.json"
     workspace.write_json(file, {"machine": machine, "rows": rows})
     print(f"kept in {file}")
