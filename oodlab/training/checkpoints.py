@@ -1,0 +1,49 @@
+"""Checkpoint files: written whole, read only by the run they belong to.
+
+Imports: workspace.  Imported by: training.loop, training.stored.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from oodlab import workspace
+
+CHECKPOINT = "checkpoint.pt"
+
+
+def write_checkpoint(file: Path, state: dict[str, Any], identity: str) -> None:
+    """Write a run's state whole or not at all, under what it is."""
+    with workspace.atomic_file(file) as stream:
+        torch.save({"identity": identity, "versions": {"torch": str(torch.__version__)}, **state}, stream)
+
+
+def read_checkpoint(file: Path, identity: str) -> dict[str, Any]:
+    """Read a run's state.
+
+    Raises:
+        ValueError: The file is broken, or belongs to another identity.
+    """
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        made_with = state["identity"]
+    except Exception as error:  # torch raises a dozen types for a damaged file
+        raise ValueError(
+            f"checkpoint {file} cannot be read ({type(error).__name__}: {error}): it is damaged; delete it to start anew."
+        ) from error
+    if made_with != identity:
+        raise ValueError(
+            f"checkpoint {file} expects the preset it was made with, got another one:\n{_differences(made_with, identity)}"
+            "\nuse another folder, or delete the file to start anew."
+        )
+    return state
+
+
+def _differences(old: str, new: str) -> str:
+    before, after = set(old.splitlines()), set(new.splitlines())
+    lines = [f"  checkpoint: {line.strip()}" for line in old.splitlines() if line not in after]
+    lines += [f"  now:        {line.strip()}" for line in new.splitlines() if line not in before]
+    return "\n".join(lines[:10])

@@ -1,0 +1,77 @@
+"""Where and how a network computes: device, precision, threads, random numbers.
+
+Imports: nothing local.  Imported by: training.loop, training.stored, notebooks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+SMALL = 1_000_000  # parameters; a dense network below this trains on one thread
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """Return the device named, or for "auto" CUDA when there is a GPU and the CPU otherwise."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        picked = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device expects 'auto', 'cpu' or 'cuda', got {device!r}.") from error
+    if picked.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device expects what this machine has, got {device!r}: no GPU here; use 'auto'.")
+    return picked
+
+
+def pick_precision(precision: str, model: nn.Module, device: torch.device) -> torch.dtype:
+    """Return the type of the network's arithmetic; weights and chain states stay float32.
+
+    "auto" is bfloat16 for convolutional networks where the hardware multiplies it
+    (AMX on CPU, any recent GPU) and float32 otherwise: small dense networks gain
+    nothing, and energies near each other collapse to a few bfloat16 values.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision expects one of {', '.join(PRECISIONS)}, got {precision!r}.")
+    if precision != "auto":
+        return getattr(torch, precision)
+    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if _convolutional(model) and fast else torch.float32
+
+
+@contextlib.contextmanager
+def own_threads(model: nn.Module, place: torch.device) -> Iterator[None]:
+    """Train a small dense network on one CPU thread.
+
+    Its matrices are too small for two to gain anything, and on a shared machine two
+    threads that wait for each other at every layer crawl.
+    """
+    before = torch.get_num_threads()
+    if place.type == "cpu" and is_small(model):
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def is_small(model: nn.Module) -> bool:
+    """Say whether a network is dense and has fewer than SMALL parameters."""
+    return sum(p.numel() for p in model.parameters()) < SMALL and not _convolutional(model)
+
+
+def _convolutional(model: nn.Module) -> bool:
+    return any(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for module in model.modules())
+
+
+@contextlib.contextmanager
+def own_randomness(seed: int, place: torch.device) -> Iterator[None]:
+    """Seed torch's global generators for what draws from them (dropout), and restore them."""
+    devices = [place] if place.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield

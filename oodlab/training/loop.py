@@ -1,0 +1,346 @@
+"""The one loop: budget, warm-up, progress, checkpoints, stopping, divergence guard.
+
+What is learned is the objective's business.  A checkpoint holds the weights, the
+optimiser, the objective's state (replay buffer), all random number generators and
+the step, so an interrupted run continues with the same bits on CPU.
+
+Imports: workspace, samplers, its own folder.  Imported by: training.stored, widgets.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from oodlab.samplers import Stopped
+from oodlab.training.batches import Batches
+from oodlab.training.checkpoints import CHECKPOINT, read_checkpoint, write_checkpoint
+from oodlab.training.devices import own_randomness, own_threads, pick_device, pick_precision
+from oodlab.training.progress import Progress
+
+HISTORY_ROWS = 200  # numbers are read from the device this often in a run: each reading waits for it
+
+
+@dataclass(frozen=True)
+class Guard:
+    """When a run counts as diverged, and what is done about it.
+
+    Attributes:
+        limit: Largest absolute value of any watched number (JEM's authors use 1e8 on the loss).
+        factor: Learning rates are multiplied by this at every roll-back.
+        patience: Number of roll-backs before the run stops with an error.
+    """
+
+    limit: float = 1e8
+    factor: float = 0.3
+    patience: int = 3
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training leaves behind.
+
+    Attributes:
+        model: In eval mode.
+        objective: With the state it ended in (its replay buffer).
+        history: One row per HISTORY_ROWS-th of the run: step, seconds and the watched numbers.
+        step: Steps done; less than planned when the run was stopped.
+        seconds: Training time of all parts of a resumed run.
+        rollbacks: How often the divergence guard had to act.
+        finished: Whether the whole budget was used.
+    """
+
+    model: nn.Module
+    objective: Callable[..., dict[str, Tensor]]
+    history: list[dict[str, float]]
+    step: int
+    seconds: float
+    rollbacks: int
+    finished: bool
+
+
+OnStep = Callable[[int, int, dict[str, float], dict[str, Tensor]], None]
+
+
+@dataclass(frozen=True)
+class LinearTail:
+    """Full learning rate up to a share of the budget, then linearly down to zero at its end."""
+
+    start: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < 1:
+            raise ValueError(f"LinearTail expects a start in [0, 1), got {self.start:g}: the tail needs a length.")
+
+    def __call__(self, used: float) -> float:
+        """Return the factor after this share of the budget."""
+        return min(1.0, (1 - used) / (1 - self.start))
+
+
+def adam(model: nn.Module, *, lr: float, lr_of: dict[str, float] | None = None, **options: Any) -> torch.optim.Adam:
+    """Build Adam with rates of their own for some parameters.
+
+    Args:
+        model: Its trainable parameters are optimised.
+        lr: Learning rate of all parameters not named in lr_of.
+        lr_of: Learning rate by parameter name.
+        **options: Further arguments of torch.optim.Adam.
+    """
+    named = dict(model.named_parameters())
+    own = lr_of or {}
+    unknown = sorted(set(own) - set(named))
+    if unknown:
+        raise ValueError(f"adam expects names of parameters in lr_of, got {unknown}: the model has {sorted(named)}.")
+    groups = [{"params": [p for name, p in named.items() if name not in own], "lr": lr}]
+    groups += [{"params": [named[name]], "lr": rate} for name, rate in own.items()]
+    return torch.optim.Adam(groups, **options)
+
+
+def fit(
+    model: nn.Module,
+    objective: Callable[..., dict[str, Tensor]],
+    batches: Batches,
+    *,
+    optimiser: Callable[[nn.Module], torch.optim.Optimizer],
+    steps: int | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    warm_up: int = 0,
+    schedule: Callable[[float], float] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    guard: Guard | None = None,
+    folder: Path | None = None,
+    identity: str = "",
+    checkpoint_every: int | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    on_step: OnStep | None = None,
+    label: str = "training",
+    show_progress: bool = True,
+) -> Result:
+    """Train a model; continue from the checkpoint in `folder` if there is one.
+
+    Args:
+        model: Trained in place, moved to the device.
+        objective: objective(model, x, y, generator=, should_stop=) -> parts with a
+            scalar "loss"; other scalars are watched, other tensors go to on_step.
+        batches: Batches per step; see Fresh and Shuffled.
+        optimiser: Builds the optimiser from the model.
+        steps, epochs: The budget, one of the two; epochs need batches.steps_per_epoch.
+        seed: Of all randomness in the run but the initial weights, which are the caller's.
+        warm_up: Steps over which learning rates rise linearly to their value.
+        schedule: Factor on the learning rates by the share of the budget used, e.g. LinearTail.
+        device, precision: See pick_device and pick_precision.
+        guard: Divergence guard; None takes Guard's defaults.
+        folder: Where checkpoint.pt is kept; None keeps none.
+        identity: What the run is (a preset's text); a checkpoint of another one is refused.
+        checkpoint_every: Steps between checkpoints; None makes 20 in a run.
+        should_stop: Asked before every step, and by the objective within chains.
+        on_step: Called with (step, steps, numbers, parts) HISTORY_ROWS times in a run.
+        label: Name on the progress line.
+        show_progress: Whether to show one; a panel has its own.
+
+    Returns:
+        The result; model in eval mode.
+
+    Raises:
+        ValueError: Bad arguments, or a checkpoint of another identity.
+        FloatingPointError: The run diverged more often than the guard's patience.
+    """
+    total = _budget(steps, epochs, batches)
+    if warm_up < 0:
+        raise ValueError(f"fit expects warm_up >= 0, got {warm_up}.")
+    place = pick_device(device)
+    dtype = pick_precision(precision, model, place)
+    guard = guard or Guard()
+    run = _Run(model.to(place), objective, optimiser(model), torch.Generator(place).manual_seed(seed), seed)
+    if isinstance(objective, nn.Module):
+        objective.to(place)
+    file = folder / CHECKPOINT if folder else None
+    every = checkpoint_every or max(1, total // 20)
+    look_every = math.ceil(total / HISTORY_ROWS)
+    with own_threads(model, place), own_randomness(seed, place), Progress(label, total, show_progress) as progress:
+        if file and file.exists():
+            run.load(read_checkpoint(file, identity))
+            if 0 < run.step < total:
+                progress.say(f"{label}: continues at step {run.step} of {total}")
+        good = run.state()
+        started = time.monotonic() - run.seconds
+        worst = torch.zeros((), device=place)
+        parts: dict[str, Tensor] = {}
+        model.train()
+        while run.step < total:
+            before = run.random_state()
+            if should_stop is not None and should_stop():
+                break
+            warmth = min(1.0, (run.step + 1) / warm_up) if warm_up else 1.0
+            run.set_rates(warmth * (schedule(run.step / total) if schedule else 1.0))
+            try:
+                parts = _one_step(run, batches, dtype, place, should_stop)
+                worst = torch.maximum(worst, _largest(parts))
+                looked = (run.step + 1) % look_every == 0 or run.step + 1 == total
+                saves = (run.step + 1) % every == 0 or run.step + 1 == total
+                if (looked or saves) and not float(worst) <= guard.limit:
+                    raise FloatingPointError(f"a watched number reached {float(worst):.3g} by step {run.step + 1}")
+                if saves and not _weights_are_finite(model):  # a finite loss can have a gradient that is not
+                    raise FloatingPointError(f"weights are no longer finite at step {run.step + 1}")
+            except Stopped:
+                run.set_random_state(before)  # the unfinished step is done anew when the run continues
+                break
+            except FloatingPointError as error:
+                run.roll_back(good, guard, error, progress)
+                worst = torch.zeros((), device=place)
+                continue
+            run.step += 1
+            if looked:
+                run.seconds = time.monotonic() - started
+                numbers = {name: float(v) for name, v in parts.items() if v.ndim == 0}
+                run.history.append({"step": run.step, "seconds": run.seconds, **numbers})
+                progress.show(run.step, numbers)
+                if on_step is not None:
+                    on_step(run.step, total, numbers, parts)
+            if saves:
+                run.seconds = time.monotonic() - started
+                good = run.state()
+                if file:
+                    write_checkpoint(file, good, identity)
+        run.seconds = time.monotonic() - started
+        if file and run.step < total and float(worst) <= guard.limit and _weights_are_finite(model):
+            write_checkpoint(file, run.state(), identity)
+    return Result(model.eval(), objective, run.history, run.step, run.seconds, run.rollbacks, run.step == total)
+
+
+@dataclass
+class _Run:
+    """Everything that changes during a run, and its way into and out of a checkpoint."""
+
+    model: nn.Module
+    objective: Callable[..., dict[str, Tensor]]
+    optimiser: torch.optim.Optimizer
+    generator: torch.Generator
+    seed: int
+    step: int = 0
+    seconds: float = 0.0
+    rate: float = 1.0
+    rollbacks: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.rates = [group["lr"] for group in self.optimiser.param_groups]
+
+    def set_rates(self, factor: float) -> None:
+        for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
+            group["lr"] = rate * self.rate * factor
+
+    def random_state(self) -> dict[str, Tensor]:
+        states = {"own": self.generator.get_state(), "cpu": torch.get_rng_state()}
+        if self.generator.device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(self.generator.device)
+        return states
+
+    def set_random_state(self, states: dict[str, Tensor]) -> None:
+        self.generator.set_state(states["own"])
+        torch.set_rng_state(states["cpu"])
+        if "cuda" in states:
+            torch.cuda.set_rng_state(states["cuda"], self.generator.device)
+
+    def state(self) -> dict[str, Any]:
+        own = self.objective.state_dict() if isinstance(self.objective, nn.Module) else {}
+        return copy.deepcopy(
+            {
+                "model": self.model.state_dict(),
+                "objective": dict(own),
+                "optimiser": self.optimiser.state_dict(),
+                "random": self.random_state(),
+                "device": self.generator.device.type,
+                "seed": self.seed,
+                "step": self.step,
+                "seconds": self.seconds,
+                "rate": self.rate,
+                "rollbacks": self.rollbacks,
+                "history": self.history,
+            }
+        )
+
+    def load(self, state: dict[str, Any], *, random: bool = True) -> None:
+        if state["seed"] != self.seed:
+            raise ValueError(f"fit expects the checkpoint's seed {state['seed']}, got {self.seed}: use another folder.")
+        self.model.load_state_dict(state["model"])
+        if isinstance(self.objective, nn.Module):
+            self.objective.load_state_dict(state["objective"])
+        self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
+        if random and state["device"] == self.generator.device.type:
+            self.set_random_state(state["random"])
+        elif random:  # another kind of generator: new numbers, but not those of the first steps again
+            self.generator.manual_seed(self.seed + 1_000_003 * state["step"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.rate, self.rollbacks = state["rate"], state["rollbacks"]
+        self.history = [dict(row) for row in state["history"]]
+
+    def roll_back(self, good: dict[str, Any], guard: Guard, error: FloatingPointError, progress: Progress) -> None:
+        rate, rollbacks, lost = self.rate * guard.factor, self.rollbacks + 1, self.step
+        if rollbacks > guard.patience:
+            raise FloatingPointError(
+                f"{progress.label} diverged {rollbacks} times ({error}); learning rates are down to {self.rate:.2g} of the "
+                "preset's. What usually helps: a smaller step_size or more steps of the chain, a penalty on the energy, "
+                "a smaller learning rate, clipping."
+            ) from error
+        self.load(good, random=False)  # other random numbers: the same ones would lead to the same place
+        self.rate, self.rollbacks = rate, rollbacks
+        progress.say(
+            f"{progress.label}: diverged at step {lost} ({error}); back to step {self.step}, learning rates x {rate:.2g}"
+        )
+
+
+def _one_step(
+    run: _Run,
+    batches: Batches,
+    dtype: torch.dtype,
+    place: torch.device,
+    should_stop: Callable[[], bool] | None,
+) -> dict[str, Tensor]:
+    # data are drawn on the CPU: its own generator is seeded, kept and restored with the run too
+    x, y = batches(run.step, run.generator if place.type == "cpu" else torch.default_generator)
+    with torch.autocast(place.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        parts = run.objective(
+            run.model,
+            x.to(place),
+            None if y is None else y.to(place),
+            generator=run.generator,
+            should_stop=should_stop,
+        )
+    run.optimiser.zero_grad(set_to_none=True)
+    parts["loss"].backward()
+    run.optimiser.step()
+    return {name: value.detach() for name, value in parts.items()}
+
+
+def _largest(parts: dict[str, Tensor]) -> Tensor:
+    """Largest absolute watched number, infinite when one is not finite; stays on the device."""
+    watched = torch.stack([value.abs().float() for value in parts.values() if value.ndim == 0])
+    return torch.nan_to_num(watched, nan=math.inf).max()
+
+
+def _weights_are_finite(model: nn.Module) -> bool:
+    return all(bool(parameter.isfinite().all()) for parameter in model.parameters())
+
+
+def _budget(steps: int | None, epochs: int | None, batches: Batches) -> int:
+    if (steps is None) == (epochs is None):
+        raise ValueError(f"fit expects steps or epochs, got steps={steps} and epochs={epochs}.")
+    if epochs is not None:
+        per_epoch = getattr(batches, "steps_per_epoch", None)
+        if per_epoch is None:
+            raise ValueError("fit expects steps when batches have no steps_per_epoch: fresh samples have no epochs.")
+        steps = epochs * per_epoch
+    if steps < 1:
+        raise ValueError(f"fit expects a budget of at least one step, got {steps}.")
+    return steps

@@ -1,0 +1,46 @@
+"""Progress of a training: a bar, a few lines, or events, whoever watches.
+
+Imports: workspace.  Imported by: training.loop, training.stored.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from oodlab import workspace
+
+
+class Progress:
+    """A bar where someone watches, ten lines where nobody does, events for the batch runner."""
+
+    def __init__(self, label: str, total: int, shown: bool) -> None:
+        self.label, self.total, self.shown, self.bar, self.said = label, total, shown, None, 0
+
+    def __enter__(self) -> Progress:
+        if self.shown and not workspace.in_batch() and (sys.stderr.isatty() or "ipykernel" in sys.modules):
+            from tqdm.auto import tqdm  # here: importing it costs more than a batch run gains
+
+            self.bar = tqdm(total=self.total, desc=self.label, unit="step", leave=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def show(self, step: int, numbers: dict[str, float]) -> None:
+        """Show where the run stands, with the numbers that matter."""
+        workspace.report("step", label=self.label, step=step, steps=self.total, numbers=numbers)
+        if self.bar is not None:
+            self.bar.update(step - self.bar.n)
+            self.bar.set_postfix({name: f"{value:.3g}" for name, value in numbers.items()}, refresh=False)
+        elif self.shown and step * 10 // self.total > self.said:
+            self.said = step * 10 // self.total
+            shown = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+            print(f"{self.label}: step {step} of {self.total}  {shown}", flush=True)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self.bar is not None:
+            self.bar.write(text)
+        else:
+            print(text, flush=True)

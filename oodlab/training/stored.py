@@ -1,0 +1,183 @@
+"""Trainings that are kept: train a preset, go on with it, or load what it has become.
+
+Imports: workspace, its own folder.  Imported by: notebooks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import io
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from oodlab import workspace
+from oodlab.training.batches import Batches
+from oodlab.training.checkpoints import CHECKPOINT, read_checkpoint
+from oodlab.training.devices import is_small, own_randomness, pick_device
+from oodlab.training.loop import OnStep, Result, fit
+from oodlab.training.progress import Progress
+
+DECIDES_A_TRAINING = ("data", "models", "objectives", "samplers.py", "replay.py", "training")  # source that is hashed
+WORTH_A_PROCESS = 2000  # updates in all; below it starting processes costs more than they save
+
+
+class Trainable(Protocol):
+    """What train_or_load needs to know of a preset."""
+
+    name: str
+    profile: str
+    text: str
+    model: Callable[[], nn.Module]
+    objective: Callable[[nn.Module], Callable[..., dict[str, Tensor]]]
+    batches: Callable[[], Batches]
+    optimiser: Callable[[nn.Module], torch.optim.Optimizer]
+    steps: int
+    warm_up: int
+    schedule: Callable[[float], float] | None
+
+
+def train_or_load(
+    preset: Trainable,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    anew: bool | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    on_step: OnStep | None = None,
+) -> Result:
+    """Train a preset, go on with its unfinished training, or load the finished one.
+
+    The checkpoint lies below the runs folder under the preset's name, profile,
+    seed and the hash of its text and of the source code that decides a training.
+
+    Args:
+        preset: See presets.Preset.
+        seed: Of the initial weights and of the run.
+        anew: Train again what is finished; None asks workspace.trains_anew.
+        device, precision, should_stop, on_step: As in fit.
+    """
+    place = pick_device(device)
+    with own_randomness(seed, place):
+        model = preset.model()
+    folder = _folder(preset, seed)
+    anew = workspace.trains_anew() if anew is None else anew
+    if anew and _is_finished(preset, seed):
+        (folder / CHECKPOINT).unlink()  # an unfinished one goes on: it belongs to a run that was interrupted
+    return fit(
+        model,
+        preset.objective(model),
+        preset.batches(),
+        optimiser=preset.optimiser,
+        steps=preset.steps,
+        warm_up=preset.warm_up,
+        schedule=preset.schedule,
+        seed=seed,
+        device=device,
+        precision=precision,
+        folder=folder,
+        identity=preset.text,
+        should_stop=should_stop,
+        on_step=on_step,
+        label=f"{preset.name} seed {seed}",
+    )
+
+
+def train_or_load_all(
+    presets: Mapping[str, Trainable], seeds: Mapping[str, Sequence[int]], *, device: str = "auto"
+) -> dict[str, list[Result]]:
+    """Train or load several presets for several seeds each.
+
+    Small dense networks use one core each (see fit); on a CPU they train side by
+    side, in as many processes as this one has threads, through their checkpoints.
+
+    Args:
+        presets: By name.
+        seeds: Seeds by the same names.
+        device: As in fit.
+    """
+    tasks = [(preset, seed) for name, preset in presets.items() for seed in seeds[name]]
+    if not workspace.trains_anew():
+        tasks = [(preset, seed) for preset, seed in tasks if not _is_finished(preset, seed)]
+    workers = min(torch.get_num_threads(), len(tasks)) if pick_device(device).type == "cpu" else 1
+    worth_it = sum(preset.steps for preset, _ in tasks) >= WORTH_A_PROCESS
+    side_by_side = workers > 1 and worth_it and all(is_small(preset.model()) for preset in presets.values())
+    if side_by_side:
+        _train_side_by_side(tasks, workers)
+    anew = False if side_by_side else None  # what the processes have just finished is loaded
+    return {
+        name: [train_or_load(preset, seed=seed, device=device, anew=anew) for seed in seeds[name]]
+        for name, preset in presets.items()
+    }
+
+
+def _folder(preset: Trainable, seed: int) -> Path:
+    """Where a training's checkpoint lies; other code or another setting has another folder."""
+    builders = [getattr(part, "func", part) for part in (preset.model, preset.objective, preset.batches)]
+    code = workspace.source_hash(*DECIDES_A_TRAINING) + "".join(inspect.getsource(builder) for builder in builders)
+    key = hashlib.sha256((preset.text + code).encode()).hexdigest()[:12]
+    return workspace.runs_folder() / "checkpoints" / preset.name / f"{preset.profile}-seed{seed}-{key}"
+
+
+def _is_finished(preset: Trainable, seed: int) -> bool:
+    file = _folder(preset, seed) / CHECKPOINT
+    return file.exists() and read_checkpoint(file, preset.text)["step"] == preset.steps
+
+
+def _train_side_by_side(tasks: Sequence[tuple[Trainable, int]], workers: int) -> None:
+    spawn = multiprocessing.get_context("spawn")  # fork would copy a process whose threads hold locks
+    stop = spawn.Event()
+    start = {"mp_context": spawn, "initializer": _start_worker, "initargs": (stop, os.getpid())}
+    with (
+        ProcessPoolExecutor(workers, **start) as pool,
+        Progress(f"{len(tasks)} trainings, {workers} at a time", len(tasks), True) as progress,
+    ):
+        futures = [pool.submit(_train_one, preset, seed) for preset, seed in tasks]
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                said = future.result()
+                progress.show(done, {})
+                for line in said:
+                    progress.say(line)
+        except BaseException:  # an interrupt too: the workers write their checkpoints and end
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+# ------------------------------------------------------------------------- in a worker process
+
+_stop: Event | None = None
+
+
+def _start_worker(stop: Event, parent: int) -> None:
+    """Keep the worker on one thread, and let it end with the process that started it."""
+    global _stop
+    _stop = stop
+    torch.set_num_threads(1)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)  # nobody is left to wait for a result; checkpoints are written whole or not at all
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _train_one(preset: Trainable, seed: int) -> list[str]:
+    """Train; the result reaches the caller as a checkpoint, what is unusual as text."""
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        train_or_load(preset, seed=seed, device="cpu", should_stop=_stop.is_set)
+    return [line for line in said.getvalue().splitlines() if "diverged" in line or "continues" in line]
