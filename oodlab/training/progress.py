@@ -17,7 +17,7 @@ class Progress:
         self.label, self.total, self.shown, self.bar, self.said = label, total, shown, None, 0
 
     def __enter__(self) -> Progress:
-        if self.shown and not workspace.in_batch() and (sys.stderr.isatty() or "ipykernel" in sys.modules):
+        if self.shown and not workspace.in_batch() and (sys.stderr.isatty() or _in_notebook()):
             from tqdm.auto import tqdm  # here: importing it costs more than a batch run gains
 
             self.bar = tqdm(total=self.total, desc=self.label, unit="step", leave=False)
@@ -44,3 +44,8 @@ class Progress:
             self.bar.write(text)
         else:
             print(text, flush=True)
+
+
+def _in_notebook() -> bool:
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return hasattr(shell, "kernel")
