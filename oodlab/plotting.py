@@ -104,7 +104,9 @@ class Table:
 def figure(width: float, height: float) -> Figure:
     """Return an empty figure of the house's style, inches."""
     with rc_context(STYLE):
-        return Figure(figsize=(width, height), layout="constrained", dpi=STYLE["figure.dpi"])
+        fig = Figure(figsize=(width, height), layout="constrained", dpi=STYLE["figure.dpi"])
+        fig.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
+        return fig
 
 
 def to_png(fig: Figure) -> bytes:
@@ -125,6 +127,7 @@ def save_figure(
     data: Sequence[str],
     seconds: float,
     part: str = "",
+    note: str = "",
     headline: Mapping[str, Any] | None = None,
     stand_in: bool = False,
     parameters: Mapping[str, Any] | None = None,
@@ -140,6 +143,7 @@ def save_figure(
         data: Records of the data sets used (SplitInfo.record, or a synthetic set's name).
         seconds: Time the numbers took.
         part: Further figure of the same notebook: `<notebook>-<part>`.
+        note: What the caption shall say of the drawing itself.
         headline: name, value, unit and reported (the paper's number or None) for summaries.
         stand_in: The data stand in for the paper's: such a figure never replaces a committed one.
         parameters: The notebook's parameters.
@@ -153,9 +157,9 @@ def save_figure(
     stem = folder / f"{name}{'-' + part if part else ''}"
     stem.parent.mkdir(parents=True, exist_ok=True)
     seed_text = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
-    caption = (
-        f"{preset.name}, profile {preset.profile}. Data: {', '.join(data)}{' (stand-in)' if stand_in else ''}; {seed_text}. "
-        + preset.shrinks.get(preset.profile, "")
+    used = f"Data: {', '.join(data)}{' (stand-in)' if stand_in else ''}; {seed_text}."
+    caption = " ".join(
+        filter(None, [f"{preset.name}, profile {preset.profile}. {used}", note, preset.shrinks.get(preset.profile)])
     )
     record = {
         "figure": stem.relative_to(folder).as_posix(),
@@ -175,9 +179,10 @@ def save_figure(
             **{package: importlib.metadata.version(package) for package in ("oodlab", "torch", "numpy", "matplotlib")},
         },
     }
-    columns = int(fig.get_figwidth() * 22)  # characters of the caption's size that fit into an inch
+    lines = textwrap.wrap(caption, int(fig.get_figwidth() * 21))  # characters of this size that fit into an inch
     with rc_context(STYLE):
-        fig.supxlabel(textwrap.fill(caption, columns), fontsize=6.5, color="0.35", x=0.01, ha="left")
+        fig.set_figheight(fig.get_figheight() + 0.13 * len(lines))  # the caption takes nothing from the panels
+        fig.supxlabel("\n".join(lines), fontsize=6.5, color="0.35", x=0.01, ha="left")
         saved = Saved(Path(f"{stem}.png"), Path(f"{stem}.json"))
         with workspace.atomic_file(saved.png) as stream:
             fig.savefig(stream, format="png", dpi=STYLE["savefig.dpi"], metadata={"Software": None})

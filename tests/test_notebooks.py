@@ -94,3 +94,12 @@ def test_an_experiment_runs_at_profile_smoke(
         assert png.is_relative_to(workspace.runs_folder())  # never the committed set
         assert png.read_bytes().startswith(b"\x89PNG")
         assert json.loads(numbers.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ["index.ipynb", "template.ipynb"])
+def test_gallery_and_template_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are no experiments, so their cells run here, in this process."""
+    monkeypatch.setenv("OODLAB_PROGRESS", str(tmp_path / "events.jsonl"))  # as in a batch: no panel
+    namespace: dict[str, object] = {}
+    for source in code_of(FOLDER / name):
+        exec(source, namespace)
