@@ -39,10 +39,12 @@ def figures(arguments: argparse.Namespace) -> int:
     if arguments.names:
         paths = choose(arguments.names, folder)
     else:
-        paths = [path for path in find(folder) if arguments.all or read(path).core]
+        everything = arguments.all or arguments.notebooks is not None
+        paths = [path for path in find(folder) if everything or read(path).core]
     if not paths:
         raise UsageError(
-            f"oodlab expects experiments, got none: {folder} has no core notebooks; name some or add --all."
+            f"oodlab expects experiments, got none below {folder}: a notebook lies in a folder of its paper, "
+            "<folder>/<paper>/<notebook>.ipynb; name one or add --all."
         )
     runs = plan(
         paths,
@@ -81,8 +83,8 @@ def datasets(arguments: argparse.Namespace) -> int:
         for entry in data.table():
             state = data.state(entry.name)
             size = "" if state.nbytes is None else f"{state.nbytes / 1e6:.1f}"
-            rows.append((entry.name, state.kind, size, state.detail))
-        print(table(("name", "state", "MB", "where"), rows, right=("MB",)))
+            rows.append((entry.name, state.kind, size, entry.licence, state.detail))
+        print(table(("name", "state", "MB", "licence", "where"), rows, right=("MB",)))
         return 0
     failed = 0
     for name in arguments.names:
@@ -140,7 +142,10 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("figures", parents=[notebooks], help="run experiments, draw their figures")
     run.set_defaults(command=figures)
     run.add_argument(
-        "names", nargs="*", metavar="NAME", help="paper/notebook, notebook or paper; default: the core ones"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="paper/notebook, notebook or paper; default: the core ones, or all of --notebooks",
     )
     run.add_argument("--all", action="store_true", help="every experiment")
     run.add_argument("--profile", choices=PROFILES, help="budget; default: the notebook's own")

@@ -2,7 +2,7 @@
 
 Convention: score_samples is high for in-distribution inputs.
 
-Imports: models, workspace.  Imported by: widgets, notebooks.
+Imports: models, workspace.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import final
 
 import numpy as np
 import torch
@@ -29,12 +30,15 @@ class Detector(abc.ABC):
     """Scores inputs with a trained model.
 
     A subclass gives one method, _score_batch; one that learns something for
-    scoring also gives fit, whose results end in an underscore.
+    scoring also gives fit, and names in `learned` the attributes fit sets, which
+    end in an underscore.
 
     Args:
         model: Trained network; several detectors may share it.
         event_shape: Shape of one input; None accepts what the first batch has.
     """
+
+    learned: tuple[str, ...] = ()
 
     def __init__(self, model: nn.Module, *, event_shape: tuple[int, ...] | None = None) -> None:
         self.model = model
@@ -48,6 +52,7 @@ class Detector(abc.ABC):
     def _score_batch(self, x: Tensor) -> Tensor:
         """Return scores, (B, *event) on the model's device -> (B,); high = in-distribution."""
 
+    @final
     def score_samples(self, x: Tensor, *, batch_size: int = 1000) -> np.ndarray:
         """Score inputs in batches, with the model in eval mode and in float32.
 
@@ -64,6 +69,9 @@ class Detector(abc.ABC):
             FloatingPointError: Inputs or scores are not finite: which and how many.
         """
         name = type(self).__name__
+        missing = [attribute for attribute in self.learned if not hasattr(self, attribute)]
+        if missing:
+            raise NotFittedError(f"{name} expects fit before score_samples, got no {', '.join(missing)}: call fit(x).")
         if not torch.is_tensor(x) or not x.is_floating_point():
             kind = x.dtype if torch.is_tensor(x) else type(x).__name__
             raise ValueError(f"{name} expects a floating-point tensor, got {kind}: apply the preset's transform first.")
@@ -126,6 +134,11 @@ def cached_scores(detector: Detector, sets: Mapping[str, Tensor], *, key: str) -
         Scores by name, (N,) each.
     """
     digest = hashlib.sha256(f"{type(detector).__name__} {key} {_weights_hash(detector.model)}".encode())
+    for attribute, value in sorted(vars(detector).items()):
+        if attribute != "model":  # settings, and what fit has learned
+            digest.update(
+                attribute.encode() + (value.cpu().numpy().tobytes() if torch.is_tensor(value) else repr(value).encode())
+            )
     for name, x in sets.items():
         digest.update(f"{name} {tuple(x.shape)} {x.dtype}".encode() + x.detach().cpu().contiguous().numpy().tobytes())
     file = workspace.runs_folder() / "scores" / f"{digest.hexdigest()[:24]}.npz"

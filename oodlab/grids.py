@@ -4,7 +4,7 @@ One box and one rule for every 2-D study: [-6, 6]^2, trapezoid.  The refinement
 error (same rule on every second line) says how far to trust the normaliser, and
 mass_outside how much the box leaves out of one twice as wide.
 
-Imports: torch only.  Imported by: presets, plotting, widgets, notebooks.
+Imports: torch only.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ many can start at once without racing for ports; elsewhere by TCP.
 
 Importing this takes two seconds (papermill), so the runner does it late.
 
-Imports: papermill, nbformat, jupyter_client.  Imported by: runner.
+Imports: papermill, nbformat, jupyter_client.
 """
 
 from __future__ import annotations

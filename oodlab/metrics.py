@@ -4,7 +4,7 @@ Convention: a score is high for in-distribution inputs, so no function takes a
 sign.  In-distribution is the positive class of every TPR and TNR; AUPR and FPR
 name their positive class, because their value depends on it.
 
-Imports: numpy only.  Imported by: detectors, plotting, widgets, notebooks.
+Imports: numpy only.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def threshold_at_tpr(scores_in: ArrayLike, tpr: float = 0.95) -> float:
     if not 0 < tpr <= 1:
         raise ValueError(f"tpr expects a fraction in (0, 1], got {tpr:g}.")
     inside = np.sort(_scores("scores_in", scores_in))
-    return float(inside[len(inside) - math.ceil(tpr * len(inside) - 1e-9)])
+    return float(inside[len(inside) - max(1, math.ceil(tpr * len(inside) - 1e-9))])
 
 
 def tnr_at_tpr(scores_in: ArrayLike, scores_out: ArrayLike, *, tpr: float = 0.95) -> float:

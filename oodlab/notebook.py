@@ -8,7 +8,7 @@ the help text and may restrict the value: `choices: a | b | c`, `range: 0..10`.
 
 Notebooks are read as the JSON they are: nbformat takes a second to import.
 
-Imports: the standard library.  Imported by: runner, __main__.
+Imports: the standard library.
 """
 
 from __future__ import annotations
@@ -163,6 +163,7 @@ def read(path: Path) -> Experiment:
         content = json.loads(path.read_text(encoding="utf-8"))
         cells = [(cell["cell_type"], "".join(cell["source"]), cell["metadata"]) for cell in content["cells"]]
         declared = content["metadata"].get("oodlab", {})
+        estimate = {key: dict(cost) for key, cost in declared.get("estimate", {}).items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{name} expects a notebook of format 4, got {path}: {error!r}; open and save it in JupyterLab."
@@ -183,7 +184,7 @@ def read(path: Path) -> Experiment:
         code=tuple(source for source, _ in code),
         core=bool(declared.get("core")),
         figures=declared.get("figures", ""),
-        estimate=declared.get("estimate", {}),
+        estimate=estimate,
     )
 
 

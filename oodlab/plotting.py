@@ -3,7 +3,7 @@
 Every figure leaves through save_figure, which puts the caption below it and the
 numbers behind it beside it.
 
-Imports: workspace, grids.  Imported by: widgets, notebooks.
+Imports: workspace, grids.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def save_figure(
         preset: The setting, at its profile.
         seeds: Seeds used.
         data: Records of the data sets used (SplitInfo.record, or a synthetic set's name).
-        seconds: Time the numbers took.
+        seconds: Training time behind the numbers, summed over all trainings.
         part: Further figure of the same notebook: `<notebook>-<part>`.
         note: What the caption shall say of the drawing itself.
         headline: name, value, unit and reported (the paper's number or None) for summaries.
@@ -215,7 +215,7 @@ def draw_density(
         points: Samples drawn as dots, (n, 2).
         crosses: Samples drawn as crosses, (n, 2).
     """
-    edge = float(grid.axis[-1])
+    edge = float(grid.axis[-1]) * len(grid.axis) / (len(grid.axis) - 1)  # pixels are centred on grid points
     ax.imshow(
         grid.density.numpy(),
         extent=(-edge, edge, -edge, edge),
@@ -299,7 +299,7 @@ def negatives_by_sampler(
     """
     with rc_context(STYLE):
         fig = figure(2.0 * len(columns) + 0.8, 4.6)
-        axes = fig.subplots(2, len(columns), sharex=True, sharey=True)
+        axes = fig.subplots(2, len(columns), sharex=True, sharey=True, squeeze=False)
         for (above, below), (title, grid, negatives) in zip(axes.T, columns, strict=True):
             draw_density(above, grid, title=title)
             draw_density(below, truth, points=negatives, crosses=data)
@@ -365,22 +365,24 @@ class Gallery:
     folder: Path
 
     def _repr_html_(self) -> str:
-        entries = []
-        for file in sorted(self.folder.rglob("*.json")):
+        title = "Committed figures" if self.folder == workspace.reference_figures() else "Your own runs"
+        files = [file for file in self.folder.rglob("*.json") if file.with_suffix(".png").exists()]
+        entries = [f"<h2>{title}</h2>"]
+        for file in sorted(files, key=lambda file: file.as_posix().removesuffix(".json")):
             record = json.loads(file.read_text(encoding="utf-8"))
             picture = base64.b64encode(file.with_suffix(".png").read_bytes()).decode()
-            notebook = record["figure"].split("-")[0]
-            headline = record["headline"]
+            name, headline = html.escape(record["figure"]), record["headline"]
+            notebook = f"{record['figure'].split('-')[0]}.ipynb"
+            if (workspace.checkout() or Path()).joinpath("notebooks", notebook).exists():
+                name = f"<a href='{notebook}'>{name}</a>"
             number = f"{headline['name']}: {headline['value']:.3g} {headline['unit']}. " if headline else ""
             entries.append(
-                f"<h3><a href='{notebook}.ipynb'>{html.escape(record['figure'])}</a></h3>"
+                f"<h3>{name}, profile {record['profile']}</h3>"
                 f"<img src='data:image/png;base64,{picture}' style='max-width:900px;width:100%'>"
-                f"<p>{html.escape(number)}{html.escape(record['caption'])} {record['seconds']:.0f} s.</p>"
+                f"<p>{html.escape(number)}{record['seconds']:.0f} s of training in all.</p>"
             )
-        return (
-            "".join(entries)
-            or f"<p>No figure in {html.escape(self.folder.name)} yet: run <code>make figures</code>.</p>"
-        )
+        empty = f"<p>No figure in {html.escape(self.folder.name)} yet: run <code>make figures</code>.</p>"
+        return "".join(entries) if files else empty
 
 
 def gallery() -> list[Gallery]:

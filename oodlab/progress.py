@@ -2,7 +2,7 @@
 
 Nothing here knows what a notebook is: lines and cells are text.
 
-Imports: the standard library.  Imported by: runner, __main__.
+Imports: the standard library.
 """
 
 from __future__ import annotations
@@ -55,8 +55,9 @@ class Progress:
 
 
 def minutes(seconds: float) -> str:
-    """Write a duration as m:ss."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+    """Write a duration as m:ss, or h:mm:ss from an hour on."""
+    whole, rest = divmod(int(seconds), 60)
+    return f"{whole}:{rest:02d}" if whole < 60 else f"{whole // 60}:{whole % 60:02d}:{rest:02d}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()) -> str:

@@ -3,7 +3,7 @@
 state/<experiment>.json below `workspace.runs_folder()` holds, per variant of the
 experiment and oldest first: profile, key, seconds, figures, and their digests.
 
-Imports: workspace, data.  Imported by: runner, __main__.
+Imports: workspace, data.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -45,24 +44,19 @@ def digests(figures: list[dict[str, Any]]) -> dict[str, str]:
     return {str(file): _digest(file) for file in files if file.is_file()}
 
 
-def code() -> list[tuple[str, str]]:
-    """Return names and digests of the package's code and of the papers' numbers, and torch's version."""
-    root = Path(__file__).parent
-    files = [*sorted(root.rglob("*.py")), root / "reported.csv"]
-    return [
-        *((str(file.relative_to(root)), _digest(file)) for file in files),
-        ("torch", importlib.metadata.version("torch")),
-    ]
+def code() -> list[str]:
+    """Return hashes of the package's code and of the papers' numbers, and torch's version."""
+    numbers = Path(__file__).with_name("reported.csv")
+    return [workspace.source_hash(), _digest(numbers), importlib.metadata.version("torch")]
 
 
 def data() -> list[tuple[str, int, int]]:
-    """Return names, sizes and times of the files on the data's search path and in its cache."""
+    """Return names, sizes and times of the sets on the data's search path and in its cache."""
     from oodlab.data.search import cache_folder, search_path  # not above: importing torch takes a second
 
     found = []
     for root in (*search_path(), cache_folder()):
-        files = [Path(folder, name) for folder, _, names in os.walk(root, followlinks=True) for name in names]
-        stats = [(str(file.relative_to(root)), file.stat()) for file in sorted(files) if file.exists()]
+        stats = [(str(file.relative_to(root)), file.stat()) for file in sorted(root.glob("*/*.npz"))]
         found += [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
     return found
 

@@ -1,6 +1,6 @@
 """Where chains start: fresh draws, and states kept from earlier training steps.
 
-Imports: samplers.  Imported by: objectives, presets.
+Imports: samplers.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class ReplayBuffer(nn.Module):
         Args:
             n: Number of chains.
             y: Classes (n,) when the slots are divided by class.
-            generator: On the buffer's device.
+            generator: On the replay's device.
 
         Returns:
             States (n, *shape), copies, and their slots (n,) for `write`.

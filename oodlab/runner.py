@@ -14,7 +14,7 @@ A run is up to date when its key (parameters, notebook, package, data, torch,
 figures folder) is the recorded one and its figures are still those it drew: a run
 of another variant may have put its own in their place.
 
-Imports: workspace, notebook, record, progress, kernel, data.  Imported by: __main__.
+Imports: workspace, notebook, record, progress, kernel, data.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Run:
     @property
     def variant(self) -> str:
         """Name of the run among those of its experiment."""
-        return self.values["profile"] + (f"-{record.digest(self.own)[:8]}" if self.own else "")
+        return _variant(self.values["profile"], self.own)
 
     @property
     def folder(self) -> Path:
@@ -249,8 +249,8 @@ def summary(runs: Sequence[Run]) -> str:
             reported = run.headline.get("reported")
             reported = "" if reported is None else f"{reported:.4g}"
         seconds = "" if run.seconds is None else f"{run.seconds:.1f}"
-        rows.append((run.experiment.name, run.status, seconds, figure, number, reported))
-    head = ("experiment", "status", "seconds", "figure", "headline", "paper")
+        rows.append((run.experiment.name, run.values["profile"], run.status, seconds, figure, number, reported))
+    head = ("experiment", "profile", "status", "seconds", "figure", "headline", "paper")
     return table(head, rows, right=("seconds", "paper"))
 
 
@@ -330,7 +330,13 @@ def _figures(experiment: Experiment, values: dict[str, Any], folder: Path) -> Pa
     reference = here is not None and folder.resolve() == here / "notebooks"
     if reference and values["profile"] in ("quick", "paper") and not _own(experiment, values):
         return workspace.reference_figures()
-    return workspace.runs_folder() / "figures"
+    variant = _variant(values["profile"], _own(experiment, values))
+    return workspace.runs_folder() / "figures" / variant  # variants lie side by side, to be compared
+
+
+def _variant(profile: str, own: dict[str, Any]) -> str:
+    """Return the name of a run among those of its experiment: the profile, and a hash of own parameters."""
+    return profile + (f"-{record.digest(own)[:8]}" if own else "")
 
 
 def _short(path: Path) -> str:

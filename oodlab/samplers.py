@@ -6,7 +6,7 @@ which model or paper called it.
 Convention: x <- x + step_size * grad_log_density(x) + noise_std * xi, xi ~ N(0, I).
 Papers that tune the two numbers apart run at T = noise_std**2 / (2 * step_size).
 
-Imports: torch only.  Imported by: replay, models, objectives, presets, widgets.
+Imports: torch only.
 """
 
 from __future__ import annotations
@@ -198,11 +198,12 @@ def langevin(
         noise_std_now = schedule(t)
         if noise_std_now:
             proposal = proposal.add_(noise(x, generator), alpha=noise_std_now)
+        finite = finite & proposal.isfinite().all()  # and before bounds, which would hide it
         x = proposal if bounds is None else bounds(proposal, x)
         if record is not None:
             record._see(t + 1, steps, x)
         if (t + 1) % FINITE_CHECK_EVERY == 0 or t + 1 == steps:
-            _raise_if_lost("langevin", finite & x.isfinite().all(), x, t + 1, step_size)
+            _raise_if_lost("langevin", finite, x, t + 1, step_size)
     return x
 
 
@@ -258,6 +259,8 @@ def mala(
 
     x = x.detach()
     log_p, gradient, sound = evaluate(x)
+    if bounds is not None:  # no density outside: a chain that starts there takes the first step that leads inside
+        log_p = torch.where(bounds.inside(x), log_p, -math.inf)
     accepted_share = torch.zeros((), device=x.device)
     finite = sound.all()
     if record is not None:

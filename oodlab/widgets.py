@@ -4,7 +4,7 @@ A panel trains in a background thread, so the notebook stays usable and Stop
 acts between two steps of a chain.  Figures are object-oriented and reach the page
 as images: no plotting state is shared between threads.
 
-Imports: everything but the runner.  Imported by: notebooks.
+Imports: everything but the runner.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class RunPanel:
         self.stop_button = w.Button(description="Stop", disabled=True, icon="stop")
         self.bar = w.IntProgress(min=0, max=1, layout=w.Layout(width="220px"))
         self.status = w.HTML("Press Run.")
-        self.image = w.Image(format="png", layout=w.Layout(width="430px", height="400px", object_fit="contain"))
+        self.image = w.Image(format="png", layout=w.Layout(width="430px", visibility="hidden"))
         self.earlier = w.HBox(layout=w.Layout(flex_flow="row wrap"))
         self.run_button.on_click(lambda _: self.run())
         self.stop_button.on_click(lambda _: self.stop())
@@ -93,7 +93,11 @@ class RunPanel:
             layout=w.Layout(width="330px"),
         )
         self.widget = w.VBox(
-            [w.HBox([left, w.VBox([self.image, self.status])]), w.HTML("<b>Earlier runs</b>"), self.earlier]
+            [
+                w.HBox([left, w.VBox([self.image, self.status])]),
+                w.HTML(f"<b>Earlier runs</b> (the last {KEPT})"),
+                self.earlier,
+            ]
         )
 
     @property
@@ -107,6 +111,7 @@ class RunPanel:
             return
         if self._snapshot is not None:
             self._keep()
+        self._snapshot = None  # a run that fails before its first state leaves nothing to keep
         self._stop.clear()
         self.run_button.disabled, self.stop_button.disabled = True, False
         self.bar.value, self.bar.bar_style = 0, ""
@@ -131,6 +136,7 @@ class RunPanel:
                 started = time.monotonic()
                 views = {name: widget.value for name, widget in self.views.items()}
                 self.image.value = plotting.to_png(self._draw(self._snapshot, views))
+                self.image.layout.visibility = "visible"  # an empty image would show as a broken one
                 self._drawn_at = time.monotonic()
                 self._pause = max(REDRAW_SECONDS, (self._drawn_at - started) / DRAWING_SHARE)
 
@@ -157,7 +163,9 @@ class RunPanel:
 
     def _keep(self) -> None:
         picture = w.Image(value=self.image.value, format="png", layout=w.Layout(width="190px"))
-        box = w.VBox([picture, w.HTML(f"<small>{html.escape(self._title)}<br>{html.escape(self._text)}</small>")])
+        words = f"{html.escape(self._title)}<br>{html.escape(self._text)}"
+        label = w.HTML(f"<div style='width:190px;white-space:normal;line-height:1.3;font-size:11px'>{words}</div>")
+        box = w.VBox([picture, label], layout=w.Layout(width="205px"))
         self.earlier.children = (box, *self.earlier.children)[:KEPT]
 
     def _say(self, text: str) -> None:
@@ -185,7 +193,8 @@ class PlaneSnapshot:
 def eight_gaussians() -> RunPanel:
     """Build the panel of nae/eight_gaussians: train a small normalized autoencoder and watch it.
 
-    The setting is the quick profile's, changed by the controls; nothing is saved.
+    Network, batch size and learning rates are the quick profile's; the controls decide
+    the rest, and start with the paper's chain for OMI. Nothing is saved.
     """
     slider = {"style": _WIDE, "continuous_update": False, "layout": w.Layout(width="310px")}
     controls = {
@@ -215,7 +224,11 @@ def eight_gaussians() -> RunPanel:
 
 def _name_plane(values: dict[str, Any]) -> str:
     latent = values["latent"] or "circle"
-    return f"{values['sampler']}, latent {latent}, {values['chain']} steps of {values['step_size']:.3g}"
+    return (
+        f"{values['sampler']}, latent {latent}, {values['chain']} steps of {values['step_size']:.3g} "
+        f"with noise {values['noise_std']:.3g}, T from {values['temperature']:.3g}, "
+        f"{values['updates']} updates, seed {values['seed']}"
+    )
 
 
 def _train_plane(values: dict[str, Any], should_stop: Callable[[], bool], publish: Publish) -> None:
@@ -236,10 +249,12 @@ def _train_plane(values: dict[str, Any], should_stop: Callable[[], bool], publis
         changes["latent_chain"] = dataclasses.replace(
             objective.keywords["latent_chain"], bounds=Sphere() if sphere else None
         )
-    torch.manual_seed(values["seed"])
-    model = functools.partial(preset.model, latent=latent, sphere=sphere, temperature=values["temperature"])()
+    with torch.random.fork_rng([]):  # the notebook's own random numbers go on as they were
+        torch.manual_seed(values["seed"])
+        model = functools.partial(preset.model, latent=latent, sphere=sphere, temperature=values["temperature"])()
     axis, points = grids.grid_points(81)
     test_x = data.eight_gaussians(2000, torch.Generator().manual_seed(1_000_003))
+    true_nll = -float(data.eight_gaussians_log_prob(test_x).mean())
     drawn_at = 0.0
 
     def on_step(step: int, total: int, numbers: dict[str, float], parts: dict[str, Tensor]) -> None:
@@ -249,13 +264,13 @@ def _train_plane(values: dict[str, Any], should_stop: Callable[[], bool], publis
         drawn_at = time.monotonic()
         with torch.no_grad():
             values_on_grid = model.log_density(points.to(parts["negatives"])).cpu().reshape(81, 81)
-            grid = grids.normalise_values(axis, values_on_grid)
-            nll = grid.log_normaliser - float(model.log_density(test_x.to(parts["negatives"])).mean())
+        grid = grids.normalise_values(axis, values_on_grid)
+        nll = grids.negative_log_likelihood(model.log_density, test_x.to(parts["negatives"]), grid)
         publish(
             PlaneSnapshot(axis, values_on_grid, parts["negatives"].cpu(), parts["negatives_start"].cpu()),
             step,
             total,
-            f"NLL {nll:.2f} nats (truth 2.83), error of data {numbers['error_data']:.3f}, "
+            f"NLL {nll:.2f} nats (truth {true_nll:.2f}), error of data {numbers['error_data']:.3f}, "
             f"of negatives {numbers['error_negatives']:.3f}, T {numbers['temperature']:.3f}",
         )
 

@@ -9,7 +9,7 @@ OODLAB_FIGURES   folder for figures; the runner names the committed set only
 OODLAB_PROGRESS  file that receives one JSON line per event
 OODLAB_ANEW      finished trainings are done again instead of loaded
 
-Imports: the standard library.  Imported by: data, training, plotting, runner.
+Imports: the standard library.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
+
+_UMASK = os.umask(0)  # it can only be read by setting it, which threads that write must not see
+os.umask(_UMASK)
 
 
 def checkout() -> Path | None:
@@ -73,9 +76,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)  # mkstemp's 0600 would hide the file from a group
+        os.chmod(name, 0o666 & ~_UMASK)  # mkstemp's 0600 would hide the file from a group
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -134,11 +134,6 @@ def test_an_import_that_runs_back_is_found(module: str, line: str) -> None:
     assert wrong_arrows(module, imports(line, module)) == [f"{module} imports {next(imports(line, module))}"]
 
 
-def test_notebooks_and_widgets_are_imported_by_nobody_below() -> None:
-    below = [allowed for name, allowed in ALLOWED.items() if name != "widgets"]
-    assert not any({"widgets", "notebooks"} & allowed for allowed in below)
-
-
 @pytest.mark.parametrize("name", ["oodlab", "oodlab.training, oodlab.presets, oodlab.detectors, oodlab.metrics"])
 def test_importing_the_core_loads_no_heavy_library(name: str) -> None:
     script = f"import sys, {name}; print(*[m for m in {HEAVY} if m in sys.modules])"

@@ -12,7 +12,7 @@ from conftest import line, near_a_line, smooth_nae
 from torch import Tensor, nn
 
 from oodlab import workspace
-from oodlab.detectors import Detector, LogDensity, Reconstruction, cached_scores
+from oodlab.detectors import Detector, LogDensity, NotFittedError, Reconstruction, cached_scores
 from oodlab.metrics import auroc
 from oodlab.models import EnergyModel
 
@@ -160,3 +160,25 @@ def test_a_damaged_cache_is_made_again(sets: dict[str, Tensor], keep: int) -> No
     os.truncate(cached_files()[0], keep)
     again = cached_scores(LogDensity(line()), sets, key="a")
     assert all(np.array_equal(first[name], again[name]) for name in sets)
+
+
+class Centred(Detector):
+    """Minus the distance to the training mean: a detector that learns something."""
+
+    learned = ("mean_",)
+
+    def fit(self, x: Tensor, y: Tensor | None = None) -> Centred:
+        self.mean_ = x.mean(dim=0)
+        return self
+
+    def _score_batch(self, x: Tensor) -> Tensor:
+        return -(x - self.mean_).norm(dim=1)
+
+
+def test_a_detector_that_learns_wants_fit_first_and_its_own_cache_entry(sets: dict[str, Tensor]) -> None:
+    detector = Centred(smooth_nae(2))
+    with pytest.raises(NotFittedError, match="mean_"):
+        detector.score_samples(torch.zeros(1, 2))
+    first = cached_scores(detector.fit(torch.zeros(5, 2)), sets, key="k")
+    second = cached_scores(detector.fit(torch.ones(5, 2)), sets, key="k")
+    assert all((first[name] != second[name]).any() for name in sets)

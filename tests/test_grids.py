@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from oodlab.data import eight_gaussians, eight_gaussians_log_prob
-from oodlab.grids import best_temperature, grid_points, negative_log_likelihood, normalise, share_outside
+from oodlab.grids import best_temperature, grid_points, mass_outside, negative_log_likelihood, normalise, share_outside
 
 
 def gaussian(x: Tensor, variance: float = 1.0) -> Tensor:
@@ -91,3 +91,11 @@ def test_what_lies_outside_or_is_not_finite_is_said(generator: torch.Generator) 
     for points in (4, 3, 200):
         with pytest.raises(ValueError, match="odd"):
             grid_points(points)
+
+
+def test_mass_outside_is_that_of_a_wider_gaussian() -> None:
+    """N(0, 4 I): what [-6, 6]^2 leaves of [-12, 12]^2 is 1 - (erf(6/sqrt(8)) / erf(12/sqrt(8)))^2 = 0.0054."""
+    log_density = lambda x: -x.square().sum(dim=1) / 8  # noqa: E731
+    grid = normalise(log_density, points=161)
+    expected = 1 - (math.erf(6 / math.sqrt(8)) / math.erf(12 / math.sqrt(8))) ** 2
+    assert mass_outside(log_density, grid) == pytest.approx(expected, rel=1e-3)

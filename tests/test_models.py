@@ -50,15 +50,15 @@ def test_an_inputs_energy_does_not_depend_on_the_others(model_and_input: tuple[E
 
 def test_the_stein_score_is_the_slope_of_the_log_density(model_and_input: tuple[EnergyModel, Tensor]) -> None:
     model, x = model_and_input
-    score = stein_score(model, x)
-    assert score.shape == x.shape
-    assert not score.requires_grad
+    stein = stein_score(model, x)
+    assert stein.shape == x.shape
+    assert not stein.requires_grad
     h = 1e-5  # central differences: error h^2 and rounding 1e-16 / h, both near 1e-10
     for place in range(x[0].numel()):
         step = torch.zeros_like(x[0])
         step.view(-1)[place] = h
         slope = (model.log_density(x + step) - model.log_density(x - step)) / (2 * h)
-        assert score.flatten(1)[:, place] == pytest.approx(slope.detach(), abs=1e-7)
+        assert stein.flatten(1)[:, place] == pytest.approx(slope.detach(), abs=1e-7)
 
 
 def test_frozen_gives_every_mode_and_flag_back_also_after_an_exception(
@@ -172,7 +172,7 @@ def test_a_vae_with_another_posterior_has_the_same_marginal_up_to_its_draws(
 
 
 def test_a_random_vae_integrates_to_one_up_to_its_draws() -> None:
-    """Each grid point has its own draws: their errors average out over the thousands of points."""
+    """All grid points share 200 draws, so its error does not average out over the points."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = VariationalAutoencoder(MLP(2, [16], 2), MLP(1, [16], 2), latent=1, samples=200)

@@ -24,7 +24,7 @@ from oodlab.objectives import (
     reconstruction,
 )
 from oodlab.replay import ReplayBuffer, Uniform
-from oodlab.samplers import ChainRecord, LangevinChain, MalaChain, RejectOutside, Stopped
+from oodlab.samplers import Box, ChainRecord, LangevinChain, MalaChain, RejectOutside, Stopped
 
 # -------------------------------------------------------- the linear normalized autoencoder (exact)
 
@@ -352,3 +352,14 @@ def test_reconstruction_is_the_mean_error_and_leaves_the_temperature_alone(
     parts["loss"].backward()
     assert float(parts["error"]) == pytest.approx(float(model.reconstruction_error(x).detach().mean()))
     assert model.log_temperature.grad is None
+
+
+def test_decoded_starts_are_clamped_to_the_start_bounds(generator: torch.Generator) -> None:
+    """A decoder that throws far beyond the box: the visible chain starts on its edge, where it can move."""
+    model = linear_nae(torch.full((2, 2), 50.0))
+    chains = LangevinChain(1, 1e-9, 0.0), MalaChain(1, 1e-9)
+    replay = ReplayBuffer(10, (2,), start=model.latent_start, restart=1.0, fifo=True)
+    far = OnManifold(*chains, replay)(model, torch.zeros(10, 2), generator=generator)
+    assert float(far.start.abs().max()) > 5
+    near = OnManifold(*chains, replay, start_bounds=Box(-5, 5))(model, torch.zeros(10, 2), generator=generator)
+    assert float(near.start.abs().max()) <= 5

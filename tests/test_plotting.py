@@ -84,11 +84,27 @@ def test_every_density_panel_shares_one_scale() -> None:
     assert {ax.images[0].get_clim() for ax in fig.axes if ax.images} == {(0, 0.15)}
 
 
-def test_the_gallery_shows_every_figure_with_a_link(record) -> None:
+def test_the_gallery_shows_every_figure_and_links_notebooks_that_exist(record) -> None:
     headline = {"name": "AUROC", "value": 0.5, "unit": "", "reported": None}
-    plotting.save_figure(plotting.figure(3, 2), "nae/one", headline=headline, **record)
-    plotting.save_figure(plotting.figure(3, 2), "nae/one", part="two", **record)
-    own = plotting.Gallery(workspace.runs_folder() / "figures")._repr_html_()
-    assert own.count("<img") == 2 and own.count("href='nae/one.ipynb'") == 2 and "AUROC: 0.5" in own
-    assert plotting.gallery()[-1].folder == workspace.runs_folder() / "figures"
+    plotting.save_figure(plotting.figure(3, 2), "nae/eight_gaussians", headline=headline, **record)
+    plotting.save_figure(plotting.figure(3, 2), "nae/eight_gaussians", part="two", **record)
+    plotting.save_figure(plotting.figure(3, 2), "nae/gone", **record)
+    own = plotting.Gallery(workspace.runs_folder() / "figures")
+    page = own._repr_html_()
+    assert page.count("<img") == 3 and page.count("href='nae/eight_gaussians.ipynb'") == 2 and "AUROC: 0.5" in page
+    assert page.index("eight_gaussians</a>") < page.index("eight_gaussians-two</a>") < page.index("nae/gone")
+    (own.folder / "nae/gone.png").unlink()
+    assert own._repr_html_().count("<img") == 2
+    assert plotting.gallery()[-1].folder == own.folder
     assert "make figures" in plotting.Gallery(Path("nothing"))._repr_html_()
+
+
+def test_a_density_is_drawn_where_it_is() -> None:
+    """Pixels are centred on grid points: the outer ones reach half a spacing beyond the axis."""
+    truth = grids.normalise(data.eight_gaussians_log_prob, points=41)
+    ax = plotting.figure(2, 2).subplots()
+    plotting.draw_density(ax, truth)
+    left, right, bottom, top = ax.images[0].get_extent()
+    spacing = float(truth.axis[1] - truth.axis[0])
+    assert (right - left) / 41 == pytest.approx(spacing) and left + spacing / 2 == pytest.approx(-6)
+    assert (bottom, top) == (left, right)

@@ -222,7 +222,7 @@ def test_a_failed_notebook_stops_no_other_and_is_explained(notebooks: Path, caps
 
     shown = capsys.readouterr()
     rows = {line.split()[0]: line for line in shown.out.splitlines() if line}
-    assert rows["nae/works"].split()[1] == "done"
+    assert rows["nae/works"].split()[1:3] == ["smoke", "done"]
     assert rows["nae/works"].endswith("NLL = 2.905 nats  2.831")
     assert "works.png" in rows["nae/works"]
     after = shown.out[shown.out.index("nae/fails failed") :]
@@ -247,16 +247,20 @@ def test_what_is_up_to_date_is_skipped(notebooks: Path, capsys, monkeypatch: pyt
         head, _, row = capsys.readouterr().out.splitlines()
         return row[head.index("status") : head.index("seconds")].strip()
 
-    figure = workspace.runs_folder() / "figures" / "demo" / "a.png"
+    figure = workspace.runs_folder() / "figures" / "smoke" / "demo" / "a.png"
     assert status() == "done"
     assert status() == "up to date"
     assert status("-p", "seed=0") == "up to date"  # the default
     assert status("--force") == "done"
     assert status("-p", "seed=7") == "done"
-    assert figure.read_text() == "7"
     assert status("-p", "seed=7") == "up to date"
-    assert status() == "done"  # the other variant drew over its figure
+    assert status() == "up to date"  # variants have folders of their own
     assert figure.read_text() == "0"
+    out = ("--out", str(workspace.runs_folder() / "out"))
+    assert status(*out) == "done"
+    assert status("-p", "seed=7", *out) == "done"
+    assert status(*out) == "done"  # the other variant drew over its figure
+    assert status() == "done"  # only the last run of a variant is remembered
     assert [variant[:6] for variant in record.recorded("nae/a")] == ["smoke-", "smoke"]
 
     def waits() -> bool:
@@ -266,7 +270,8 @@ def test_what_is_up_to_date_is_skipped(notebooks: Path, capsys, monkeypatch: pyt
     figure.rename(figure.with_name("moved"))
     assert waits()
     figure.with_name("moved").rename(figure)
-    figure.with_name("more.npz").touch()
+    (figure.parent / "more").mkdir()
+    (figure.parent / "more/test.npz").touch()
     monkeypatch.setenv("OODLAB_DATA", str(figure.parent))  # other data
     assert waits()
     monkeypatch.delenv("OODLAB_DATA")
@@ -395,10 +400,10 @@ def test_only_runs_that_may_replace_them_write_the_committed_figures(
 
     own = tmp_path / "runs" / "figures"
     assert folder(path, profile="quick") == folder(path, profile="paper") == checkout / "figures"
-    assert folder(path, profile="smoke") == own
-    assert folder(path, profile="quick", given=["seed=1"]) == own
+    assert folder(path, profile="smoke") == own / "smoke"
+    assert folder(path, profile="quick", given=["seed=1"]).parent == own
     assert folder(path, profile="quick", out=tmp_path / "out") == tmp_path / "out"
-    assert folder(other, profile="quick") == own
+    assert folder(other, profile="quick") == own / "quick"
 
 
 def test_list_shows_parameters_and_cost(notebooks: Path, capsys) -> None:
@@ -423,10 +428,14 @@ def test_without_names_the_core_notebooks_are_chosen(notebooks: Path, monkeypatc
     write(notebooks / "nae" / "b.ipynb")
     chosen: list[str] = []
     monkeypatch.setattr("oodlab.__main__.execute", lambda runs, **_: chosen.extend(run.experiment.name for run in runs))
-    assert main(["figures", "--notebooks", str(notebooks)]) == 0
+    monkeypatch.setattr(workspace, "checkout", lambda: notebooks.parent)
+    assert main(["figures"]) == 0
     assert chosen == ["nae/a"]
-    assert main(["figures", "--all", "--notebooks", str(notebooks)]) == 0
+    assert main(["figures", "--all"]) == 0
     assert chosen[1:] == ["nae/a", "nae/b"]
+    chosen.clear()
+    assert main(["figures", "--notebooks", str(notebooks)]) == 0
+    assert chosen == ["nae/a", "nae/b"], "a folder of one's own has no core"
 
 
 def test_data_shows_the_sets_and_explains_what_cannot_be_fetched(notebooks: Path, capsys) -> None:

@@ -398,3 +398,20 @@ def test_arguments_without_a_meaning_are_refused(chain: Callable[..., Tensor]) -
         mala(gaussian(1.0), x, steps=1, step_size=0.1, noise_std=0.0)
     with pytest.raises(ValueError, match="type RejectOutside, got Box"):
         mala(gaussian(1.0), x, steps=1, step_size=0.1, bounds=Box(0, 1))
+
+
+def test_a_chain_that_starts_outside_its_box_takes_the_first_step_that_leads_inside(
+    generator: torch.Generator,
+) -> None:
+    """The target is zero outside, so every inside proposal is accepted: the start is left, not kept for ever."""
+    x = torch.full((100, 1), 1.05, dtype=torch.float64)
+    end = mala(
+        lambda x: -x.square()[:, 0], x, steps=300, step_size=0.01, bounds=RejectOutside(-1, 1), generator=generator
+    )
+    assert (end.abs() <= 1).all()
+
+
+@pytest.mark.parametrize("bounds", [Box(-1, 1), RejectOutside(-1, 1)])
+def test_bounds_do_not_hide_a_proposal_that_overflows(bounds: Box | RejectOutside) -> None:
+    with pytest.raises(FloatingPointError, match="langevin"):
+        langevin(lambda x: x * 3e38, torch.ones(2, 1), steps=1, step_size=10.0, bounds=bounds)

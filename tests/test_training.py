@@ -596,6 +596,9 @@ def test_side_by_side_gives_the_bits_of_one_after_the_other(tmp_path: Path, monk
                 assert_same_bits(dict(one.model.state_dict()), dict(other.model.state_dict()))
         labels = {json.loads(line)["label"] for line in events.read_text().splitlines()}
         assert ("6 trainings, 2 at a time" in labels) == (anew == "1"), "finished trainings start no process"
+        lines = [json.loads(line) for line in events.read_text().splitlines()]
+        own = [line for line in lines if line["label"].startswith("nae") and line["step"] == 1]
+        assert len(own) == (6 if anew else 0), "each is trained once, and not again when it is loaded"
         events.write_text("")
 
 

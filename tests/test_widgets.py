@@ -111,6 +111,27 @@ def test_earlier_results_are_kept_beside_the_new_one() -> None:
     assert bytes(picture.value).startswith(b"\x89PNG") and "n = 3" in text.value
 
 
+def test_an_earlier_result_keeps_its_own_name_and_picture() -> None:
+    """Also when the run between it and the next one failed before it had anything to show."""
+
+    def fails_at_7(values: dict[str, Any], should_stop: Callable[[], bool], publish: widgets.Publish) -> None:
+        if values["n"] == 7:
+            raise ValueError
+        counts(values, should_stop, publish)
+
+    panel = panel_of(fails_at_7)
+    pictures = {}
+    for n in (2, 7, 4, 5):
+        panel.controls["n"].value = n
+        panel.run()
+        panel.wait(20)
+        pictures[n] = bytes(panel.image.value)
+    kept = [(box.children[1].value, bytes(box.children[0].value)) for box in panel.earlier.children]
+    assert len(kept) == 2
+    for (text, picture), n in zip(kept, (4, 2), strict=True):
+        assert f"n = {n}" in text and f"at {n}" in text and picture == pictures[n]
+
+
 def test_a_batch_run_builds_no_panel(monkeypatch: pytest.MonkeyPatch, tmp_path, capsys) -> None:
     monkeypatch.setenv("OODLAB_PROGRESS", str(tmp_path / "events.jsonl"))
     widgets.show(lambda: pytest.fail("built"))

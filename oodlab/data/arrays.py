@@ -3,7 +3,7 @@
 Stored values stay as they are: images uint8, whatever the file's axis order;
 tables real numbers. Scaling is the business of `transforms`.
 
-Imports: oodlab.workspace.  Imported by: own, download, loading.
+Imports: oodlab.workspace.
 """
 
 from __future__ import annotations
@@ -117,5 +117,9 @@ def _labels(y: Any | None, n: int, who: str) -> torch.Tensor:
         raise ValueError(
             f"{who} expects y as {n} integers, one per item of x, got {y.dtype} {y.shape}: "
             "number the classes 0, 1, ..., or leave y out."
+        )
+    if (y < -1).any():
+        raise ValueError(
+            f"{who} expects y >= 0, or -1 for an item without a class, got {int(y.min())}: number the classes 0, 1, ..."
         )
     return torch.from_numpy(y.astype(np.int64))

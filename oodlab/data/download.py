@@ -1,6 +1,6 @@
 """Fetching a set into the cache: downloaded, checked against the table, written whole.
 
-Imports: oodlab.data.arrays, .search, .sets.  Imported by: loading.
+Imports: oodlab.data.arrays, .search, .sets.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Each function takes a stored part's name and returns x, y and class names.
 
-Imports: oodlab.data.rows; scikit-learn inside.  Imported by: sets.
+Imports: oodlab.data.rows; scikit-learn inside.
 """
 
 from __future__ import annotations

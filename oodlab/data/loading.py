@@ -1,6 +1,6 @@
 """The one door: load(name, split) -> Split.
 
-Imports: the other files of oodlab.data.  Imported by: users.
+Imports: the other files of oodlab.data.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ def load(
     seed: int = 0,
     balanced: bool = False,
     download: bool = True,
+    size: int | None = None,
 ) -> Split:
     """Load one split of a data set, with its stored values.
 
@@ -53,6 +54,8 @@ def load(
         seed: Seed of that draw.
         balanced: Draw equally many of each class.
         download: Whether a set that is not on this machine may be downloaded.
+        size: Of a folder of pictures: shrink the shorter side to this and keep the
+            centre square; None wants pictures of one size.
 
     Returns:
         Split with x uint8 (N, C, H, W) or float32 (N, D), y int64 (N,).
@@ -70,7 +73,7 @@ def load(
     if isinstance(name, Choice):
         name, stand_in_for = name.name, name.stand_in_for
     if isinstance(name, Path) or name.endswith(".npz") or os.sep in name:
-        source = _from_path(Path(name).expanduser(), split)
+        source = _from_path(Path(name).expanduser(), split, size)
     else:
         source = _from_name(name, split, download)
 
@@ -113,7 +116,7 @@ class _Source:
     read: Callable[[], tuple]
 
 
-def _from_path(path: Path, split: str) -> _Source:
+def _from_path(path: Path, split: str, size: int | None) -> _Source:
     if not path.exists():
         raise FileNotFoundError(f"load expects a set's name or a path, got {path}, which does not exist.")
     stems = stored_parts(path) if path.is_dir() else ()
@@ -122,7 +125,7 @@ def _from_path(path: Path, split: str) -> _Source:
         raise ValueError(f"load found no split {split!r} in {path}, which holds {', '.join(stems)}.")
     stem, part = found
     file = path / f"{stem}.npz" if stems else path
-    read = partial(read_npz, file) if stems or path.is_file() else partial(read_folder, path, None)
+    read = partial(read_npz, file) if stems or path.is_file() else partial(read_folder, path, size)
     return _Source(path.resolve().stem, None, "own", str(file), stem, part, read)
 
 

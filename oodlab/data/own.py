@@ -3,7 +3,6 @@
 An npz file or a folder is also taken by `load`, by its path.
 
 Imports: oodlab.data.arrays, oodlab.data.pictures, oodlab.data.split.
-Imported by: users.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Picture files: one way to shrink a photo, and a folder of pictures as arrays.
 
-Imports: numpy; Pillow inside.  Imported by: readers, own.
+Imports: numpy; Pillow inside.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def read_folder(folder: Path, size: int | None) -> tuple[np.ndarray, np.ndarray,
     if len(sizes) > 1:
         raise ValueError(
             f"{folder} expects pictures of one size, got {len(sizes)} sizes such as {sorted(sizes)[:3]}: "
-            "use from_folder(path, size=32) to shrink them to squares."
+            "give size=32 to shrink them to squares."
         )
     mode = "L" if all(picture.mode == "L" for picture in pictures) else "RGB"
     x = np.stack([np.asarray(picture.convert(mode)) for picture in pictures])

@@ -5,7 +5,6 @@ Each takes the folder for raw files and a split, and returns x (uint8 images
 and scikit-learn compare the files with their own checksums.
 
 Imports: oodlab.workspace; torchvision, scikit-learn, tqdm, Pillow inside.
-Imported by: sets.
 """
 
 from __future__ import annotations

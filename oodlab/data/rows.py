@@ -3,7 +3,7 @@
 Permutations come from numpy.random.RandomState, whose stream is frozen: the
 same seed names the same rows on every machine and under every numpy.
 
-Imports: numpy only.  Imported by: embedded, search, loading.
+Imports: numpy only.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ OODLAB_CACHE  folder for downloads; default ~/.cache/oodlab/data, or below
 
 Relative folders are resolved when first seen, so a later chdir changes nothing.
 
-Imports: oodlab.data.rows, oodlab.data.sets.  Imported by: download, loading.
+Imports: oodlab.data.rows, oodlab.data.sets.
 """
 
 from __future__ import annotations

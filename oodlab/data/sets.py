@@ -2,8 +2,7 @@
 
 To add a set, add an entry; the tests loop over the table.
 
-Imports: oodlab.data.embedded, oodlab.data.readers.  Imported by: search,
-download, loading.
+Imports: the other tables of oodlab.data: embedded, pictures, readers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What `load` returns: one split and where it comes from.
 
-Imports: torch only.  Imported by: own, loading.
+Imports: torch only.
 """
 
 from __future__ import annotations

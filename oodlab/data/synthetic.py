@@ -4,7 +4,7 @@ Every function takes a generator as the only source of randomness. Bytes
 (uint8, stored values) go through a preset's transform like any image; floats
 are a model's input already.
 
-Imports: torch only.  Imported by: presets, notebooks.
+Imports: torch only.
 """
 
 from __future__ import annotations

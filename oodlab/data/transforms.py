@@ -8,7 +8,7 @@ l       logit of w shrunk into [(1 - c) / 2, (1 + c) / 2]
 The factor 255/256 between w and pixels in [0, 1] enters gradients with
 respect to pixels only (`from_pixels`), never a density or bits per dimension.
 
-Imports: torch only.  Imported by: presets, notebooks.
+Imports: torch only.
 """
 
 from __future__ import annotations

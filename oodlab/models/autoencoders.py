@@ -3,7 +3,7 @@
 Convention: reconstruction_error is the mean squared error per dimension, so an
 energy of reconstruction_error / temperature does not grow with the image size.
 
-Imports: models.energy, samplers.  Imported by: presets.
+Imports: models.energy, replay, samplers.
 """
 
 from __future__ import annotations

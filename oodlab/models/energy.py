@@ -3,7 +3,7 @@
 Convention: energy low = likely, in nats; log_density = -energy up to an unknown
 constant; log_prob only where the integral is 1.
 
-Imports: samplers.  Imported by: all models, objectives, detectors.
+Imports: samplers.
 """
 
 from __future__ import annotations

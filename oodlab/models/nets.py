@@ -1,6 +1,6 @@
 """Plain networks: no probability in here.
 
-Imports: torch only.  Imported by: autoencoders, presets.
+Imports: torch only.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Every objective is called as objective(model, x, y, generator=..., should_stop=...)
 and returns Parts: the scalar "loss" to differentiate and detached numbers to watch.
 
-Imports: models, objectives.negatives.  Imported by: presets.
+Imports: models.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ setting (samplers.LangevinChain, samplers.MalaChain).  Called with a model and a
 data batch, it returns negatives, detached; what it keeps between calls (a replay
 buffer) is part of its state_dict.
 
-Imports: samplers, replay, models.  Imported by: objectives, presets.
+Imports: samplers, replay, models.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ look up.  `sources` says where each number comes from; what the paper leaves ope
 is listed in `unstated` with our choice; what released code does differently is a
 preset of its own.
 
-Imports: nothing local.  Imported by: the papers' presets.
+Imports: nothing local.
 """
 
 from __future__ import annotations

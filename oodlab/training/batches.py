@@ -2,7 +2,7 @@
 
 That is what lets an interrupted run continue with the same bits.
 
-Imports: nothing local.  Imported by: training.loop, presets.
+Imports: nothing local.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Checkpoint files: written whole, read only by the run they belong to.
 
-Imports: workspace.  Imported by: training.loop, training.stored.
+Imports: workspace.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Where and how a network computes: device, precision, threads, random numbers.
 
-Imports: nothing local.  Imported by: training.loop, training.stored, notebooks.
+Imports: nothing local.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ def pick_precision(precision: str, model: nn.Module, device: torch.device) -> to
         raise ValueError(f"precision expects one of {', '.join(PRECISIONS)}, got {precision!r}.")
     if precision != "auto":
         return getattr(torch, precision)
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_amx_tile_supported()
+    fast = (
+        torch.cuda.is_bf16_supported(including_emulation=False)
+        if device.type == "cuda"
+        else torch.cpu._is_amx_tile_supported()
+    )
     return torch.bfloat16 if _convolutional(model) and fast else torch.float32
 
 

@@ -4,7 +4,7 @@ What is learned is the objective's business.  A checkpoint holds the weights, th
 optimiser, the objective's state (replay buffer), all random number generators and
 the step, so an interrupted run continues with the same bits on CPU.
 
-Imports: workspace, samplers, its own folder.  Imported by: training.stored, widgets.
+Imports: samplers, its own folder.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from oodlab.training.checkpoints import CHECKPOINT, read_checkpoint, write_check
 from oodlab.training.devices import own_randomness, own_threads, pick_device, pick_precision
 from oodlab.training.progress import Progress
 
+STREAM = 1_000_000_007  # between the seed of the weights and that of the run: they share no random numbers
 HISTORY_ROWS = 200  # numbers are read from the device this often in a run: each reading waits for it
 
 
@@ -142,7 +143,7 @@ def fit(
         guard: Divergence guard; None takes Guard's defaults.
         folder: Where checkpoint.pt is kept; None keeps none.
         identity: What the run is (a preset's text); a checkpoint of another one is refused.
-        checkpoint_every: Steps between checkpoints; None makes 20 in a run.
+        checkpoint_every: Steps between checkpoints; None makes about 20 in a run.
         should_stop: Asked before every step, and by the objective within chains.
         on_step: Called with (step, steps, numbers, parts) HISTORY_ROWS times in a run.
         label: Name on the progress line.
@@ -161,13 +162,17 @@ def fit(
     place = pick_device(device)
     dtype = pick_precision(precision, model, place)
     guard = guard or Guard()
-    run = _Run(model.to(place), objective, optimiser(model), torch.Generator(place).manual_seed(seed), seed)
+    run = _Run(model.to(place), objective, optimiser(model), torch.Generator(place).manual_seed(seed + STREAM), seed)
     if isinstance(objective, nn.Module):
         objective.to(place)
     file = folder / CHECKPOINT if folder else None
     every = checkpoint_every or max(1, total // 20)
     look_every = math.ceil(total / HISTORY_ROWS)
-    with own_threads(model, place), own_randomness(seed, place), Progress(label, total, show_progress) as progress:
+    with (
+        own_threads(model, place),
+        own_randomness(seed + STREAM, place),
+        Progress(label, total, show_progress) as progress,
+    ):
         if file and file.exists():
             run.load(read_checkpoint(file, identity))
             if 0 < run.step < total:

@@ -1,6 +1,6 @@
 """Progress of a training: a bar, a few lines, or events, whoever watches.
 
-Imports: workspace.  Imported by: training.loop, training.stored.
+Imports: workspace.
 """
 
 from __future__ import annotations
@@ -17,10 +17,6 @@ class Progress:
         self.label, self.total, self.shown, self.bar, self.said = label, total, shown, None, 0
 
     def __enter__(self) -> Progress:
-        if self.shown and not workspace.in_batch() and (sys.stderr.isatty() or _in_notebook()):
-            from tqdm.auto import tqdm  # here: importing it costs more than a batch run gains
-
-            self.bar = tqdm(total=self.total, desc=self.label, unit="step", leave=False)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -30,6 +26,11 @@ class Progress:
     def show(self, step: int, numbers: dict[str, float]) -> None:
         """Show where the run stands, with the numbers that matter."""
         workspace.report("step", label=self.label, step=step, steps=self.total, numbers=numbers)
+        watched = not workspace.in_batch() and (sys.stderr.isatty() or _in_notebook())
+        if self.bar is None and self.shown and watched:  # not before: a training that is only loaded shows none
+            from tqdm.auto import tqdm  # here: importing it costs more than a batch run gains
+
+            self.bar = tqdm(total=self.total, desc=self.label, unit="step", leave=False)
         if self.bar is not None:
             self.bar.update(step - self.bar.n)
             self.bar.set_postfix({name: f"{value:.3g}" for name, value in numbers.items()}, refresh=False)

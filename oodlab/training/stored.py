@@ -1,6 +1,6 @@
 """Trainings that are kept: train a preset, go on with it, or load what it has become.
 
-Imports: workspace, its own folder.  Imported by: notebooks.
+Imports: workspace, its own folder.
 """
 
 from __future__ import annotations
@@ -113,7 +113,9 @@ def train_or_load_all(
         tasks = [(preset, seed) for preset, seed in tasks if not _is_finished(preset, seed)]
     workers = min(torch.get_num_threads(), len(tasks)) if pick_device(device).type == "cpu" else 1
     worth_it = sum(preset.steps for preset, _ in tasks) >= WORTH_A_PROCESS
-    side_by_side = workers > 1 and worth_it and all(is_small(preset.model()) for preset in presets.values())
+    with own_randomness(0, torch.device("cpu")):  # building a model draws its weights
+        small = all(is_small(preset.model()) for preset in presets.values())
+    side_by_side = workers > 1 and worth_it and small
     if side_by_side:
         _train_side_by_side(tasks, workers)
     anew = False if side_by_side else None  # what the processes have just finished is loaded
