@@ -56,6 +56,13 @@ class Setting(Protocol):
     shrinks: Mapping[str, str]
 
 
+class Used(Protocol):
+    """What a figure needs to know of a data set it used: a Split's info."""
+
+    caption: str
+    stand_in_for: str | None
+
+
 @dataclass(frozen=True)
 class Saved:
     """A figure on disk; a notebook shows it as an image."""
@@ -124,12 +131,11 @@ def save_figure(
     numbers: Mapping[str, Any],
     preset: Setting,
     seeds: Sequence[int],
-    data: Sequence[str],
+    data: Sequence[Used],
     seconds: float,
     part: str = "",
     note: str = "",
     headline: Mapping[str, Any] | None = None,
-    stand_in: bool = False,
     parameters: Mapping[str, Any] | None = None,
 ) -> Saved:
     """Write a figure with its caption, and the numbers it draws, each whole or not at all.
@@ -140,24 +146,26 @@ def save_figure(
         numbers: What is drawn; finite numbers, text, lists and mappings.
         preset: The setting, at its profile.
         seeds: Seeds used.
-        data: Records of the data sets used (SplitInfo.record, or a synthetic set's name).
+        data: The info of each split used. A figure with a stand-in among them never
+            replaces a committed one.
         seconds: Training time behind the numbers, summed over all trainings.
         part: Further figure of the same notebook: `<notebook>-<part>`.
         note: What the caption shall say of the drawing itself.
         headline: name, value, unit and reported (the paper's number or None) for summaries.
-        stand_in: The data stand in for the paper's: such a figure never replaces a committed one.
         parameters: The notebook's parameters.
 
     Returns:
         Where both files are.
     """
     folder = workspace.figures_folder()
+    captions = [used.caption for used in data]
+    stand_in = any(used.stand_in_for for used in data)
     if stand_in and folder == workspace.reference_figures():
         folder = workspace.runs_folder() / "figures"
     stem = folder / f"{name}{'-' + part if part else ''}"
     stem.parent.mkdir(parents=True, exist_ok=True)
     seed_text = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
-    used = f"Data: {', '.join(data)}{' (stand-in)' if stand_in else ''}; {seed_text}."
+    used = f"Data: {'; '.join(captions)}; {seed_text}."
     caption = " ".join(
         filter(None, [f"{preset.name}, profile {preset.profile}. {used}", note, preset.shrinks.get(preset.profile)])
     )
@@ -169,7 +177,7 @@ def save_figure(
         "profile": preset.profile,
         "parameters": dict(parameters or {}),
         "seeds": list(seeds),
-        "data": list(data),
+        "data": captions,
         "stand_in": stand_in,
         "seconds": round(seconds, 1),
         "preset_hash": preset.hash,

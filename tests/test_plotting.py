@@ -16,7 +16,7 @@ def record() -> dict[str, object]:
     return {
         "preset": presets.nae.EIGHT_GAUSSIANS.at("smoke"),
         "seeds": [3, 4],
-        "data": ["synthetic:eight_gaussians"],
+        "data": [data.from_arrays(torch.zeros(5, 2), name="eight_gaussians", origin="synthetic").info],
         "seconds": 1.26,
         "numbers": {"auroc": 0.5},
     }
@@ -43,9 +43,15 @@ def test_stand_in_data_never_replace_a_committed_figure(record, tmp_path: Path, 
     monkeypatch.setenv("OODLAB_FIGURES", str(committed))
     fig = plotting.figure(3, 2)
     assert plotting.save_figure(fig, "nae/test", **record).png == committed / "nae/test.png"
-    saved = plotting.save_figure(plotting.figure(3, 2), "nae/test", stand_in=True, **record)
+    monkeypatch.delenv("OODLAB_DATA", raising=False)
+    monkeypatch.setenv("OODLAB_CACHE", str(tmp_path / "cache"))
+    instead = data.load(data.choose("places365", "photo_patches"), "test")
+    saved = plotting.save_figure(plotting.figure(3, 2), "nae/test", **{**record, "data": [instead.info]})
     assert committed not in saved.png.parents
-    assert "(stand-in)" in json.loads(saved.json.read_text())["caption"]
+    written = json.loads(saved.json.read_text())
+    assert (
+        written["stand_in"] and "stand-in for places365" in written["caption"] and "photo_patches" in written["data"][0]
+    )
 
 
 def test_numbers_that_are_not_finite_are_refused(record) -> None:
