@@ -377,7 +377,11 @@ class Gallery:
         files = [file for file in self.folder.rglob("*.json") if file.with_suffix(".png").exists()]
         entries = [f"<h2>{title}</h2>"]
         for file in sorted(files, key=lambda file: file.as_posix().removesuffix(".json")):
-            record = json.loads(file.read_text(encoding="utf-8"))
+            try:
+                record = json.loads(file.read_text(encoding="utf-8"))
+            except ValueError:
+                entries.append(f"<p>{html.escape(str(file))} is damaged: draw its figure again.</p>")
+                continue
             picture = base64.b64encode(file.with_suffix(".png").read_bytes()).decode()
             name, headline = html.escape(record["figure"]), record["headline"]
             notebook = f"{record['figure'].split('-')[0]}.ipynb"

@@ -101,6 +101,8 @@ def test_the_gallery_shows_every_figure_and_links_notebooks_that_exist(record) -
     assert page.index("eight_gaussians</a>") < page.index("eight_gaussians-two</a>") < page.index("nae/gone")
     (own.folder / "nae/gone.png").unlink()
     assert own._repr_html_().count("<img") == 2
+    (own.folder / "nae/eight_gaussians-two.json").write_text("{")
+    assert own._repr_html_().count("<img") == 1 and "is damaged" in own._repr_html_()
     assert plotting.gallery()[-1].folder == own.folder
     assert "make figures" in plotting.Gallery(Path("nothing"))._repr_html_()
 
