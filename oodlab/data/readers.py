@@ -56,9 +56,8 @@ def torchvision_set(
     from tqdm.auto import tqdm
 
     dataset = getattr(torchvision.datasets, class_name)(root=str(folder), download=True, **options[split])
-    silent = in_batch() or not (sys.stderr.isatty() or "ipykernel" in sys.modules)
     x = y = None
-    for i, (image, label) in enumerate(tqdm(dataset, desc=f"{class_name} {split}", disable=silent)):
+    for i, (image, label) in enumerate(tqdm(dataset, desc=f"{class_name} {split}", disable=_silent())):
         pixels = np.asarray(picture(image))
         if x is None:
             x = np.empty((len(dataset), *pixels.shape), dtype=np.uint8)
@@ -72,8 +71,11 @@ def torchvision_set(
 def openml_table(data_id: int, folder: Path, split: str) -> Arrays:
     """Download a table from OpenML; classes are its target's names in alphabetical order."""
     from sklearn.datasets import fetch_openml
+    from tqdm.auto import tqdm
 
-    bunch = fetch_openml(data_id=data_id, as_frame=False, parser="liac-arff", data_home=str(folder))
+    with tqdm(total=1, desc=f"OpenML {data_id}", unit="table", disable=_silent()) as bar:  # it tells no bytes
+        bunch = fetch_openml(data_id=data_id, as_frame=False, parser="liac-arff", data_home=str(folder))
+        bar.update()
     targets = [str(target) for target in bunch.target]
     names = tuple(sorted(set(targets)))
     return np.asarray(bunch.data, dtype=np.float64), np.array([names.index(t) for t in targets]), names
@@ -86,3 +88,7 @@ def uci_text(url: str, file_name: str, folder: Path, split: str) -> Arrays:
     download_and_extract_archive(url, str(folder), filename="raw.zip")
     table = np.loadtxt(folder / file_name)
     return table[:, :-1], table[:, -1].astype(np.int64), ()
+
+
+def _silent() -> bool:
+    return in_batch() or not (sys.stderr.isatty() or "ipykernel" in sys.modules)
