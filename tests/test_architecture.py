@@ -32,7 +32,7 @@ ALLOWED = {  # module or folder: what it may import of the package
     "workspace": set(),
     "data": {"workspace"},
     "replay": {"samplers"},
-    "models": {"samplers", "replay"},
+    "models": {"data", "samplers", "replay"},
     "objectives": {"models", "replay", "samplers"},
     "training": {"workspace", "samplers"},
     "detectors": {"models", "workspace"},
@@ -42,6 +42,7 @@ ALLOWED = {  # module or folder: what it may import of the package
     **{name: {"workspace", "data", *RUNNER} - {name} for name in RUNNER},
 }
 NOTHING_LOCAL = {
+    "plotting.base",
     "presets.base",
     "models.nets",
     "progress",

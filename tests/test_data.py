@@ -585,3 +585,35 @@ def test_importing_data_does_not_import_the_heavy_libraries() -> None:
     code = f"import sys, oodlab.data; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# Tasks
+
+
+def test_a_task_without_files_is_played_with_stand_ins_of_the_wanted_shape(roots: tuple[Path, Path]) -> None:
+    task = data.task("fashion_mnist", ["mnist", "kmnist"], shape=(1, 28, 28), n=50)
+    assert task.in_set == "photo_patches"
+    assert task.test.info.stand_in_for == "fashion_mnist"
+    assert list(task.outs) == ["digits"]
+    assert task.outs["digits"].info.stand_in_for == "mnist, kmnist"
+    for split in (task.test, *task.outs.values()):
+        assert (split.x.shape, split.x.dtype) == ((50, 1, 28, 28), torch.uint8)
+        assert "as 1x28x28" in split.info.caption
+    assert "stand-in for fashion_mnist" in task.sentence
+
+
+def test_a_task_uses_what_is_there_and_names_what_is_not(roots: tuple[Path, Path]) -> None:
+    for name in ("fashion_mnist", "mnist"):
+        for part in ("train", "test"):
+            save(roots[0] / name / f"{part}.npz", x=images(20, 28, 28), y=np.arange(20) % 10)
+    task = data.task("fmnist", ["mnist", "kmnist"], shape=(1, 28, 28), n=12, seed=3)
+    assert (task.in_set, list(task.outs)) == ("fashion_mnist", ["mnist"])
+    assert len(task.test) == len(task.outs["mnist"]) == 12
+    assert task.test.info.stand_in_for is None
+    assert "left out: kmnist (oodlab data kmnist)" in task.sentence
+    again = data.task("fmnist", ["mnist"], shape=(1, 28, 28), n=12, seed=3)
+    assert torch.equal(task.test.x, again.test.x)
+    with pytest.raises(FileNotFoundError, match="got none of kmnist, emnist"):
+        data.task("fashion_mnist", ["kmnist", "emnist"], shape=(1, 28, 28), n=12)
+    with pytest.raises(ValueError, match="OOD sets other than fmnist"):
+        data.task("fmnist", ["FashionMNIST"], shape=(1, 28, 28), n=12)

@@ -98,7 +98,7 @@ def test_a_profile_changes_the_budget_and_not_the_method(experiment: Experiment,
         paper = experiment.runs[key]
         assert (run.profile, run.name) == (profile, paper.name)
         assert run.steps <= paper.steps
-        for part in ("model", "objective", "batches", "optimiser", "schedule"):
+        for part in ("model", "objective", "batches", "optimiser", "schedule", "probe"):
             assert method(getattr(run, part)) == method(getattr(paper, part)), (key, part)
     if profile == "paper":
         assert changed.text == experiment.text
@@ -168,13 +168,14 @@ def test_numbers_finds_each_number_with_its_path() -> None:
         "optimiser.lr": 1e-3,
         "steps": 100,
         "warm_up": 0,
+        "probes": 0,
     }
     positional = functools.partial(build, 3, 4.0, rates=(5.0, 6.0))
     assert [number for _, number in numbers(positional)] == [3, 4.0, 5.0, 6.0]
 
 
 def test_a_number_without_a_source_is_found() -> None:
-    assert set(unsourced(toy())) == set(dict(numbers(toy()))) - {"warm_up"}  # at its default: not set
+    assert set(unsourced(toy())) == set(dict(numbers(toy()))) - {"warm_up", "probes"}  # at their defaults: not set
     sourced = toy(
         sources={"model.width": "a", "objective.chain": "b", "objective.weight": "c", "steps": "d"},
         unstated=("optimiser: no rate is printed",),
@@ -213,6 +214,16 @@ def test_settings_that_mean_something_else_elsewhere_are_refused() -> None:
     for value in (torch.zeros(1), object(), {1, 2}, lambda: None):
         with pytest.raises(TypeError, match="describe expects"):
             describe(value)
+
+
+def test_changed_follows_the_rule_of_profiles() -> None:
+    small = toy().changed(model={"width": 2}, steps=3)
+    assert (small.steps, small.model.keywords, small.objective.keywords) == (3, {"width": 2}, toy().objective.keywords)
+    assert small.text == toy().at("smoke").text
+    with pytest.raises(ValueError, match=r"a change expects arguments of build, got \['widht'\]"):
+        toy().changed(model={"widht": 2})
+    experiment = Experiment(name="nae/toy", runs={"a": toy()}, seeds=1, settings={})
+    assert experiment.changed(steps=3).runs["a"].steps == 3
 
 
 def test_at_knows_its_profiles_and_starts_from_the_papers() -> None:

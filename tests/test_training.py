@@ -24,7 +24,7 @@ from oodlab.objectives import FromReplay, NormalizedLikelihood, OnManifold, reco
 from oodlab.presets import nae
 from oodlab.replay import ReplayBuffer, Uniform
 from oodlab.samplers import LangevinChain, MalaChain
-from oodlab.training import Fresh, Guard, LinearTail, Result, Shuffled, adam, fit, train_or_load
+from oodlab.training import Fresh, Guard, LinearTail, Result, Shuffled, Transformed, adam, fit, train_or_load
 
 # --------------------------------------------------------------- resuming: the same bits, always
 
@@ -609,3 +609,50 @@ def test_an_error_side_by_side_reaches_the_caller(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     with pytest.raises(ValueError, match="no such"):
         training.train_or_load_all({"a": broken}, {"a": [0, 1]}, device="cpu")
+
+
+# ------------------------------------------------------------------------------------------ probes
+
+
+def weight_sum(model: nn.Module) -> dict[str, Tensor]:
+    """Measure something that changes with every step, and draw random numbers doing it."""
+    assert not model.training
+    torch.rand(3)
+    return {"sum": torch.stack([p.sum() for p in model.parameters()]).sum()}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("asked", [1, 7, 23, 61])
+def test_probes_change_nothing_and_outlive_an_interruption(setting: str, asked: int, tmp_path: Path) -> None:
+    plain = run(setting, tmp_path / "plain")
+    whole = run(setting, tmp_path / "whole", probe=weight_sum, probes=4)
+    assert_same_bits(dict(whole.model.state_dict()), dict(plain.model.state_dict()))
+    assert [probe["step"] for probe in whole.probes] == [0, 6, 12, 18, 24]
+    assert torch.equal(whole.probes[-1]["values"]["sum"], weight_sum(whole.model)["sum"])
+    run(setting, tmp_path / "parts", probe=weight_sum, probes=4, should_stop=asking(asked))
+    parts = run(setting, tmp_path / "parts", probe=weight_sum, probes=4)
+    assert_same_bits(parts.probes, whole.probes)
+    loaded = run(setting, tmp_path / "parts", probe=lambda model: pytest.fail("probed again"), probes=4)
+    assert_same_bits(loaded.probes, whole.probes)
+
+
+def test_a_roll_back_takes_its_probes_back() -> None:
+    result = erupt(Erupting({13}, math.nan), probe=weight_sum, probes=20, checkpoint_every=5)
+    assert result.rollbacks == 1
+    assert [probe["step"] for probe in result.probes] == list(range(21))
+
+
+@pytest.mark.parametrize("wrong", [{"probe": weight_sum}, {"probes": 3}, {"probe": weight_sum, "probes": STEPS + 1}])
+def test_probe_and_their_number_come_together(wrong: dict, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="fit expects a probe"):
+        run("AE", tmp_path, **wrong)
+
+
+def test_transformed_batches_draw_from_the_runs_generator() -> None:
+    batches = Transformed(shuffled(), lambda x, generator: x + torch.rand(x.shape, generator=generator))
+    assert batches.steps_per_epoch == 5
+    first, again = (batches(2, torch.Generator().manual_seed(1))[0] for _ in range(2))
+    assert torch.equal(first, again)
+    other = batches(2, torch.Generator().manual_seed(2))[0]
+    assert not torch.equal(first, other)
+    assert bool(((first - shuffled()(2, torch.Generator())[0]) >= 0).all())

@@ -148,3 +148,25 @@ def test_constant_columns_are_found_in_training_and_dropped_everywhere() -> None
 
     assert drop.columns == (0, 2)
     assert drop(torch.tensor([[5.0, 8.0, 7.0]])).tolist() == [[5.0, 7.0]]
+
+
+def test_as_shape_keeps_constants_and_means_and_repeats_grey() -> None:
+    x = torch.randint(256, (5, 3, 8, 12), generator=generator(), dtype=torch.uint8)
+    assert data.as_shape(x, (3, 8, 12)) is x
+    grey = data.as_shape(x, (1, 8, 12))
+    weights = torch.tensor([0.299, 0.587, 0.114])
+    assert torch.equal(grey[:, 0], (x.float() * weights[:, None, None]).sum(dim=1).round().to(torch.uint8))
+    assert torch.equal(data.as_shape(grey, (3, 8, 12)), grey.expand(-1, 3, -1, -1))
+    flat = torch.full((2, 1, 28, 28), 77, dtype=torch.uint8)
+    for size in (7, 14, 32, 40):
+        assert torch.equal(data.as_shape(flat, (1, size, size)), torch.full((2, 1, size, size), 77, dtype=torch.uint8))
+    halved = data.as_shape(x, (3, 4, 6)).float().mean(dim=(2, 3))
+    assert (halved - x.float().mean(dim=(2, 3))).abs().max() < 8  # edges weigh a little differently in the wide kernel
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted"), [((2, 2, 4, 4), (1, 4, 4)), ((2, 3, 4, 4), (2, 4, 4)), ((2, 16), (1, 4, 4))]
+)
+def test_as_shape_refuses_what_is_no_image(shape: tuple[int, ...], wanted: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="as_shape expects images with 1 or 3 channels"):
+        data.as_shape(torch.zeros(shape, dtype=torch.uint8), wanted)

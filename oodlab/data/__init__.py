@@ -11,6 +11,7 @@ path, `rows` the split rule.
 Imports: oodlab.workspace.
 """
 
+from oodlab.data.augment import Augment
 from oodlab.data.download import fetch
 from oodlab.data.loading import load
 from oodlab.data.own import from_arrays, from_folder
@@ -35,9 +36,11 @@ from oodlab.data.synthetic import (
     smoothness_images,
     two_uniforms,
 )
+from oodlab.data.tasks import Task, task
 from oodlab.data.transforms import (
     DropConstant,
     MinMax,
+    as_shape,
     bin_center,
     dequantize,
     from_pixels,
@@ -49,6 +52,7 @@ from oodlab.data.transforms import (
 )
 
 __all__ = [
+    "Augment",
     "Choice",
     "DropConstant",
     "MinMax",
@@ -56,6 +60,8 @@ __all__ = [
     "Split",
     "SplitInfo",
     "State",
+    "Task",
+    "as_shape",
     "bin_center",
     "cache_folder",
     "chimera_digits",
@@ -88,6 +94,7 @@ __all__ = [
     "smoothness_images",
     "state",
     "table",
+    "task",
     "to_uint8",
     "two_uniforms",
 ]

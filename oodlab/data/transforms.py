@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 
 NOISE_LEVELS = 1 << 16  # 8 bits of pixel + 16 of noise: pixel + u is exact in float32
+GREY_WEIGHTS = (0.299, 0.587, 0.114)  # luma of red, green, blue, ITU-R BT.601
 LOGIT_SHRINK = 0.9  # c of Dinh et al. 2017's RealNVP, as in the released flows
 
 
@@ -99,6 +100,41 @@ def scale_signed(x: torch.Tensor) -> torch.Tensor:
     """Scale stored uint8 to [-1, 1], float32: x / 127.5 - 1 (ebm)."""
     _expect_bytes(x, "scale_signed")
     return x.float() / 127.5 - 1
+
+
+def as_shape(x: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+    """Bring stored images to another number of channels and another size.
+
+    Colour becomes grey by ITU-R 601 (.299 R + .587 G + .114 B), grey becomes colour by
+    repetition; sizes change by bilinear interpolation, with a wider kernel when shrinking.
+
+    Args:
+        x: (N, C, H, W) uint8, C of 1 or 3.
+        shape: Wanted (C, H, W).
+
+    Returns:
+        (N, *shape) uint8; x itself where nothing changes.
+
+    Raises:
+        ValueError: x is not such images, or shape has other than 1 or 3 channels.
+    """
+    _expect_bytes(x, "as_shape")
+    channels, height, width = shape
+    if x.ndim != 4 or x.shape[1] not in (1, 3) or channels not in (1, 3) or min(height, width) < 1:
+        raise ValueError(
+            f"as_shape expects images with 1 or 3 channels and a shape (C, H, W), got {tuple(x.shape)} and {shape}."
+        )
+    if tuple(x.shape[1:]) == tuple(shape):
+        return x
+    parts = []
+    for part in x.split(4096):  # floats take four times the room of what is stored
+        y = part.float()
+        if channels < y.shape[1]:
+            y = torch.einsum("nchw,c->nhw", y, y.new_tensor(GREY_WEIGHTS))[:, None]
+        if y.shape[2:] != (height, width):
+            y = F.interpolate(y, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
+        parts.append(y.round().clamp(0, 255).to(torch.uint8).expand(-1, channels, -1, -1))
+    return torch.cat(parts)
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,6 +41,8 @@ class Preset:
         steps: Number of updates.
         warm_up: Steps of linear learning-rate warm-up.
         schedule: Factor on the learning rate by share of the budget used; None is constant.
+        probe: Builds what measures the model during the run; None measures nothing.
+        probes: Number of measurements, evenly spaced, besides one of the untrained model.
         profile: Which budget the fields describe.
         sources: Source of each number, by field or `field.argument`.
         unstated: What the paper leaves open, with our choice.
@@ -55,6 +57,8 @@ class Preset:
     steps: int
     warm_up: int = 0
     schedule: Callable[[float], float] | None = None
+    probe: Callable[[], Callable[[nn.Module], Any]] | None = None
+    probes: int = 0
     profile: str = "paper"
     sources: Mapping[str, str] = field(default_factory=dict)
     unstated: tuple[str, ...] = ()
@@ -63,6 +67,10 @@ class Preset:
     def at(self, profile: str) -> Preset:
         """Return the same method at another budget."""
         return _at(self, profile)
+
+    def changed(self, **fields: Any) -> Preset:
+        """Return a preset with other fields; a mapping changes arguments of a partial, as in profiles."""
+        return dataclasses.replace(self, **{name: _changed(getattr(self, name), new) for name, new in fields.items()})
 
     @property
     def text(self) -> str:
@@ -103,6 +111,10 @@ class Experiment:
         changed = _at(self, profile)
         return dataclasses.replace(changed, runs={key: run.at(profile) for key, run in self.runs.items()})
 
+    def changed(self, **fields: Any) -> Experiment:
+        """Return the experiment with the same fields changed in all its trainings (see Preset.changed)."""
+        return dataclasses.replace(self, runs={key: run.changed(**fields) for key, run in self.runs.items()})
+
     @property
     def text(self) -> str:
         """The canonical text of every field, trainings included."""
@@ -131,7 +143,7 @@ def _changed(old: Any, new: Any) -> Any:
     if isinstance(old, functools.partial) and isinstance(new, Mapping):
         unknown = set(new) - set(old.keywords)
         if unknown:
-            raise ValueError(f"a profile expects arguments of {old.func.__name__}, got {sorted(unknown)}.")
+            raise ValueError(f"a change expects arguments of {old.func.__name__}, got {sorted(unknown)}.")
         return functools.partial(old.func, *old.args, **{**old.keywords, **new})
     if isinstance(old, Mapping):
         return {**old, **new}

@@ -1,6 +1,6 @@
 """One training loop for every objective, and trainings kept on disk."""
 
-from oodlab.training.batches import Batch, Batches, Fresh, Shuffled
+from oodlab.training.batches import Batch, Batches, Fresh, Shuffled, Transformed
 from oodlab.training.checkpoints import read_checkpoint, write_checkpoint
 from oodlab.training.devices import pick_device, pick_precision
 from oodlab.training.loop import HISTORY_ROWS, Guard, LinearTail, Result, adam, fit
@@ -17,6 +17,7 @@ __all__ = [
     "Result",
     "Shuffled",
     "Trainable",
+    "Transformed",
     "adam",
     "fit",
     "pick_device",

@@ -66,3 +66,26 @@ class Shuffled:
             self._order = (epoch, torch.randperm(len(self.x), generator=own).to(self.x.device))
         chosen = self._order[1][position * self.batch_size : (position + 1) * self.batch_size]
         return self.x[chosen], None if self.y is None else self.y[chosen]
+
+
+@dataclass(frozen=True)
+class Transformed:
+    """Batches of another source, each changed anew: dequantised, noised, augmented.
+
+    Args:
+        batches: The source.
+        transform: (x, generator) -> x, on the CPU.
+    """
+
+    batches: Batches
+    transform: Callable[[Tensor, torch.Generator], Tensor]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in one pass through the source."""
+        return self.batches.steps_per_epoch
+
+    def __call__(self, step: int, generator: torch.Generator) -> Batch:
+        """Return the source's batch of this step, changed."""
+        x, y = self.batches(step, generator)
+        return self.transform(x, generator), y

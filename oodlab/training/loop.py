@@ -53,6 +53,7 @@ class Result:
         model: In eval mode.
         objective: With the state it ended in (its replay buffer).
         history: One row per HISTORY_ROWS-th of the run: step, seconds and the watched numbers.
+        probes: What the probe measured, each {"step": int, "values": {name: tensor on the CPU}}.
         step: Steps done; less than planned when the run was stopped.
         seconds: Training time of all parts of a resumed run.
         rollbacks: How often the divergence guard had to act.
@@ -62,6 +63,7 @@ class Result:
     model: nn.Module
     objective: Callable[..., dict[str, Tensor]]
     history: list[dict[str, float]]
+    probes: list[dict[str, Any]]
     step: int
     seconds: float
     rollbacks: int
@@ -69,6 +71,7 @@ class Result:
 
 
 OnStep = Callable[[int, int, dict[str, float], dict[str, Tensor]], None]
+Probe = Callable[[nn.Module], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,8 @@ def fit(
     seed: int = 0,
     warm_up: int = 0,
     schedule: Callable[[float], float] | None = None,
+    probe: Probe | None = None,
+    probes: int = 0,
     device: str = "auto",
     precision: str = "auto",
     guard: Guard | None = None,
@@ -139,6 +144,9 @@ def fit(
         seed: Of all randomness in the run but the initial weights, which are the caller's.
         warm_up: Steps over which learning rates rise linearly to their value.
         schedule: Factor on the learning rates by the share of the budget used, e.g. LinearTail.
+        probe: probe(model) -> tensors by name, called on the model in eval mode, in float32; what it
+            measures is part of the result and of checkpoints.
+        probes: How often in the run, evenly spaced up to its end; the untrained model is probed too.
         device, precision: See pick_device and pick_precision.
         guard: Divergence guard; None takes Guard's defaults.
         folder: Where checkpoint.pt is kept; None keeps none.
@@ -159,6 +167,8 @@ def fit(
     total = _budget(steps, epochs, batches)
     if warm_up < 0:
         raise ValueError(f"fit expects warm_up >= 0, got {warm_up}.")
+    if (probe is None) != (probes == 0) or not 0 <= probes <= total:
+        raise ValueError(f"fit expects a probe and 1 to {total} probes, or neither, got {probes}: see probe.")
     place = pick_device(device)
     dtype = pick_precision(precision, model, place)
     guard = guard or Guard()
@@ -168,6 +178,7 @@ def fit(
     file = folder / CHECKPOINT if folder else None
     every = checkpoint_every or max(1, total // 20)
     look_every = math.ceil(total / HISTORY_ROWS)
+    probed_after = {round(i * total / probes) for i in range(probes + 1)} if probes else set()
     with (
         own_threads(model, place),
         own_randomness(seed + STREAM, place),
@@ -177,6 +188,8 @@ def fit(
             run.load(read_checkpoint(file, identity))
             if 0 < run.step < total:
                 progress.say(f"{label}: continues at step {run.step} of {total}")
+        if run.step == 0 and probed_after:
+            run.look(probe)
         good = run.state()
         started = time.monotonic() - run.seconds
         worst = torch.zeros((), device=place)
@@ -212,6 +225,8 @@ def fit(
                 progress.show(run.step, numbers)
                 if on_step is not None:
                     on_step(run.step, total, numbers, parts)
+            if run.step in probed_after:
+                started += run.look(probe)  # its time is not the training's
             if saves:
                 run.seconds = time.monotonic() - started
                 good = run.state()
@@ -220,7 +235,9 @@ def fit(
         run.seconds = time.monotonic() - started
         if file and run.step < total and float(worst) <= guard.limit and _weights_are_finite(model):
             write_checkpoint(file, run.state(), identity)
-    return Result(model.eval(), objective, run.history, run.step, run.seconds, run.rollbacks, run.step == total)
+    return Result(
+        model.eval(), objective, run.history, run.probes, run.step, run.seconds, run.rollbacks, run.step == total
+    )
 
 
 @dataclass
@@ -237,6 +254,7 @@ class _Run:
     rate: float = 1.0
     rollbacks: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    probes: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
@@ -257,6 +275,17 @@ class _Run:
         if "cuda" in states:
             torch.cuda.set_rng_state(states["cuda"], self.generator.device)
 
+    def look(self, probe: Probe) -> float:
+        """Probe the model, and return the seconds that took; the run's random numbers stay as they are."""
+        started = time.monotonic()
+        training = self.model.training
+        self.model.eval()
+        with own_randomness(self.seed, self.generator.device):
+            values = {name: value.detach().cpu() for name, value in probe(self.model).items()}
+        self.model.train(training)
+        self.probes.append({"step": self.step, "values": values})
+        return time.monotonic() - started
+
     def state(self) -> dict[str, Any]:
         own = self.objective.state_dict() if isinstance(self.objective, nn.Module) else {}
         return copy.deepcopy(
@@ -272,6 +301,7 @@ class _Run:
                 "rate": self.rate,
                 "rollbacks": self.rollbacks,
                 "history": self.history,
+                "probes": self.probes,
             }
         )
 
@@ -289,6 +319,7 @@ class _Run:
         self.step, self.seconds = state["step"], state["seconds"]
         self.rate, self.rollbacks = state["rate"], state["rollbacks"]
         self.history = [dict(row) for row in state["history"]]
+        self.probes = list(state["probes"])
 
     def roll_back(self, good: dict[str, Any], guard: Guard, error: FloatingPointError, progress: Progress) -> None:
         rate, rollbacks, lost = self.rate * guard.factor, self.rollbacks + 1, self.step

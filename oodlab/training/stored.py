@@ -26,7 +26,7 @@ from oodlab import workspace
 from oodlab.training.batches import Batches
 from oodlab.training.checkpoints import CHECKPOINT, read_checkpoint
 from oodlab.training.devices import is_small, own_randomness, pick_device
-from oodlab.training.loop import OnStep, Result, fit
+from oodlab.training.loop import OnStep, Probe, Result, fit
 from oodlab.training.progress import Progress
 
 DECIDES_A_TRAINING = ("data", "models", "objectives", "samplers.py", "replay.py", "training")  # source that is hashed
@@ -46,6 +46,8 @@ class Trainable(Protocol):
     steps: int
     warm_up: int
     schedule: Callable[[float], float] | None
+    probe: Callable[[], Probe] | None
+    probes: int
 
 
 def train_or_load(
@@ -84,6 +86,8 @@ def train_or_load(
         steps=preset.steps,
         warm_up=preset.warm_up,
         schedule=preset.schedule,
+        probe=preset.probe() if preset.probe else None,
+        probes=preset.probes,
         seed=seed,
         device=device,
         precision=precision,
@@ -127,7 +131,9 @@ def train_or_load_all(
 
 def _folder(preset: Trainable, seed: int) -> Path:
     """Where a training's checkpoint lies; other code or another setting has another folder."""
-    builders = [getattr(part, "func", part) for part in (preset.model, preset.objective, preset.batches)]
+    builders = [
+        getattr(part, "func", part) for part in (preset.model, preset.objective, preset.batches, preset.probe) if part
+    ]
     code = workspace.source_hash(*DECIDES_A_TRAINING) + "".join(inspect.getsource(builder) for builder in builders)
     key = hashlib.sha256((preset.text + code).encode()).hexdigest()[:12]
     return workspace.runs_folder() / "checkpoints" / preset.name / f"{preset.profile}-seed{seed}-{key}"

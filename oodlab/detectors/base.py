@@ -1,4 +1,4 @@
-"""Out-of-distribution detectors: every method of the kit ends in score_samples.
+"""What every detector is, and scores kept on disk.
 
 Convention: score_samples is high for in-distribution inputs.
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from oodlab import workspace
-from oodlab.models import EnergyModel, NormalizedAutoencoder, frozen
+from oodlab.models import frozen
 
 
 class NotFittedError(RuntimeError):
@@ -96,30 +96,6 @@ class Detector(abc.ABC):
         result = torch.cat(scores)
         _require_finite(name, "scores", result)
         return result.numpy()
-
-
-class LogDensity(Detector):
-    """The model's log-density: log p(x) up to a constant, nats.
-
-    Source: Bishop (1994), Novelty detection and neural network validation.
-    """
-
-    model: EnergyModel
-
-    def _score_batch(self, x: Tensor) -> Tensor:
-        return self.model.log_density(x)
-
-
-class Reconstruction(Detector):
-    """Minus the squared reconstruction error per dimension.
-
-    For a normalized autoencoder it ranks inputs as LogDensity does.
-    """
-
-    model: NormalizedAutoencoder
-
-    def _score_batch(self, x: Tensor) -> Tensor:
-        return -self.model.reconstruction_error(x)
 
 
 def cached_scores(detector: Detector, sets: Mapping[str, Tensor], *, key: str) -> dict[str, np.ndarray]:

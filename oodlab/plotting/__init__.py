@@ -1,0 +1,36 @@
+"""Figures: one function per kind, tables, and save_figure, through which every figure leaves."""
+
+from oodlab.plotting.base import COLOURS, DENSITY_MAP, STYLE, figure, to_png
+from oodlab.plotting.pages import Gallery, Table, gallery
+from oodlab.plotting.plane import (
+    density_scale,
+    draw_density,
+    draw_runs,
+    first_negatives,
+    learned_densities,
+    live_density,
+    negatives_by_sampler,
+)
+from oodlab.plotting.saving import Saved, Setting, Used, save_figure
+
+__all__ = [
+    "COLOURS",
+    "DENSITY_MAP",
+    "STYLE",
+    "Gallery",
+    "Saved",
+    "Setting",
+    "Table",
+    "Used",
+    "density_scale",
+    "draw_density",
+    "draw_runs",
+    "figure",
+    "first_negatives",
+    "gallery",
+    "learned_densities",
+    "live_density",
+    "negatives_by_sampler",
+    "save_figure",
+    "to_png",
+]

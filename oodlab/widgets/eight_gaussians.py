@@ -1,0 +1,145 @@
+"""The panel of nae/eight_gaussians.
+
+Imports: data, grids, plotting, presets, samplers, training, widgets.panel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ipywidgets as w
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from oodlab import data, grids, plotting, presets, training
+from oodlab.samplers import Sphere
+from oodlab.widgets.panel import REDRAW_SECONDS, WIDE, Publish, RunPanel
+
+
+@dataclass(frozen=True)
+class PlaneSnapshot:
+    """A learned density of the plane in the middle of a training.
+
+    Attributes:
+        axis, log_density: Grid and the values on it, unnormalised nats.
+        negatives, starts: End and start of the chains of the last update, (B, 2).
+    """
+
+    axis: Tensor
+    log_density: Tensor
+    negatives: Tensor
+    starts: Tensor
+
+
+def eight_gaussians() -> RunPanel:
+    """Build the panel of nae/eight_gaussians: train a small normalized autoencoder and watch it.
+
+    Network, batch size and learning rates are the quick profile's; the controls decide
+    the rest, and start with the paper's chain for OMI. Nothing is saved.
+    """
+    slider = {"style": WIDE, "continuous_update": False, "layout": w.Layout(width="310px")}
+    controls = {
+        "sampler": w.Dropdown(
+            options=["OMI", "CD", "PCD", "PCD, 5 % restart"], description="negatives from", style=WIDE
+        ),
+        "latent": w.Dropdown(
+            options=[("circle", 0), ("1", 1), ("2", 2), ("3", 3), ("4", 4)],
+            value=3,
+            description="latent size",
+            style=WIDE,
+        ),
+        "updates": w.IntSlider(300, min=50, max=2000, step=50, description="updates", **slider),
+        "chain": w.IntSlider(30, min=1, max=100, description="chain length", **slider),
+        "step_size": w.FloatLogSlider(0.005, base=10, min=-4, max=-1, description="step size", **slider),
+        "noise_std": w.FloatLogSlider(0.1, base=10, min=-3, max=0, description="noise (std per step)", **slider),
+        "temperature": w.FloatLogSlider(0.1, base=10, min=-2, max=0.5, description="first temperature", **slider),
+        "seed": w.IntSlider(0, min=0, max=9, description="seed", **slider),
+    }
+    views = {
+        "power": w.FloatLogSlider(1.0, base=2, min=-3, max=3, description="show p^(1/T), T =", **slider),
+        "top": w.FloatSlider(0.15, min=0.02, max=0.5, step=0.01, description="top of the scale", **slider),
+        "negatives": w.Checkbox(True, description="negatives and their paths", style=WIDE),
+    }
+    return RunPanel(controls, views, task=_train_plane, draw=_draw_plane, name=_name_plane)
+
+
+def _name_plane(values: dict[str, Any]) -> str:
+    latent = values["latent"] or "circle"
+    return (
+        f"{values['sampler']}, latent {latent}, {values['chain']} steps of {values['step_size']:.3g} "
+        f"with noise {values['noise_std']:.3g}, T from {values['temperature']:.3g}, "
+        f"{values['updates']} updates, seed {values['seed']}"
+    )
+
+
+def _train_plane(values: dict[str, Any], should_stop: Callable[[], bool], publish: Publish) -> None:
+    runs = presets.nae.EIGHT_GAUSSIANS.runs
+    variant = {"OMI": "NAE-OMI, D_z = 3", "CD": "NAE-CD"}.get(values["sampler"], f"NAE-{values['sampler']}")
+    preset = runs[variant].at("quick")
+    sphere = values["latent"] == 0
+    latent = 2 if sphere else values["latent"]
+    objective = preset.objective
+    chain = dataclasses.replace(
+        objective.keywords["chain"],
+        steps=values["chain"],
+        step_size=values["step_size"],
+        noise_std=values["noise_std"],
+    )
+    changes: dict[str, Any] = {"chain": chain, "latent_penalty": 0.0 if sphere else 0.01}
+    if "latent_chain" in objective.keywords:
+        changes["latent_chain"] = dataclasses.replace(
+            objective.keywords["latent_chain"], bounds=Sphere() if sphere else None
+        )
+    with torch.random.fork_rng([]):  # the notebook's own random numbers go on as they were
+        torch.manual_seed(values["seed"])
+        model = functools.partial(preset.model, latent=latent, sphere=sphere, temperature=values["temperature"])()
+    axis, points = grids.grid_points(81)
+    test_x = data.eight_gaussians(2000, torch.Generator().manual_seed(1_000_003))
+    true_nll = -float(data.eight_gaussians_log_prob(test_x).mean())
+    drawn_at = 0.0
+
+    def on_step(step: int, total: int, numbers: dict[str, float], parts: dict[str, Tensor]) -> None:
+        nonlocal drawn_at
+        if time.monotonic() - drawn_at < REDRAW_SECONDS and step < total:
+            return
+        drawn_at = time.monotonic()
+        with torch.no_grad():
+            values_on_grid = model.log_density(points.to(parts["negatives"])).cpu().reshape(81, 81)
+        grid = grids.normalise_values(axis, values_on_grid)
+        nll = grids.negative_log_likelihood(model.log_density, test_x.to(parts["negatives"]), grid)
+        publish(
+            PlaneSnapshot(axis, values_on_grid, parts["negatives"].cpu(), parts["negatives_start"].cpu()),
+            step,
+            total,
+            f"NLL {nll:.2f} nats (truth {true_nll:.2f}), error of data {numbers['error_data']:.3f}, "
+            f"of negatives {numbers['error_negatives']:.3f}, T {numbers['temperature']:.3f}",
+        )
+
+    training.fit(
+        model,
+        functools.partial(objective, **changes)(model),
+        preset.batches(),
+        optimiser=preset.optimiser,
+        steps=values["updates"],
+        schedule=preset.schedule,
+        seed=values["seed"],
+        should_stop=should_stop,
+        on_step=on_step,
+        show_progress=False,
+    )
+
+
+def _draw_plane(snapshot: PlaneSnapshot, views: dict[str, Any]) -> Figure:
+    grid = grids.normalise_values(snapshot.axis, snapshot.log_density / views["power"])
+    return plotting.live_density(
+        grid,
+        top=views["top"],
+        points=snapshot.negatives if views["negatives"] else None,
+        starts=snapshot.starts if views["negatives"] else None,
+    )
