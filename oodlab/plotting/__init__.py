@@ -1,6 +1,7 @@
 """Figures: one function per kind, tables, and save_figure, through which every figure leaves."""
 
 from oodlab.plotting.base import COLOURS, DENSITY_MAP, STYLE, figure, to_png
+from oodlab.plotting.live import ScoreSnapshot, live_scores
 from oodlab.plotting.pages import Gallery, Table, gallery
 from oodlab.plotting.plane import (
     density_scale,
@@ -19,6 +20,7 @@ __all__ = [
     "STYLE",
     "Gallery",
     "Saved",
+    "ScoreSnapshot",
     "Setting",
     "Table",
     "Used",
@@ -30,6 +32,7 @@ __all__ = [
     "gallery",
     "learned_densities",
     "live_density",
+    "live_scores",
     "negatives_by_sampler",
     "save_figure",
     "to_png",

@@ -48,6 +48,7 @@ class RunPanel:
             publish(snapshot, done, total, text) as it goes; a snapshot is never changed afterwards.
         draw: draw(snapshot, values of views) -> Figure.
         name: Short name of a run from its values, shown under earlier results.
+        width: Of the live figure, pixels.
     """
 
     def __init__(
@@ -58,9 +59,10 @@ class RunPanel:
         task: Callable[[dict[str, Any], Callable[[], bool], Publish], None],
         draw: Callable[[Any, dict[str, Any]], Figure],
         name: Callable[[dict[str, Any]], str],
+        width: int = 430,
     ) -> None:
         self.controls, self.views = dict(controls), dict(views)
-        self._task, self._draw, self._name = task, draw, name
+        self._task, self._draw, self._name, self._width = task, draw, name, width
         self._stop, self._drawing = threading.Event(), threading.Lock()
         self._thread: threading.Thread | None = None
         self._snapshot: Any = None
@@ -69,7 +71,7 @@ class RunPanel:
         self.stop_button = w.Button(description="Stop", disabled=True, icon="stop")
         self.bar = w.IntProgress(min=0, max=1, layout=w.Layout(width="220px"))
         self.status = w.HTML("Press Run.")
-        self.image = w.Image(format="png", layout=w.Layout(width="430px", visibility="hidden"))
+        self.image = w.Image(format="png", layout=w.Layout(width=f"{width}px", visibility="hidden"))
         self.earlier = w.HBox(layout=w.Layout(flex_flow="row wrap"))
         self.run_button.on_click(lambda _: self.run())
         self.stop_button.on_click(lambda _: self.stop())
@@ -163,4 +165,4 @@ class RunPanel:
         self.earlier.children = (box, *self.earlier.children)[:KEPT]
 
     def _say(self, text: str) -> None:
-        self.status.value = f"<div style='width:430px'>{text}</div>"
+        self.status.value = f"<div style='width:{self._width}px'>{text}</div>"
