@@ -19,7 +19,7 @@ from torch import Tensor
 
 from oodlab import data, grids, plotting, presets, training
 from oodlab.samplers import Sphere
-from oodlab.widgets.panel import REDRAW_SECONDS, WIDE, Publish, RunPanel
+from oodlab.widgets.panel import REDRAW_SECONDS, WIDE, Publish, RunPanel, slider
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,6 @@ def eight_gaussians() -> RunPanel:
     Network, batch size and learning rates are the quick profile's; the controls decide
     the rest, and start with the paper's chain for OMI. Nothing is saved.
     """
-    slider = {"style": WIDE, "continuous_update": False, "layout": w.Layout(width="310px")}
     controls = {
         "sampler": w.Dropdown(
             options=["OMI", "CD", "PCD", "PCD, 5 % restart"], description="negatives from", style=WIDE
@@ -54,16 +53,16 @@ def eight_gaussians() -> RunPanel:
             description="latent size",
             style=WIDE,
         ),
-        "updates": w.IntSlider(300, min=50, max=2000, step=50, description="updates", **slider),
-        "chain": w.IntSlider(30, min=1, max=100, description="chain length", **slider),
-        "step_size": w.FloatLogSlider(0.005, base=10, min=-4, max=-1, description="step size", **slider),
-        "noise_std": w.FloatLogSlider(0.1, base=10, min=-3, max=0, description="noise (std per step)", **slider),
-        "temperature": w.FloatLogSlider(0.1, base=10, min=-2, max=0.5, description="first temperature", **slider),
-        "seed": w.IntSlider(0, min=0, max=9, description="seed", **slider),
+        "updates": w.IntSlider(300, min=50, max=2000, step=50, description="updates", **slider()),
+        "chain": w.IntSlider(30, min=1, max=100, description="chain length", **slider()),
+        "step_size": w.FloatLogSlider(0.005, base=10, min=-4, max=-1, description="step size", **slider()),
+        "noise_std": w.FloatLogSlider(0.1, base=10, min=-3, max=0, description="noise (std per step)", **slider()),
+        "temperature": w.FloatLogSlider(0.1, base=10, min=-2, max=0.5, description="first temperature", **slider()),
+        "seed": w.IntSlider(0, min=0, max=9, description="seed", **slider()),
     }
     views = {
-        "power": w.FloatLogSlider(1.0, base=2, min=-3, max=3, description="show p^(1/T), T =", **slider),
-        "top": w.FloatSlider(0.15, min=0.02, max=0.5, step=0.01, description="top of the scale", **slider),
+        "power": w.FloatLogSlider(1.0, base=2, min=-3, max=3, description="show p^(1/T), T =", **slider()),
+        "top": w.FloatSlider(0.15, min=0.02, max=0.5, step=0.01, description="top of the scale", **slider()),
         "negatives": w.Checkbox(True, description="negatives and their paths", style=WIDE),
     }
     return RunPanel(controls, views, task=_train_plane, draw=_draw_plane, name=_name_plane)

@@ -28,6 +28,11 @@ WIDE = {"description_width": "initial"}
 Publish = Callable[[Any, int, int, str], None]
 
 
+def slider() -> dict[str, Any]:
+    """Return the arguments all sliders of the kit share: whole labels, one run per turn."""
+    return {"style": WIDE, "continuous_update": False, "layout": w.Layout(width="310px")}
+
+
 def show(build: Callable[[], RunPanel]) -> None:
     """Display a panel; in a batch run say where it is instead of building it."""
     if workspace.in_batch():

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from oodlab import metrics, plotting, training
 from oodlab.detectors import Detector
 from oodlab.presets import Preset
-from oodlab.widgets.panel import WIDE, Publish, RunPanel
+from oodlab.widgets.panel import WIDE, Publish, RunPanel, slider
 
 LOOKING_SHARE = 0.3  # of the time at most goes into scoring test inputs
 
@@ -71,11 +71,10 @@ def score_panel(
         prepare: values -> the preset to train and what watches it.
         name: Short name of a run from its values.
     """
-    slider = {"style": WIDE, "layout": w.Layout(width="310px")}
     views = {
-        "score": w.Dropdown(options=scores, description="score", **slider),
-        "tpr": w.FloatSlider(0.95, min=0.5, max=0.99, step=0.01, description="threshold at TPR", **slider),
-        "bins": w.IntSlider(40, min=10, max=120, step=10, description="bins", **slider),
+        "score": w.Dropdown(options=scores, description="score", style=WIDE),
+        "tpr": w.FloatSlider(0.95, min=0.5, max=0.99, step=0.01, description="threshold at TPR", **slider()),
+        "bins": w.IntSlider(40, min=10, max=120, step=10, description="bins", **slider()),
     }
 
     def task(values: dict[str, Any], should_stop: Callable[[], bool], publish: Publish) -> None:

@@ -1,0 +1,78 @@
+"""What panels of detectors share: the watch, the live figure, and a panel around a training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import far_from_the_line, line, near_a_line
+
+from oodlab import detectors, metrics, plotting, presets
+from oodlab.widgets.scores import ScoreWatch, score_panel
+
+
+def watch_of(generator: torch.Generator) -> ScoreWatch:
+    inputs = {"near": near_a_line(40, generator), "far": far_from_the_line(30, generator)}
+    return ScoreWatch("near", inputs, lambda model: {"log p (nats)": detectors.LogDensity(model)})
+
+
+def snapshot(generator: torch.Generator, *, pictures: bool) -> plotting.ScoreSnapshot:
+    scores = {"a": {"in": np.linspace(0, 1, 50), "out": np.linspace(-1, 0.5, 40)}}
+    images = {name: np.random.default_rng(0).random((len(x), 1, 6, 6)) for name, x in scores["a"].items()}
+    return plotting.ScoreSnapshot("in", scores, (0, 5), {"a": {"out": (0.5, 0.8)}}, images if pictures else {})
+
+
+def test_a_watch_scores_every_set_and_keeps_the_curve(generator: torch.Generator) -> None:
+    watch = watch_of(generator)
+    first, second = watch.look(line(), 0), watch.look(line(), 7)
+    values = second.scores["log p (nats)"]
+    assert {name: len(x) for name, x in values.items()} == {"near": 40, "far": 30}
+    assert (first.steps, second.steps) == ((0,), (0, 7))  # the first snapshot is not changed afterwards
+    assert second.aurocs["log p (nats)"]["far"] == (metrics.auroc(values["near"], values["far"]),) * 2
+
+
+@pytest.mark.parametrize("tpr", [0.5, 0.95])
+def test_the_live_figure_reads_out_tpr_and_fpr_at_the_threshold(generator: torch.Generator, tpr: float) -> None:
+    shown = snapshot(generator, pictures=False)
+    fig = plotting.live_scores(shown, score="a", tpr=tpr, bins=20)
+    left, right = fig.axes
+    inside, outside = shown.scores["a"].values()
+    threshold = metrics.threshold_at_tpr(inside, tpr)
+    assert (
+        right.get_title(loc="left")
+        == f"threshold {threshold:.4g}: TPR {tpr:.2f}, FPR out {np.mean(outside >= threshold):.2f}"
+    )
+    assert right.lines[0].get_xdata()[0] == pytest.approx(threshold)
+    assert left.lines[0].get_ydata().tolist() == [0.5, 0.8]
+
+
+def test_the_live_figure_shows_the_images_nearest_to_the_threshold(generator: torch.Generator) -> None:
+    shown = snapshot(generator, pictures=True)
+    fig = plotting.live_scores(shown, score="a", tpr=0.9, bins=20)
+    rows = [figure.axes for figure in fig.subfigs]
+    assert [len(row) for row in rows] == [8, 8]
+    inside = shown.scores["a"]["in"]
+    threshold = metrics.threshold_at_tpr(inside, 0.9)
+    nearest = sorted(np.sort(np.abs(inside - threshold))[:8])
+    titled = sorted(abs(float(ax.get_title()) - threshold) for ax in rows[0])
+    assert titled == pytest.approx(nearest, abs=1e-3)  # titles have four digits
+    assert plotting.to_png(fig).startswith(b"\x89PNG")
+
+
+def test_a_panel_trains_its_preset_and_follows_its_views(generator: torch.Generator) -> None:
+    import ipywidgets as w
+
+    preset = presets.nae.EIGHT_GAUSSIANS.at("smoke").runs["AE, circle"]
+    panel = score_panel(
+        {"seed": w.IntSlider(0, min=0, max=3)},
+        scores=("log p (nats)",),
+        prepare=lambda values: (preset, watch_of(generator)),
+        name=lambda values: f"seed {values['seed']}",
+    )
+    panel.run()
+    panel.wait(60)
+    assert "done." in panel.status.value, panel.status.value
+    assert panel._snapshot.steps[0] == 0 and panel._snapshot.steps[-1] == preset.steps
+    before = bytes(panel.image.value)
+    panel.views["tpr"].value = 0.6
+    assert bytes(panel.image.value) != before
