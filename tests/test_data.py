@@ -16,7 +16,8 @@ import torchvision.datasets
 from PIL import Image
 
 from oodlab import data
-from oodlab.data import readers, sets
+from oodlab.data import loading, readers, sets
+from oodlab.data.arrays import read_npz
 from oodlab.data.rows import tenths
 
 PARTS = [(entry.name, part) for entry in data.table() for part in entry.sizes]
@@ -617,3 +618,20 @@ def test_a_task_uses_what_is_there_and_names_what_is_not(roots: tuple[Path, Path
         data.task("fashion_mnist", ["kmnist", "emnist"], shape=(1, 28, 28), n=12)
     with pytest.raises(ValueError, match="OOD sets other than fmnist"):
         data.task("fmnist", ["FashionMNIST"], shape=(1, 28, 28), n=12)
+
+
+def test_a_file_is_unpacked_once_and_what_is_done_to_a_split_stays_there(
+    roots: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(roots[0] / "kmnist" / "test.npz", x=images(30, 28, 28), y=np.arange(30) % 10)
+    calls = []
+    monkeypatch.setattr(loading, "read_npz", lambda file: calls.append(file) or read_npz(file))
+    first = data.load("kmnist", "test")
+    first.x.zero_()
+    first.y.zero_()
+    again = data.load("kmnist", "test")
+    assert len(calls) == 1
+    assert np.array_equal(again.x[:, 0], images(30, 28, 28)) and again.y.tolist() == [i % 10 for i in range(30)]
+    save(path, x=images(20, 28, 28), y=np.arange(20) % 10)
+    assert len(data.load("kmnist", "test")) == 20
+    assert len(calls) == 2

@@ -6,6 +6,7 @@ Imports: the other files of oodlab.data.
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from oodlab.data.rows import SPLITS, part_of, selection, tenths
 from oodlab.data.search import Choice, find, how_to_get, known, looked_at, stored_parts
 from oodlab.data.sets import SetEntry, entry, find_entry
 from oodlab.data.split import Split, SplitInfo
+
+MOST_REMEMBERED = 200_000_000  # bytes of a packed file; larger ones are read anew each time
 
 Classes = int | str | Sequence[int | str]
 
@@ -100,7 +103,7 @@ def load(
         complete=source.entry.sizes.get(source.stem) if source.entry else None,
         stand_in_for=stand_in_for,
     )
-    return Split(x, y, info) if len(rows) == len(x) else Split(x[rows], y[rows], info)
+    return Split(x[rows], y[rows], info)  # always a copy: the file's arrays are remembered
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def _from_path(path: Path, split: str, size: int | None) -> _Source:
         raise ValueError(f"load found no split {split!r} in {path}, which holds {', '.join(stems)}.")
     stem, part = found
     file = path / f"{stem}.npz" if stems else path
-    read = partial(read_npz, file) if stems or path.is_file() else partial(read_folder, path, size)
+    read = partial(_read, file) if stems or path.is_file() else partial(read_folder, path, size)
     return _Source(path.resolve().stem, None, "own", str(file), stem, part, read)
 
 
@@ -150,8 +153,21 @@ def _from_name(name: str, split: str, download: bool) -> _Source:
         hint = how_to_get(real) if real else "save the part that is missing"
         raise FileNotFoundError(f"load found no file for {title}/{split}; looked in {looked_at(title)}; {hint}.")
     origin = file.origin if real else "own"
-    read = partial(read_npz, file.path)
+    read = partial(_read, file.path)
     return _Source(title, real, origin, str(file.path), file.path.stem, file.tenths, read)
+
+
+def _read(file: Path) -> tuple:
+    """Read an npz file; a small one is unpacked only once while it stays as it is."""
+    stat = file.stat()
+    if stat.st_size > MOST_REMEMBERED:
+        return read_npz(file)
+    return _remembered(file, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=4)
+def _remembered(file: Path, changed: int, size: int) -> tuple:
+    return read_npz(file)
 
 
 def _no_split(title: str, split: str, stems: tuple[str, ...]) -> ValueError:

@@ -5,6 +5,7 @@ Imports: metrics, its own folder.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -38,7 +39,7 @@ class ScoreSnapshot:
     images: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
-def live_scores(snapshot: ScoreSnapshot, *, score: str, tpr: float, bins: int) -> Figure:
+def live_scores(snapshot: ScoreSnapshot, *, score: str, tpr: float, bins: int, only_outside: bool = False) -> Figure:
     """Draw AUROC curves, histograms with the threshold at this TPR, and the images around it.
 
     Args:
@@ -46,6 +47,7 @@ def live_scores(snapshot: ScoreSnapshot, *, score: str, tpr: float, bins: int) -
         score: Which of its scores.
         tpr: Share of the in-distribution set that the threshold accepts.
         bins: Bars of the histograms.
+        only_outside: Leave the in-distribution set out of the histograms, to see the others' order.
     """
     scores = snapshot.scores[score]
     inside = scores[snapshot.in_set]
@@ -61,10 +63,11 @@ def live_scores(snapshot: ScoreSnapshot, *, score: str, tpr: float, bins: int) -
         left.axhline(0.5, color="0.8", linewidth=0.8, zorder=0)
         left.set(xlabel="update", ylabel="AUROC", ylim=(-0.02, 1.02))
         left.legend(fontsize=6.5, frameon=False)
-        everything = np.concatenate(list(scores.values()))
+        drawn = {name: x for name, x in scores.items() if not (only_outside and name == snapshot.in_set)}
+        everything = np.concatenate(list(drawn.values()))
         low, high = np.quantile(everything, [0.005, 0.995])
         edges = np.linspace(low, max(high, low + 1e-9), bins + 1)
-        for name, values in scores.items():
+        for name, values in drawn.items():
             shown = np.clip(values, edges[0], edges[-1])
             right.hist(shown, edges, density=True, alpha=0.45, color=colours[name], label=name)
         right.axvline(np.clip(threshold, edges[0], edges[-1]), color="black", linewidth=1)
@@ -73,8 +76,9 @@ def live_scores(snapshot: ScoreSnapshot, *, score: str, tpr: float, bins: int) -
             for name, values in scores.items()
             if name != snapshot.in_set
         ]
-        right.set_title(f"threshold {threshold:.4g}: TPR {tpr:.2f}, FPR {', '.join(rates)}", loc="left", fontsize=7)
-        right.set(xlabel=f"{score} (high = in-distribution)", ylabel="density of test inputs")
+        readout = f"threshold {threshold:.4g}: TPR {tpr:.2f}, FPR {', '.join(rates)}"
+        right.set_title(textwrap.fill(readout, 62), loc="left", fontsize=7)
+        right.set(xlabel=f"{score}\nhigh = in-distribution", ylabel="density of test inputs")
         right.locator_params(axis="x", nbins=5)
         right.legend(fontsize=6.5, frameon=False)
         if rows:

@@ -75,6 +75,7 @@ def score_panel(
         "score": w.Dropdown(options=scores, description="score", style=WIDE),
         "tpr": w.FloatSlider(0.95, min=0.5, max=0.99, step=0.01, description="threshold at TPR", **slider()),
         "bins": w.IntSlider(40, min=10, max=120, step=10, description="bins", **slider()),
+        "only_outside": w.Checkbox(False, description="histograms of the OOD sets only", style=WIDE),
     }
 
     def task(values: dict[str, Any], should_stop: Callable[[], bool], publish: Publish) -> None:
@@ -121,4 +122,4 @@ def train_and_watch(
 
 
 def _draw(snapshot: plotting.ScoreSnapshot, views: dict[str, Any]) -> Figure:
-    return plotting.live_scores(snapshot, score=views["score"], tpr=views["tpr"], bins=views["bins"])
+    return plotting.live_scores(snapshot, **views)
