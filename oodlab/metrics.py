@@ -116,6 +116,23 @@ def bits_per_dim(log_prob: ArrayLike, dims: int) -> np.ndarray:
     return (dims * math.log(256) - np.asarray(log_prob, dtype=np.float64)) / (dims * math.log(2))
 
 
+def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
+    """Return Spearman's rank correlation of two scores of the same inputs; tied scores share their mean rank.
+
+    NaN where one of them is constant.
+    """
+    first, second = _pair(a, b)
+    if len(first) != len(second):
+        raise ValueError(f"rank_correlation expects scores of the same inputs, got {len(first)} and {len(second)}.")
+    ranks = []
+    for values in (first, second):
+        _, place, times = np.unique(values, return_inverse=True, return_counts=True)
+        ranks.append((np.cumsum(times) - (times - 1) / 2)[place])
+    if min(np.ptp(rank) for rank in ranks) == 0:
+        return math.nan
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
 def bootstrap_interval(
     metric: Callable[[np.ndarray, np.ndarray], float],
     scores_in: ArrayLike,

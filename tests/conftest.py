@@ -13,8 +13,32 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from oodlab.detectors import Detector, LogDensity, Reconstruction
-from oodlab.models import MLP, Density, EnergyModel, NormalizedAutoencoder, VariationalAutoencoder
+from oodlab.detectors import (
+    ApproximateMass,
+    Detector,
+    LogDensity,
+    LogSumExp,
+    MaxSoftmax,
+    Reconstruction,
+    Typicality,
+)
+from oodlab.models import (
+    MLP,
+    ConvNet,
+    Density,
+    EnergyModel,
+    EnergyWithGenerator,
+    Flow,
+    JointEnergy,
+    NoisyGenerator,
+    NormalizedAutoencoder,
+    TableGenerator,
+    VariationalAutoencoder,
+    WideResNet,
+    image_realnvp,
+    vector_realnvp,
+)
+from oodlab.models.flows import ActNorm
 
 torch.set_num_threads(1)  # the tests' nets are tiny: threads only get into each other's way
 
@@ -76,20 +100,90 @@ def far_from_the_line(n: int, generator: torch.Generator) -> Tensor:
     return near_a_line(n, generator) + torch.tensor([0.0, 3.0])
 
 
+def near_the_decision(n: int, generator: torch.Generator) -> Tensor:
+    """Points between whose classes two_logits can hardly decide: second coordinate about 2."""
+    return near_a_line(n, generator) + torch.tensor([0.0, 2.0])
+
+
 def line() -> NormalizedAutoencoder:
     """Reconstruct the first axis exactly and nothing else."""
     return linear_nae(torch.tensor([[1.0, 0.0]]))
+
+
+def joint_energy() -> JointEnergy:
+    """Build a joint energy of tiny grey images with five classes, from a norm-free wide residual network."""
+    return JointEnergy(WideResNet(channels=1, outputs=5, width=2, widen=1, activation=nn.SiLU))
+
+
+def two_logits() -> nn.Linear:
+    """Classify points of the plane by their second coordinate: logits 10 - 5 x_2 and 0."""
+    classifier = nn.Linear(2, 2)
+    classifier.weight.data.copy_(torch.tensor([[0.0, -5.0], [0.0, 0.0]]))
+    classifier.bias.data.copy_(torch.tensor([10.0, 0.0]))
+    return classifier
+
+
+def randomised(flow: Flow, std: float = 0.2) -> Flow:
+    """Move every weight by N(0, std^2): a new flow's couplings are the identity."""
+    for parameter in flow.parameters():
+        parameter.data += std * torch.randn_like(parameter)
+    return flow
+
+
+def flow_of_the_plane() -> Flow:
+    """Build a vector flow with weights that keep it within a few units of the origin."""
+    return randomised(vector_realnvp(2, couplings=4, hidden=(16,)))
+
+
+def flow_of_images(**options: object) -> Flow:
+    """Build a small two-scale flow of 2 x 4 x 4 images, on the whole line unless told otherwise."""
+    settings = {"scales": 2, "blocks": 1, "width": 4, "activation": nn.SiLU, "logit": False, **options}
+    return randomised(image_realnvp((2, 4, 4), **settings))
+
+
+def gaussian_along_a_line() -> Flow:
+    """Build N(0, diag(1, 0.05^2)) as a flow of one ActNorm."""
+    layer = ActNorm(2)
+    layer.log_scale.data.copy_(torch.tensor([0.0, -math.log(0.05)]))
+    layer.initialised.fill_(True)
+    layer.load_state_dict(layer.state_dict())
+    return Flow((2,), [[layer]])
+
+
+def energy_with_generator() -> EnergyWithGenerator:
+    """Build a smooth energy of the plane beside a generator that has no part in it."""
+    q = NoisyGenerator(TableGenerator(3, [8], 2), 3, std=0.1, proposal_std=0.1)
+    return EnergyWithGenerator(JointEnergy(MLP(2, [8], 3, nn.SiLU)), q)
 
 
 MODELS = {  # name: (build a small one, shape of one input)
     "NAE": (lambda: smooth_nae(3), (2,)),
     "NAE on the circle": (lambda: smooth_nae(2, sphere=True), (2,)),
     "VAE": (probabilistic_pca, (2,)),
+    "flow of the plane": (flow_of_the_plane, (2,)),
+    "flow of images": (flow_of_images, (2, 4, 4)),
+    "joint energy": (joint_energy, (1, 8, 8)),
+    "energy with a generator": (energy_with_generator, (2,)),
+    "small convolutional energy": (lambda: JointEnergy(ConvNet(channels=1, outputs=1, widths=(3, 4))), (1, 8, 8)),
 }
 
 DETECTORS = {  # name: (build a fitted one, easy in-distribution inputs, easy OOD inputs)
     "LogDensity": (lambda: LogDensity(line(), event_shape=(2,)), near_a_line, far_from_the_line),
+    "ApproximateMass": (
+        lambda: ApproximateMass(gaussian_along_a_line(), event_shape=(2,)),
+        near_a_line,
+        far_from_the_line,
+    ),
+    "Typicality": (
+        lambda: Typicality(gaussian_along_a_line(), event_shape=(2,)).fit(
+            near_a_line(100, torch.Generator().manual_seed(1))
+        ),
+        near_a_line,
+        far_from_the_line,
+    ),
     "Reconstruction": (lambda: Reconstruction(line(), event_shape=(2,)), near_a_line, far_from_the_line),
+    "LogSumExp": (lambda: LogSumExp(two_logits(), event_shape=(2,)), near_a_line, far_from_the_line),
+    "MaxSoftmax": (lambda: MaxSoftmax(two_logits(), event_shape=(2,)), near_a_line, near_the_decision),
 }
 
 

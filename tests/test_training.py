@@ -423,6 +423,18 @@ def test_adam_gives_named_parameters_a_rate_of_their_own() -> None:
         adam(smooth_nae(3), lr=1e-3, lr_of={"log_temperatur": 1.0})
 
 
+def test_adam_gives_a_part_of_the_model_options_of_its_own_and_the_longest_name_counts() -> None:
+    own = {"encoder": {"lr": 1e-2, "betas": (0.0, 0.9)}, "encoder.0.bias": 1.0, "log_temperature": {"betas": (0.5, 0.6)}}
+    model = smooth_nae(3)
+    rest, encoder, bias, temperature = adam(model, lr=1e-3, lr_of=own).param_groups
+    assert [len(rest["params"]), len(encoder["params"])] == [4, 3]
+    assert (encoder["lr"], encoder["betas"]) == (1e-2, (0.0, 0.9))
+    assert (bias["params"], bias["lr"], bias["betas"]) == ([model.encoder[0].bias], 1.0, rest["betas"])
+    assert (temperature["lr"], temperature["betas"]) == (1e-3, (0.5, 0.6))
+    with pytest.raises(ValueError, match=r"got \['enc'\]"):  # parts end at a dot
+        adam(model, lr=1e-3, lr_of={"enc": 1.0})
+
+
 def test_epochs_are_a_budget_of_a_data_set_only() -> None:
     x = torch.zeros(23, 2)
     batches = Shuffled(x, None, batch_size=5, seed=0)

@@ -11,7 +11,7 @@ path, `rows` the split rule.
 Imports: oodlab.workspace.
 """
 
-from oodlab.data.augment import Augment
+from oodlab.data.augment import Augment, augmented_signed
 from oodlab.data.download import fetch
 from oodlab.data.loading import load
 from oodlab.data.own import from_arrays, from_folder
@@ -62,6 +62,7 @@ __all__ = [
     "State",
     "Task",
     "as_shape",
+    "augmented_signed",
     "bin_center",
     "cache_folder",
     "chimera_digits",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import hashlib
+import itertools
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -83,7 +84,7 @@ class Detector(abc.ABC):
         if batch_size < 1:
             raise ValueError(f"{name} expects batch_size >= 1, got {batch_size}.")
         _require_finite(name, "inputs", x)
-        device = next(iter(self.model.parameters())).device
+        device = next(itertools.chain(self.model.parameters(), self.model.buffers())).device
         scores = []
         with frozen(self.model), torch.no_grad():
             for part in x.split(batch_size):

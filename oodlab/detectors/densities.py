@@ -8,7 +8,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from oodlab.detectors.base import Detector
-from oodlab.models import EnergyModel, NormalizedAutoencoder
+from oodlab.models import Density, EnergyModel, NormalizedAutoencoder
+from oodlab.models.flows.mass import Space, approximate_mass
 
 
 class LogDensity(Detector):
@@ -33,3 +34,41 @@ class Reconstruction(Detector):
 
     def _score_batch(self, x: Tensor) -> Tensor:
         return -self.model.reconstruction_error(x)
+
+
+class ApproximateMass(Detector):
+    """Minus the Euclidean norm of the gradient of log p(x), nats per unit of the space.
+
+    Args:
+        space: What the gradient is with respect to: pixels in [0, 1], the model's
+            input, or the logit of a flow's input; see models.flows.mass.
+
+    Source: Grathwohl et al. (2020), arXiv:1912.03263, section 5.3; Chali et al. (2023).
+    """
+
+    model: Density
+
+    def __init__(self, model: Density, *, event_shape: tuple[int, ...] | None = None, space: Space = "pixel") -> None:
+        super().__init__(model, event_shape=event_shape)
+        self.space = space
+
+    def _score_batch(self, x: Tensor) -> Tensor:
+        return -approximate_mass(self.model, x, space=self.space)
+
+
+class Typicality(Detector):
+    """Minus the distance in nats between -log p(x) and its mean on training data.
+
+    Source: Nalisnick et al. (2019), arXiv:1906.02994, with a single input per test.
+    """
+
+    model: EnergyModel
+    learned = ("mean_nll_",)
+
+    def fit(self, x: Tensor, y: Tensor | None = None) -> Typicality:
+        """Learn the mean of -log p over training inputs, (N, *event)."""
+        self.mean_nll_ = -float(LogDensity(self.model, event_shape=self.event_shape).score_samples(x).mean())
+        return self
+
+    def _score_batch(self, x: Tensor) -> Tensor:
+        return -(self.model.energy(x) - self.mean_nll_).abs()

@@ -1,17 +1,33 @@
 """Networks and the densities built on them."""
 
 from oodlab.models.autoencoders import NormalizedAutoencoder, VariationalAutoencoder
+from oodlab.models.convnets import ConvNet
 from oodlab.models.energy import Density, EnergyModel, frozen, stein_score
+from oodlab.models.flows import Flow, approximate_mass, image_realnvp, vector_realnvp
+from oodlab.models.generators import EnergyWithGenerator, ImageGenerator, NoisyGenerator, TableGenerator
+from oodlab.models.joint import JointEnergy
 from oodlab.models.nets import MLP, ResidualBlock, ResidualMLP
+from oodlab.models.wide_resnet import WideResNet
 
 __all__ = [
     "MLP",
+    "ConvNet",
     "Density",
     "EnergyModel",
+    "EnergyWithGenerator",
+    "Flow",
+    "ImageGenerator",
+    "JointEnergy",
+    "NoisyGenerator",
     "NormalizedAutoencoder",
     "ResidualBlock",
     "ResidualMLP",
+    "TableGenerator",
     "VariationalAutoencoder",
+    "WideResNet",
+    "approximate_mass",
     "frozen",
+    "image_realnvp",
     "stein_score",
+    "vector_realnvp",
 ]

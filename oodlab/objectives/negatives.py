@@ -11,8 +11,10 @@ Imports: samplers, replay, models.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from oodlab.models import EnergyModel, NormalizedAutoencoder, frozen
@@ -56,7 +58,11 @@ class FromData(nn.Module):
 class FromReplay(nn.Module):
     """Persistent contrastive divergence: chains go on from earlier final states.
 
-    Source: Tieleman (2008); restarts as in Du & Mordatch (2019).
+    A replay divided into classes makes the chains class-conditional: each draws its
+    class uniformly and follows log p(x, y) of a JointEnergy.
+
+    Source: Tieleman (2008); restarts as in Du & Mordatch (2019), class-conditional
+    chains as in the released code of Elflein et al. (2021), arXiv:2107.08785.
     """
 
     def __init__(self, chain: Chain, replay: ReplayBuffer) -> None:
@@ -65,9 +71,13 @@ class FromReplay(nn.Module):
 
     def forward(self, model: EnergyModel, x: Tensor, **run: Any) -> Negatives:
         """Return negatives of the batch's size; `run` takes generator, should_stop and record."""
-        start, slots = self.replay.draw(len(x), generator=run.get("generator"))
+        generator, log_density, classes = run.get("generator"), model.log_density, None
+        if self.replay.classes > 1:
+            classes = torch.randint(self.replay.classes, (len(x),), generator=generator, device=x.device)
+            log_density = partial(model.log_joint, y=classes)
+        start, slots = self.replay.draw(len(x), y=classes, generator=generator)
         with frozen(model):
-            negatives = self.chain(model.log_density, start, **run)
+            negatives = self.chain(log_density, start, **run)
         self.replay.write(negatives, slots)
         return Negatives(negatives, start=start)
 

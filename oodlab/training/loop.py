@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,22 +89,31 @@ class LinearTail:
         return min(1.0, (1 - used) / (1 - self.start))
 
 
-def adam(model: nn.Module, *, lr: float, lr_of: dict[str, float] | None = None, **options: Any) -> torch.optim.Adam:
+def adam(
+    model: nn.Module, *, lr: float, lr_of: Mapping[str, float | Mapping[str, Any]] | None = None, **options: Any
+) -> torch.optim.Adam:
     """Build Adam with rates of their own for some parameters.
 
     Args:
         model: Its trainable parameters are optimised.
         lr: Learning rate of all parameters not named in lr_of.
-        lr_of: Learning rate by parameter name.
-        **options: Further arguments of torch.optim.Adam.
+        lr_of: Learning rate, or options such as {"lr": 1e-4, "betas": (0.0, 0.9)}, by name of
+            a parameter or of a part of the model; the longest name counts.
+        **options: Further arguments of torch.optim.Adam, for all.
     """
     named = dict(model.named_parameters())
     own = lr_of or {}
-    unknown = sorted(set(own) - set(named))
+    part_of = {
+        name: max((key for key in own if name == key or name.startswith(f"{key}.")), key=len, default=None)
+        for name in named
+    }
+    unknown = sorted(set(own) - set(part_of.values()))
     if unknown:
         raise ValueError(f"adam expects names of parameters in lr_of, got {unknown}: the model has {sorted(named)}.")
-    groups = [{"params": [p for name, p in named.items() if name not in own], "lr": lr}]
-    groups += [{"params": [named[name]], "lr": rate} for name, rate in own.items()]
+    groups = [{"params": [named[name] for name in named if part_of[name] is None], "lr": lr}]
+    for key, value in own.items():
+        chosen = dict(value) if isinstance(value, Mapping) else {"lr": value}
+        groups.append({"params": [named[name] for name in named if part_of[name] == key], "lr": lr, **chosen})
     return torch.optim.Adam(groups, **options)
 
 
@@ -188,7 +197,7 @@ def fit(
             run.load(read_checkpoint(file, identity))
             if 0 < run.step < total:
                 progress.say(f"{label}: continues at step {run.step} of {total}")
-        if run.step == 0 and probed_after:
+        if probed_after and run.step == 0 and not run.probes:
             run.look(probe)
         good = run.state()
         started = time.monotonic() - run.seconds

@@ -1,0 +1,81 @@
+"""Augmentation of image batches: one affine map per image, read off in one pass.
+
+Imports: oodlab.data.transforms.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from oodlab.data.transforms import scale_signed
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Rotate, mirror and shift each image at random, then add noise; a transform of batches.
+
+    Attributes:
+        degrees: Angles come from U(-degrees, degrees).
+        flip: Probability of a horizontal mirror image.
+        shift: Each axis moves by a whole number of pixels from -shift to shift.
+        noise_std: Standard deviation of the noise added, in units of x.
+
+    What enters at the border is the image reflected about its outermost pixels. A
+    reflecting pad of `shift` pixels followed by a random crop is the same shift.
+    """
+
+    degrees: float = 0.0
+    flip: float = 0.0
+    shift: int = 0
+    noise_std: float = 0.0
+
+    def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return augmented images, (B, C, H, W) floating point, same dtype and device."""
+        n = len(x)
+
+        def uniform(count: int) -> Tensor:
+            return torch.rand(n, count, generator=generator, dtype=x.dtype, device=x.device)
+
+        if self.degrees or self.flip or self.shift:
+            angle = math.radians(self.degrees) * (2 * uniform(1)[:, 0] - 1)
+            mirrored = uniform(1)[:, 0] < self.flip
+            moves = ((2 * self.shift + 1) * uniform(2)).floor() - self.shift
+            x = moved(x, angle, mirrored, moves)
+        if self.noise_std:
+            xi = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+            x = x + self.noise_std * xi
+        return x
+
+
+def augmented_signed(x: Tensor, generator: torch.Generator | None = None, *, augment: Augment) -> Tensor:
+    """Scale stored uint8 images to [-1, 1], then augment them; a transform of batches of stored images."""
+    return augment(scale_signed(x), generator)
+
+
+def moved(x: Tensor, angle: Tensor, mirrored: Tensor, moves: Tensor) -> Tensor:
+    """Rotate about the centre, then mirror, then shift, interpolating once, bilinearly.
+
+    Args:
+        x: Images, (B, C, H, W).
+        angle: Counter-clockwise rotation as seen, radians, (B,).
+        mirrored: Whether left and right change places, (B,) bool.
+        moves: Pixels by which the content moves (right, down), (B, 2).
+
+    Returns:
+        Images like x; beyond the border the image is reflected about its outermost pixels.
+    """
+    height, width = x.shape[2:]
+    cos, sin = angle.cos(), angle.sin()
+    sign = torch.where(mirrored, -1.0, 1.0).to(x.dtype)
+    # Where to read the value of the output's pixel p: R (S (p - moves)), pixels from the centre.
+    read = torch.stack([torch.stack([cos * sign, -sin], 1), torch.stack([sin * sign, cos], 1)], 1)
+    offset = -(read @ moves[:, :, None])
+    half = x.new_tensor([(width - 1) / 2, (height - 1) / 2])  # align_corners: +-1 are the outermost pixels' centres
+    theta = torch.cat([read * half / half[:, None], offset / half[:, None]], dim=2)
+    grid = F.affine_grid(theta, list(x.shape), align_corners=True)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=True)

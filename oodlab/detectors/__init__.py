@@ -1,0 +1,17 @@
+"""Out-of-distribution detectors: every method of the kit ends in score_samples, high = in-distribution."""
+
+from oodlab.detectors.base import Detector, NotFittedError, cached_scores
+from oodlab.detectors.classifiers import LogSumExp, MaxSoftmax
+from oodlab.detectors.densities import ApproximateMass, LogDensity, Reconstruction, Typicality
+
+__all__ = [
+    "ApproximateMass",
+    "Detector",
+    "LogDensity",
+    "LogSumExp",
+    "MaxSoftmax",
+    "NotFittedError",
+    "Reconstruction",
+    "Typicality",
+    "cached_scores",
+]

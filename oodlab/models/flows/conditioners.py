@@ -1,0 +1,89 @@
+"""Networks that tell a coupling its scales and shifts.
+
+Both start at zero output, so that a new flow's couplings are the identity.
+
+Imports: models.nets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from oodlab.models.nets import MLP
+
+
+class ConvConditioner(nn.Module):
+    """Weight-normed residual blocks whose outputs are summed by skip connections.
+
+    Args:
+        inputs, width, outputs: Channels.
+        blocks: Number of residual blocks.
+        activation: Class of the activation. ReLU has no second derivative, so a
+            penalty on input gradients shapes a network with SiLU or ELU more directly.
+        norm: Class of the normalisation of hidden channels; called with their
+            number. nn.BatchNorm2d is the released one: in train mode it lets an
+            image's gradient depend on the others of its batch.
+        half_empty: Half of the input's positions are zero (a checkerboard's); the
+            normalised input is doubled.
+
+    Source: Dinh et al. (2017), arXiv:1605.08803, as in the released flows of Kirichenko et al. (2020).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        width: int,
+        outputs: int,
+        *,
+        blocks: int,
+        activation: Callable[[], nn.Module] = nn.ReLU,
+        norm: Callable[[int], nn.Module] = nn.Identity,
+        half_empty: bool = False,
+    ) -> None:
+        super().__init__()
+        self.factor = 2.0 if half_empty else 1.0
+        self.norm_in = norm(inputs)
+        self.stem = nn.Sequential(activation(), weight_norm(nn.Conv2d(2 * inputs, width, 3, padding=1)))
+        self.blocks = nn.ModuleList(_ConvBlock(width, activation, norm) for _ in range(blocks))
+        self.skips = nn.ModuleList(weight_norm(nn.Conv2d(width, width, 1)) for _ in range(blocks + 1))
+        self.head = nn.Sequential(norm(width), activation(), weight_norm(nn.Conv2d(width, outputs, 1)))
+        self.head[-1].parametrizations.weight.original0.data.zero_()  # its norm: a zero direction would give NaN
+        self.head[-1].bias.data.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, outputs, H, W) for (B, inputs, H, W)."""
+        x = self.factor * self.norm_in(x)
+        x = self.stem(torch.cat([x, -x], dim=1))
+        total = self.skips[0](x)
+        for block, skip in zip(self.blocks, self.skips[1:], strict=True):
+            x = block(x)
+            total = total + skip(x)
+        return self.head(total)
+
+
+class _ConvBlock(nn.Module):
+    def __init__(self, width: int, activation: Callable[[], nn.Module], norm: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            norm(width),
+            activation(),
+            weight_norm(nn.Conv2d(width, width, 3, padding=1, bias=False)),
+            norm(width),
+            activation(),
+            weight_norm(nn.Conv2d(width, width, 3, padding=1)),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.branch(x)
+
+
+def mlp_conditioner(dims: int, hidden: Sequence[int], activation: Callable[[], nn.Module]) -> MLP:
+    """Return an MLP, (B, dims) -> (B, 2 * dims), whose output is zero at the start."""
+    network = MLP(dims, hidden, 2 * dims, activation)
+    for parameter in network[-1].parameters():
+        parameter.data.zero_()
+    return network

@@ -1,0 +1,52 @@
+"""Approximate mass: how steep a density is where an input lies.
+
+Imports: models.energy, data.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from oodlab.data.transforms import LOGIT_SHRINK, from_pixels
+from oodlab.models.energy import Density
+
+Space = Literal["input", "pixel", "logit"]
+_PIXEL = from_pixels(1.0, 0.0) - from_pixels(0.0, 0.0)  # dw / d pixel, a number
+
+
+def log_prob_and_gradient(
+    model: Density, x: Tensor, *, space: Space = "input", create_graph: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return log_prob, (B,), and its gradient, shape of x, each row an input's own.
+
+    Args:
+        model: A normalised density.
+        x: Inputs; for "pixel" and "logit" w in [0, 1], dequantised images.
+        space: What the gradient is with respect to: the model's input; pixels in
+            [0, 1], w = (255 pixel + u) / 256; or the logit of the shrunk w.
+        create_graph: Keep the graph, to differentiate the gradient in turn; log_prob always keeps its own.
+    """
+    if space not in ("input", "pixel", "logit"):
+        raise ValueError(f"log_prob_and_gradient expects space input, pixel or logit, got {space!r}.")
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        log_prob = model.log_prob(x)
+        (gradient,) = torch.autograd.grad(log_prob.sum(), x, create_graph=create_graph)  # sum: a mean divides by B
+    if space == "pixel":
+        gradient = gradient * _PIXEL
+    elif space == "logit":
+        p = ((2 * x.detach() - 1) * LOGIT_SHRINK + 1) / 2
+        gradient = gradient * (p * (1 - p) / LOGIT_SHRINK)  # dw / d logit
+    return log_prob, gradient
+
+
+def approximate_mass(model: Density, x: Tensor, *, space: Space = "input") -> Tensor:
+    """Return the Euclidean norm of the gradient of log_prob, nats per unit of the space, detached, (B,).
+
+    Source: Grathwohl et al. (2020), arXiv:1912.03263, section 5.3; Chali et al. (2023).
+    """
+    _, gradient = log_prob_and_gradient(model, x, space=space)
+    return gradient.flatten(1).norm(dim=1)

@@ -1,0 +1,122 @@
+"""RealNVP for images and for vectors.
+
+Imports: its own folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from oodlab.models.flows.conditioners import ConvConditioner, mlp_conditioner
+from oodlab.models.flows.flow import Flow
+from oodlab.models.flows.layers import (
+    ActNorm,
+    ChannelCoupling,
+    FlowLayer,
+    Logit,
+    MaskedCoupling,
+    Squeeze,
+    checkerboard,
+)
+
+
+def image_realnvp(
+    shape: tuple[int, int, int],
+    *,
+    scales: int,
+    blocks: int,
+    width: int,
+    couplings: int = 3,
+    activation: Callable[[], nn.Module] = nn.ReLU,
+    norm: Callable[[int], nn.Module] = nn.Identity,
+    actnorm: bool = False,
+    logit: bool = True,
+) -> Flow:
+    """Build a multi-scale RealNVP of w in [0, 1]^D.
+
+    A scale has `couplings` checkerboard couplings, a squeeze and as many channel
+    couplings; then half of the channels leave. The last scale has couplings + 1
+    checkerboard couplings and no squeeze.
+
+    Args:
+        shape: (C, H, W) of one image; H and W divisible by 2**(scales - 1).
+        scales: At least 1.
+        blocks: Residual blocks of a conditioner.
+        width: Channels of a conditioner before the first squeeze; doubles at each.
+        couplings: Per kind and scale; 0 is the control without any: a standard
+            normal on logits.
+        activation, norm: Classes; see ConvConditioner.
+        actnorm: Put an ActNorm before every coupling.
+        logit: Start with the logit layer; False takes inputs on the whole line.
+
+    Source: Dinh et al. (2017), arXiv:1605.08803, in the shape released with Kirichenko et al. (2020), arXiv:2006.08545.
+    """
+    if scales < 1 or couplings < 0 or blocks < 0:
+        raise ValueError(
+            f"image_realnvp expects scales >= 1, couplings >= 0 and blocks >= 0, got {scales}, {couplings} and {blocks}."
+        )
+    channels, height, columns = shape
+    if height % 2 ** (scales - 1) or columns % 2 ** (scales - 1):
+        raise ValueError(
+            f"image_realnvp expects H and W divisible by 2**(scales - 1) = {2 ** (scales - 1)}, got {height} x {columns}: "
+            f"each scale but the last halves the sides; crop or pad the images, or take fewer than {scales} scales."
+        )
+    network = {"blocks": blocks, "activation": activation, "norm": norm}
+
+    def checkerboards(n: int) -> list[FlowLayer]:
+        layers: list[FlowLayer] = []
+        for i in range(n):
+            conditioner = ConvConditioner(channels, width, 2 * channels, half_empty=True, **network)
+            mask = checkerboard(height, columns, reverse=i % 2 == 1)
+            layers += [ActNorm(channels)] * actnorm + [MaskedCoupling(mask, conditioner, channels)]
+        return layers
+
+    def channelwise(n: int) -> list[FlowLayer]:
+        layers: list[FlowLayer] = []
+        for i in range(n):
+            conditioner = ConvConditioner(channels // 2, width, channels, **network)
+            layers += [ActNorm(channels)] * actnorm + [ChannelCoupling(conditioner, channels, second=i % 2 == 1)]
+        return layers
+
+    built: list[list[FlowLayer]] = []
+    for _ in range(scales - 1):
+        layers = checkerboards(couplings)
+        channels, height, columns, width = 4 * channels, height // 2, columns // 2, 2 * width
+        built.append([*layers, Squeeze(), *channelwise(couplings)])
+        channels //= 2
+    built.append(checkerboards(couplings + 1 if couplings else 0))
+    if logit:
+        built[0].insert(0, Logit())
+    return Flow(shape, built)
+
+
+def vector_realnvp(
+    dims: int,
+    *,
+    couplings: int,
+    hidden: Sequence[int],
+    activation: Callable[[], nn.Module] = nn.SiLU,
+    actnorm: bool = False,
+) -> Flow:
+    """Build a RealNVP of vectors: couplings that keep the even and the odd coordinates by turns.
+
+    Args:
+        dims: Size of one input, at least 2.
+        couplings: Their number; 0 is a standard normal.
+        hidden: Widths of each conditioner's hidden layers.
+        activation: Class of the activation.
+        actnorm: Put an ActNorm before every coupling.
+
+    Source: Dinh et al. (2017), arXiv:1605.08803.
+    """
+    if dims < 2:
+        raise ValueError(f"vector_realnvp expects dims >= 2, got {dims}: a coupling needs a part to keep.")
+    layers: list[FlowLayer] = []
+    for i in range(couplings):
+        mask = ((torch.arange(dims) + i) % 2).to(torch.get_default_dtype())
+        conditioner = mlp_conditioner(dims, hidden, activation)
+        layers += [ActNorm(dims)] * actnorm + [MaskedCoupling(mask, conditioner, dims)]
+    return Flow((dims,), [layers])

@@ -1,0 +1,159 @@
+"""Networks that turn noise into inputs, and the density an energy model is trained against.
+
+Imports: models.energy, models.joint.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from oodlab.models.energy import EnergyModel
+from oodlab.models.joint import JointEnergy
+
+LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class TableGenerator(nn.Sequential):
+    """Linear layers without bias, each but the last with batch normalisation and an activation.
+
+    (B, latent) -> (B, outputs).
+
+    Source: released code of Elflein et al. (2021), arXiv:2107.08785.
+    """
+
+    def __init__(
+        self, latent: int, hidden: Sequence[int], outputs: int, activation: Callable[[], nn.Module] = nn.LeakyReLU
+    ) -> None:
+        widths = [latent, *hidden]
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(widths):
+            layers += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), activation()]
+        super().__init__(*layers, nn.Linear(widths[-1], outputs, bias=False))
+
+
+class ImageGenerator(nn.Module):
+    """A 4x4 map of features, doubled in size by each residual block, then tanh.
+
+    (B, latent) -> (B, channels, side, side) in [-1, 1].
+
+    Args:
+        latent: Noise dimensions.
+        channels: Of the images.
+        features: Channels inside.
+        side: Of the images; 4 times a power of two.
+
+    Source: Miyato et al. (2018), arXiv:1802.05957, as in the released code of Grathwohl
+    et al. (2021), arXiv:2010.04230, with as many channels in every block.
+    """
+
+    def __init__(self, *, latent: int, channels: int, features: int, side: int) -> None:
+        super().__init__()
+        blocks = max(side // 4, 1).bit_length() - 1
+        if side != 4 * 2**blocks:
+            raise ValueError(f"ImageGenerator expects a side of 4 times a power of two, got {side}: resize the images.")
+        self.features = features
+        self.first = nn.Linear(latent, 4 * 4 * features)
+        self.blocks = nn.Sequential(*(_Doubling(features) for _ in range(blocks)))
+        self.last = nn.Sequential(
+            nn.BatchNorm2d(features), nn.ReLU(), nn.Conv2d(features, channels, 3, padding=1), nn.Tanh()
+        )
+        nn.init.xavier_uniform_(self.first.weight)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight, gain=math.sqrt(2))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Return images, (B, latent) -> (B, channels, side, side)."""
+        return self.last(self.blocks(self.first(h).reshape(len(h), self.features, 4, 4)))
+
+
+class _Doubling(nn.Module):
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.twice_as_large = nn.Upsample(scale_factor=2)
+        self.branch = nn.Sequential(
+            nn.BatchNorm2d(features),
+            nn.ReLU(),
+            self.twice_as_large,
+            nn.Conv2d(features, features, 3, padding=1),
+            nn.BatchNorm2d(features),
+            nn.ReLU(),
+            nn.Conv2d(features, features, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.twice_as_large(x) + self.branch(x)
+
+
+class NoisyGenerator(nn.Module):
+    """The distribution q of x = g(h) + std * xi, h ~ N(0, I), xi ~ N(0, I).
+
+    Beside g it holds a proposal N(h, proposal_std^2) for the latents that may have made
+    an x, h being the one that did: what the entropy's gradient is estimated with.
+
+    Args:
+        network: g, (B, latent) -> (B, *event).
+        latent: Dimensions of h.
+        std: First value of the noise, learned as log_std, in units of x.
+        proposal_std: First value of the proposal's, learned per latent dimension.
+
+    Source: Grathwohl et al. (2021), arXiv:2010.04230, section 3.
+    """
+
+    def __init__(self, network: nn.Module, latent: int, *, std: float, proposal_std: float) -> None:
+        super().__init__()
+        if not (std > 0 and proposal_std > 0):
+            raise ValueError(f"NoisyGenerator expects std and proposal_std > 0, got {std:g} and {proposal_std:g}.")
+        self.network, self.latent = network, latent
+        self.log_std = nn.Parameter(torch.tensor(math.log(std)))
+        self.log_proposal_std = nn.Parameter(torch.full((latent,), math.log(proposal_std)))
+
+    def draw(self, n: int, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Draw n inputs, differentiable by g's weights and log_std, and their latents: (n, *event), (n, latent)."""
+        like = self.log_proposal_std
+        h = torch.randn(n, self.latent, generator=generator, dtype=like.dtype, device=like.device)
+        mean = self.mean(h)
+        xi = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
+        return mean + self.log_std.exp() * xi, h
+
+    def mean(self, h: Tensor) -> Tensor:
+        """Return g(h) in the precision of the weights, (B, latent) -> (B, *event)."""
+        return self.network(h).to(self.log_std.dtype)
+
+    def log_joint(self, x: Tensor, h: Tensor) -> Tensor:
+        """Return log q(x, h), nats, (B, *event) and (B, latent) -> (B,)."""
+        misfit = ((x - self.mean(h)) / self.log_std.exp()).flatten(1)
+        log_likelihood = (-misfit.square() / 2 - self.log_std - LOG_SQRT_2PI).sum(dim=1)
+        return log_likelihood + (-h.square() / 2 - LOG_SQRT_2PI).sum(dim=1)
+
+
+class EnergyWithGenerator(EnergyModel):
+    """An energy model, and beside it the generator that replaces its chains in training.
+
+    As a density it is the energy model: the generator does not enter.
+
+    Args:
+        energy_model: A JointEnergy.
+        generator: Of inputs of the same shape.
+    """
+
+    def __init__(self, energy_model: JointEnergy, generator: NoisyGenerator) -> None:
+        super().__init__()
+        self.energy_model, self.generator = energy_model, generator
+
+    def energy(self, x: Tensor) -> Tensor:
+        """Return the energy model's energy, nats, (B,)."""
+        return self.energy_model.energy(x)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the energy model's outputs, (B, C)."""
+        return self.energy_model.logits(x)
+
+    def log_joint(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the energy model's log p(x, y) up to a constant, nats, (B,)."""
+        return self.energy_model.log_joint(x, y)

@@ -1,0 +1,116 @@
+"""Wide residual network without normalisation layers, for energies of images.
+
+Any normalisation would let the output for one image depend on the batch or on a
+running estimate; an energy is a function of one input.
+
+Imports: torch only.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+LeakyReLU = partial(nn.LeakyReLU, 0.2)
+
+
+class WideResNet(nn.Module):
+    """Convolution, three stages of residual blocks, activation, global average pool, linear head.
+
+    The stages have widen * width * (1, 2, 4) channels and halve the side twice.
+
+    Args:
+        channels: Of the images.
+        outputs: Numbers per image: classes, or 1 for a plain energy.
+        depth: 6 n + 4 for n blocks per stage.
+        widen: Factor on the stages' channels.
+        width: Channels of the first convolution.
+        bottleneck: Channels kept behind each stage, as a share: two 1x1 convolutions
+            cut the rank of what passes to int(C * bottleneck). None adds no layers.
+        activation: Called without arguments.
+
+    Source: Zagoruyko & Komodakis (2016), arXiv:1605.07146; without normalisation and
+    with LeakyReLU(0.2) as the released code of Elflein et al. (2021), arXiv:2107.08785,
+    whose network is depth 10, widen 2, width 16.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        outputs: int,
+        depth: int = 10,
+        widen: int = 2,
+        width: int = 16,
+        bottleneck: float | None = None,
+        activation: Callable[[], nn.Module] = LeakyReLU,
+    ) -> None:
+        super().__init__()
+        blocks, rest = divmod(depth - 4, 6)
+        if rest or blocks < 1:
+            raise ValueError(f"WideResNet expects depth = 6 n + 4 with n >= 1, got {depth}.")
+        widths = [width, *(widen * width * factor for factor in (1, 2, 4))]
+        stages: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1)]
+        for (before, after), stride in zip(itertools.pairwise(widths), (1, 2, 2), strict=True):
+            stages.append(WideBlock(before, after, stride, activation))
+            stages += [WideBlock(after, after, 1, activation) for _ in range(blocks - 1)]
+            if bottleneck is not None:
+                stages.append(Bottleneck(after, bottleneck))
+        self.stages = nn.Sequential(*stages, activation())
+        self.head = nn.Linear(widths[-1], outputs)
+        for module in self.stages.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight, gain=math.sqrt(2))
+                nn.init.zeros_(module.bias)
+        self.to(memory_format=torch.channels_last)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the embedding, (B, channels, H, W) -> (B, 4 * widen * width), in the head's precision."""
+        x = x.contiguous(memory_format=torch.channels_last)  # a fifth faster on CPU
+        return self.stages(x).to(self.head.weight.dtype).mean(dim=(2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs, (B, channels, H, W) -> (B, outputs)."""
+        features = self.features(x)
+        with torch.autocast(x.device.type, enabled=False):  # near each other, energies share a bfloat16 value
+            return self.head(features)
+
+
+class WideBlock(nn.Module):
+    """Activation, convolution, activation, convolution (with the stride), plus the input or its 1x1 convolution."""
+
+    def __init__(self, before: int, after: int, stride: int, activation: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            activation(),
+            nn.Conv2d(before, after, 3, padding=1),
+            activation(),
+            nn.Conv2d(after, after, 3, stride=stride, padding=1),
+        )
+        same = before == after and stride == 1
+        self.shortcut = nn.Identity() if same else nn.Conv2d(before, after, 1, stride=stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return branch plus shortcut, (B, before, H, W) -> (B, after, H / stride, W / stride)."""
+        return self.shortcut(x) + self.branch(x)
+
+
+class Bottleneck(nn.Sequential):
+    """Two 1x1 convolutions with nothing between them: an affine map of rank int(channels * share).
+
+    Source: Elflein et al. (2021), section 4.4.
+    """
+
+    def __init__(self, channels: int, share: float) -> None:
+        kept = int(channels * share)
+        if not 1 <= kept < channels:
+            raise ValueError(
+                f"Bottleneck expects to keep 1 to {channels - 1} of {channels} channels, got {kept} with the share "
+                f"{share:g}; None means no bottleneck."
+            )
+        super().__init__(nn.Conv2d(channels, kept, 1), nn.Conv2d(kept, channels, 1))

@@ -1,0 +1,60 @@
+"""Classification beside any generative objective: the joint energy-based model.
+
+Imports: objectives.autoencoding, models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from oodlab.models import JointEnergy
+from oodlab.objectives.autoencoding import Parts
+
+
+class Joint(nn.Module):
+    """loss = generative loss + gamma * (cross-entropy + entropy_weight * -H(p(y | x))).
+
+    The generative part sees log p(x) = logsumexp of the logits.  gamma = 0 leaves
+    it alone and asks for no labels.
+
+    Args:
+        generative: Any objective of a JointEnergy.
+        gamma: Weight of classification; >= 0.
+        entropy_weight: Weight of the negative entropy, so a positive one rewards
+            predictions that stay undecided; >= 0.
+
+    Source: Grathwohl et al. (2020), arXiv:1912.03263, equation 9; gamma as in Elflein et
+    al. (2021), arXiv:2107.08785; entropy as in the latter's released code.
+    """
+
+    def __init__(self, generative: Callable[..., Parts], *, gamma: float, entropy_weight: float = 0.0) -> None:
+        super().__init__()
+        for name, weight in {"gamma": gamma, "entropy_weight": entropy_weight}.items():
+            if not weight >= 0:
+                raise ValueError(f"Joint expects {name} >= 0, got {weight:g}.")
+        self.generative, self.gamma, self.entropy_weight = generative, gamma, entropy_weight
+
+    def forward(self, model: JointEnergy, x: Tensor, y: Tensor | None = None, **run: Any) -> Parts:
+        """Return the generative objective's parts with the total loss, and with cross-entropy and accuracy."""
+        if self.gamma and y is None:
+            raise ValueError("Joint expects labels when gamma > 0, got none: use batches with y, or gamma = 0.")
+        parts = self.generative(model, x, y, **run)
+        if not self.gamma:
+            return parts
+        log_p = torch.log_softmax(model.logits(x), dim=1)
+        if log_p.shape[1] < 2:
+            raise ValueError("Joint expects a classifier of at least two classes when gamma > 0, got one output.")
+        cross_entropy = nn.functional.nll_loss(log_p, y)
+        classification = cross_entropy
+        if self.entropy_weight:
+            classification = classification + self.entropy_weight * (log_p.exp() * log_p).sum(dim=1).mean()
+        return {
+            **parts,
+            "loss": parts["loss"] + self.gamma * classification,
+            "cross_entropy": cross_entropy.detach(),
+            "accuracy": (log_p.detach().argmax(dim=1) == y).float().mean(),
+        }
