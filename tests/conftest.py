@@ -24,7 +24,6 @@ from oodlab.detectors import (
 )
 from oodlab.models import (
     MLP,
-    ConvNet,
     Density,
     EnergyModel,
     EnergyWithGenerator,
@@ -164,7 +163,6 @@ MODELS = {  # name: (build a small one, shape of one input)
     "flow of images": (flow_of_images, (2, 4, 4)),
     "joint energy": (joint_energy, (1, 8, 8)),
     "energy with a generator": (energy_with_generator, (2,)),
-    "small convolutional energy": (lambda: JointEnergy(ConvNet(channels=1, outputs=1, widths=(3, 4))), (1, 8, 8)),
 }
 
 DETECTORS = {  # name: (build a fitted one, easy in-distribution inputs, easy OOD inputs)

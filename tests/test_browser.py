@@ -149,6 +149,17 @@ def browser(tmp_path: Path) -> Iterator[Any]:
     chrome.quit()
 
 
+def run_all(browser: Any, address: str) -> None:
+    """Open a notebook and run its cells."""
+    browser.get(address)
+    until("the notebook", lambda: browser.execute_script("return !!document.querySelector('.jp-Notebook .jp-Cell')"))
+    until("an idle kernel", lambda: browser.execute_script(KERNEL_IDLE))
+    browser.execute_async_script(
+        "const done = arguments[0]; window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => done(1))"
+    )
+    until("all cells", lambda: browser.execute_script(KERNEL_IDLE))
+
+
 def test_panel_reacts_in_jupyterlab(browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The notebook runs at smoke size; its panel trains, draws, and redraws from cached values."""
     from selenium.webdriver.common.action_chains import ActionChains
@@ -171,15 +182,7 @@ def test_panel_reacts_in_jupyterlab(browser: Any, tmp_path: Path, monkeypatch: p
     shots = Path(os.environ.get("OODLAB_SHOTS", tmp_path))
 
     with jupyter_lab(served, tmp_path) as address:
-        browser.get(address.format(notebook="panel.ipynb"))
-        until(
-            "the notebook", lambda: browser.execute_script("return !!document.querySelector('.jp-Notebook .jp-Cell')")
-        )
-        until("an idle kernel", lambda: browser.execute_script(KERNEL_IDLE))
-        browser.execute_async_script(
-            "const done = arguments[0]; window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => done(1))"
-        )
-        until("all cells", lambda: browser.execute_script(KERNEL_IDLE))
+        run_all(browser, address.format(notebook="panel.ipynb"))
         assert browser.execute_script(FIRST_ERROR) is None
         browser.save_screenshot(str(shots / "1_before.png"))
 
@@ -202,3 +205,38 @@ def test_panel_reacts_in_jupyterlab(browser: Any, tmp_path: Path, monkeypatch: p
         until("the run to stop", lambda: re.search(r"stopped\.", status()))
         assert "Traceback" not in status()
         browser.save_screenshot(str(shots / "2_after.png"))
+
+
+@pytest.mark.parametrize("name", ["epoch_curves", "smoothness", "gamma_sweep"])
+def test_a_score_panel_trains_and_redraws_in_jupyterlab(
+    name: str, browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It trains live, stops, and moves its threshold without a run."""
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    def status() -> str:
+        return browser.execute_script("return document.querySelector('.jp-Notebook').innerText")
+
+    monkeypatch.setenv("OODLAB_RUNS", str(tmp_path / "runs"))
+    served = tmp_path / "notebooks"
+    served.mkdir()
+    cell = nbformat.v4.new_code_cell(f"from oodlab import widgets\nwidgets.show(widgets.{name})")
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), served / "panel.ipynb")
+    with jupyter_lab(served, tmp_path) as address:
+        run_all(browser, address.format(notebook="panel.ipynb"))
+        assert browser.execute_script(FIRST_ERROR) is None
+        until("the panel", lambda: browser.execute_script(FOCUS_SLIDER, "updates"))
+        assert browser.execute_script(PRESS, "Run")
+        first = until("a live figure", lambda: browser.execute_script(LIVE_FIGURE))
+        until("another one", lambda: browser.execute_script(LIVE_FIGURE) not in (first, ""))
+        assert browser.execute_script(PRESS, "Stop")
+        until("the run to stop", lambda: re.search(r"(stopped|done)\.", status()))
+        stopped = browser.execute_script(LIVE_FIGURE)
+        assert browser.execute_script(FOCUS_SLIDER, "threshold at TPR")
+        for _ in range(5):
+            ActionChains(browser).send_keys(Keys.ARROW_LEFT).perform()
+        until("a redraw without a run", lambda: browser.execute_script(LIVE_FIGURE) not in (stopped, ""))
+        assert "Error" not in status()
+        browser.save_screenshot(str(Path(os.environ.get("OODLAB_SHOTS", tmp_path)) / f"3_{name}.png"))

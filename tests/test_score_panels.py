@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import torch
 from conftest import far_from_the_line, line, near_a_line
 
-from oodlab import detectors, metrics, plotting, presets
+from oodlab import detectors, metrics, plotting, presets, widgets
+from oodlab.widgets.gamma_sweep import COMBINATIONS
 from oodlab.widgets.scores import ScoreWatch, score_panel
 
 
@@ -76,3 +79,32 @@ def test_a_panel_trains_its_preset_and_follows_its_views(generator: torch.Genera
     before = bytes(panel.image.value)
     panel.views["tpr"].value = 0.6
     assert bytes(panel.image.value) != before
+
+
+@pytest.mark.parametrize(
+    ("build", "values"),
+    [
+        (widgets.epoch_curves, {"alpha": 0.0, "width": 4}),
+        (widgets.epoch_curves, {"reduction": "batch", "width": 4}),
+        (widgets.epoch_curves, {"in_set": "cifar10", "width": 4}),
+        (widgets.smoothness, {"chain": 1}),
+        (widgets.smoothness, {"gamma": 1.0, "bottleneck": 0.2, "l2": 1.0, "chain": 1}),
+        *((widgets.gamma_sweep, {"task": task, "chain": 1}) for task in COMBINATIONS),
+        (widgets.gamma_sweep, {"task": "segment, SSM", "gamma": 0.0}),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_every_panel_trains_with_what_its_controls_offer(build, values: dict) -> None:
+    panel = build()
+    for name, value in {**values, "updates": 20}.items():
+        panel.controls[name].value = value
+    seen: list[int] = []
+    publish = panel._publish
+    panel._publish = lambda snapshot, done, *rest: (seen.append(done), publish(snapshot, done, *rest))
+    panel.run()
+    while panel.running and not any(seen):
+        time.sleep(0.01)
+    panel.stop()
+    panel.wait(60)
+    assert any(seen), panel.status.value
+    assert bytes(panel.image.value).startswith(b"\x89PNG")

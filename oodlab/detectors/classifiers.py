@@ -22,7 +22,7 @@ class LogSumExp(Detector):
         temperature: T > 0.
         event_shape: As in Detector.
 
-    Source: Liu et al. (2020), arXiv:2010.03759, equation 4.
+    Source: Liu et al. (2020), arXiv:2010.03759.
     """
 
     def __init__(

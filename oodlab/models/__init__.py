@@ -1,7 +1,6 @@
 """Networks and the densities built on them."""
 
 from oodlab.models.autoencoders import NormalizedAutoencoder, VariationalAutoencoder
-from oodlab.models.convnets import ConvNet
 from oodlab.models.energy import Density, EnergyModel, frozen, stein_score
 from oodlab.models.flows import Flow, approximate_mass, image_realnvp, vector_realnvp
 from oodlab.models.generators import EnergyWithGenerator, ImageGenerator, NoisyGenerator, TableGenerator
@@ -11,7 +10,6 @@ from oodlab.models.wide_resnet import WideResNet
 
 __all__ = [
     "MLP",
-    "ConvNet",
     "Density",
     "EnergyModel",
     "EnergyWithGenerator",

@@ -102,7 +102,7 @@ class NoisyGenerator(nn.Module):
         std: First value of the noise, learned as log_std, in units of x.
         proposal_std: First value of the proposal's, learned per latent dimension.
 
-    Source: Grathwohl et al. (2021), arXiv:2010.04230, section 3.
+    Source: Grathwohl et al. (2021), arXiv:2010.04230.
     """
 
     def __init__(self, network: nn.Module, latent: int, *, std: float, proposal_std: float) -> None:

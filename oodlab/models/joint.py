@@ -19,7 +19,7 @@ class JointEnergy(EnergyModel):
     Args:
         classifier: (B, *event) -> (B, C), C >= 1.
 
-    Source: Grathwohl et al. (2020), arXiv:1912.03263, equations 4-6.
+    Source: Grathwohl et al. (2020), arXiv:1912.03263.
     """
 
     def __init__(self, classifier: nn.Module) -> None:

@@ -103,7 +103,7 @@ class WideBlock(nn.Module):
 class Bottleneck(nn.Sequential):
     """Two 1x1 convolutions with nothing between them: an affine map of rank int(channels * share).
 
-    Source: Elflein et al. (2021), section 4.4.
+    Source: Elflein et al. (2021), arXiv:2107.08785, experiment 4.
     """
 
     def __init__(self, channels: int, share: float) -> None:

@@ -27,7 +27,7 @@ class Joint(nn.Module):
         entropy_weight: Weight of the negative entropy, so a positive one rewards
             predictions that stay undecided; >= 0.
 
-    Source: Grathwohl et al. (2020), arXiv:1912.03263, equation 9; gamma as in Elflein et
+    Source: Grathwohl et al. (2020), arXiv:1912.03263; gamma as in Elflein et
     al. (2021), arXiv:2107.08785; entropy as in the latter's released code.
     """
 

@@ -30,7 +30,7 @@ class SlicedScoreMatching(nn.Module):
             linear layers and (leaky) ReLUs with a single output has no second
             derivative. What remains, ||s||^2 / 2, is least for a constant density.
 
-    Source: Song et al. (2019), arXiv:1905.07088, equation 8.
+    Source: Song et al. (2019), arXiv:1905.07088.
     """
 
     def __init__(self, *, projections: int = 1) -> None:

@@ -37,7 +37,7 @@ class VariationalLikelihood(nn.Module):
         gradient_penalty: Weight of half the squared gradient on data; >= 0.
         std_bounds: Smallest and largest noise of the generator; it is set back to them before every step.
 
-    Source: Grathwohl et al. (2021), arXiv:2010.04230, equations 5-11.
+    Source: Grathwohl et al. (2021), arXiv:2010.04230.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ def negative_score(
         proposals: Draws per input.
         generator: Source of randomness.
 
-    Source: Grathwohl et al. (2021), equations 7-10.
+    Source: Grathwohl et al. (2021), arXiv:2010.04230.
     """
     std = q.log_proposal_std.exp()
     xi = torch.randn(proposals, *h.shape, generator=generator, dtype=h.dtype, device=h.device)

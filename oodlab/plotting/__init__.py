@@ -1,6 +1,8 @@
 """Figures: one function per kind, tables, and save_figure, through which every figure leaves."""
 
 from oodlab.plotting.base import COLOURS, DENSITY_MAP, STYLE, figure, to_png
+from oodlab.plotting.flows import epoch_curves, epoch_histograms
+from oodlab.plotting.gamma import density_along_rays, metrics_by_gamma
 from oodlab.plotting.live import ScoreSnapshot, live_scores
 from oodlab.plotting.pages import Gallery, Table, gallery
 from oodlab.plotting.plane import (
@@ -13,6 +15,7 @@ from oodlab.plotting.plane import (
     negatives_by_sampler,
 )
 from oodlab.plotting.saving import Saved, Setting, Used, save_figure
+from oodlab.plotting.smoothness import image_rows, log_density_panels
 
 __all__ = [
     "COLOURS",
@@ -24,15 +27,21 @@ __all__ = [
     "Setting",
     "Table",
     "Used",
+    "density_along_rays",
     "density_scale",
     "draw_density",
     "draw_runs",
+    "epoch_curves",
+    "epoch_histograms",
     "figure",
     "first_negatives",
     "gallery",
+    "image_rows",
     "learned_densities",
     "live_density",
     "live_scores",
+    "log_density_panels",
+    "metrics_by_gamma",
     "negatives_by_sampler",
     "save_figure",
     "to_png",

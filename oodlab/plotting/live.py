@@ -65,7 +65,9 @@ def live_scores(snapshot: ScoreSnapshot, *, score: str, tpr: float, bins: int, o
         left.legend(fontsize=6.5, frameon=False)
         drawn = {name: x for name, x in scores.items() if not (only_outside and name == snapshot.in_set)}
         everything = np.concatenate(list(drawn.values()))
-        low, high = np.quantile(everything, [0.005, 0.995])
+        lowest, low, high, highest = np.quantile(everything, [0.005, 0.25, 0.75, 0.995])
+        reach = 3 * max(high - low, 1e-9)  # the outermost bars collect what lies beyond
+        low, high = max(lowest, low - reach), min(highest, high + reach)
         edges = np.linspace(low, max(high, low + 1e-9), bins + 1)
         for name, values in drawn.items():
             shown = np.clip(values, edges[0], edges[-1])
@@ -78,7 +80,7 @@ def live_scores(snapshot: ScoreSnapshot, *, score: str, tpr: float, bins: int, o
         ]
         readout = f"threshold {threshold:.4g}: TPR {tpr:.2f}, FPR {', '.join(rates)}"
         right.set_title(textwrap.fill(readout, 62), loc="left", fontsize=7)
-        right.set(xlabel=f"{score}\nhigh = in-distribution", ylabel="density of test inputs")
+        right.set(xlabel=f"{score}\nhigh = in-distribution; outermost bars: and beyond", ylabel="density of test inputs")
         right.locator_params(axis="x", nbins=5)
         right.legend(fontsize=6.5, frameon=False)
         if rows:

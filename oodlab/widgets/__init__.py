@@ -1,7 +1,10 @@
 """Panels for notebooks: sliders, Run and Stop, a live figure."""
 
 from oodlab.widgets.eight_gaussians import eight_gaussians
+from oodlab.widgets.epoch_curves import epoch_curves
+from oodlab.widgets.gamma_sweep import gamma_sweep
 from oodlab.widgets.panel import DRAWING_SHARE, KEPT, REDRAW_SECONDS, WIDE, Publish, RunPanel, show, slider
+from oodlab.widgets.smoothness import smoothness
 
 __all__ = [
     "DRAWING_SHARE",
@@ -11,6 +14,9 @@ __all__ = [
     "Publish",
     "RunPanel",
     "eight_gaussians",
+    "epoch_curves",
+    "gamma_sweep",
     "show",
     "slider",
+    "smoothness",
 ]

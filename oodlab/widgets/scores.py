@@ -82,7 +82,7 @@ def score_panel(
         preset, watch = prepare(values)
         train_and_watch(preset, watch, seed=values["seed"], should_stop=should_stop, publish=publish)
 
-    return RunPanel(controls, views, task=task, draw=_draw, name=name, width=720)
+    return RunPanel(controls, views, task=task, draw=_draw, name=name, width=700)
 
 
 def train_and_watch(
