@@ -424,7 +424,11 @@ def test_adam_gives_named_parameters_a_rate_of_their_own() -> None:
 
 
 def test_adam_gives_a_part_of_the_model_options_of_its_own_and_the_longest_name_counts() -> None:
-    own = {"encoder": {"lr": 1e-2, "betas": (0.0, 0.9)}, "encoder.0.bias": 1.0, "log_temperature": {"betas": (0.5, 0.6)}}
+    own = {
+        "encoder": {"lr": 1e-2, "betas": (0.0, 0.9)},
+        "encoder.0.bias": 1.0,
+        "log_temperature": {"betas": (0.5, 0.6)},
+    }
     model = smooth_nae(3)
     rest, encoder, bias, temperature = adam(model, lr=1e-3, lr_of=own).param_groups
     assert [len(rest["params"]), len(encoder["params"])] == [4, 3]

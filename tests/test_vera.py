@@ -227,7 +227,9 @@ def test_the_gradient_penalty_sums_over_the_event_and_averages_over_the_batch(x:
     linear = nn.Linear(DIMS, 1).double()
     model.energy_model = JointEnergy(linear)
     parts = vera()(model, x, generator=torch.Generator().manual_seed(1))
-    assert float(parts["gradient_penalty"]) == pytest.approx(float(linear.weight.detach().square().sum()) / 2, rel=1e-12)
+    assert float(parts["gradient_penalty"]) == pytest.approx(
+        float(linear.weight.detach().square().sum()) / 2, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize(("std", "kept"), [(1e-4, 0.01), (0.05, 0.05), (2.0, 0.3)])

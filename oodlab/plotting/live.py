@@ -80,7 +80,9 @@ def live_scores(snapshot: ScoreSnapshot, *, score: str, tpr: float, bins: int, o
         ]
         readout = f"threshold {threshold:.4g}: TPR {tpr:.2f}, FPR {', '.join(rates)}"
         right.set_title(textwrap.fill(readout, 62), loc="left", fontsize=7)
-        right.set(xlabel=f"{score}\nhigh = in-distribution; outermost bars: and beyond", ylabel="density of test inputs")
+        right.set(
+            xlabel=f"{score}\nhigh = in-distribution; outermost bars: and beyond", ylabel="density of test inputs"
+        )
         right.locator_params(axis="x", nbins=5)
         right.legend(fontsize=6.5, frameon=False)
         if rows:
