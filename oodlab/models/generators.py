@@ -122,8 +122,9 @@ class NoisyGenerator(nn.Module):
         return mean + self.log_std.exp() * xi, h
 
     def mean(self, h: Tensor) -> Tensor:
-        """Return g(h) in the precision of the weights, (B, latent) -> (B, *event)."""
-        return self.network(h).to(self.log_std.dtype)
+        """Return g(h), never in reduced precision, (B, latent) -> (B, *event)."""
+        with torch.autocast(h.device.type, enabled=False):  # in bfloat16 it would be off by as much as the noise
+            return self.network(h)
 
     def log_joint(self, x: Tensor, h: Tensor) -> Tensor:
         """Return log q(x, h), nats, (B, *event) and (B, latent) -> (B,)."""

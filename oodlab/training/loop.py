@@ -375,7 +375,8 @@ def _largest(parts: dict[str, Tensor]) -> Tensor:
 
 
 def _weights_are_finite(model: nn.Module) -> bool:
-    return all(bool(parameter.isfinite().all()) for parameter in model.parameters())
+    values = (*model.parameters(), *(b for b in model.buffers() if b.is_floating_point()))  # running statistics too
+    return all(bool(value.isfinite().all()) for value in values)
 
 
 def _budget(steps: int | None, epochs: int | None, batches: Batches) -> int:

@@ -22,13 +22,9 @@ SCORE = "log p up to a constant (nats)"
 SHOWN = 200  # test inputs per set
 GAMMAS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 COMBINATIONS = {
-    "segment, CD": ("segment", "CD"),
-    "segment, SSM": ("segment", "SSM"),
-    "segment, VERA": ("segment", "VERA"),
-    "sensorless, CD": ("sensorless", "CD"),
-    "sensorless, SSM": ("sensorless", "SSM"),
-    "sensorless, VERA": ("sensorless", "VERA"),
-    "fashion_mnist, CD": ("fashion_mnist", "CD"),
+    f"{in_set}, {method}": (in_set, method)
+    for in_set, methods in presets.ebm.gamma_sweep.TABLES_AND_FASHION.items()
+    for method in methods
 }
 
 

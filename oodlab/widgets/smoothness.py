@@ -32,7 +32,7 @@ def smoothness() -> RunPanel:
     controls = {
         "gamma": w.FloatSlider(0.0, min=0.0, max=10.0, step=0.5, description="supervision γ", **slider()),
         "bottleneck": w.Dropdown(
-            options=[("none", None), ("0.1 of the channels", 0.1), ("0.2 of the channels", 0.2)],
+            options=[("none", None), ("0.2 of the channels", 0.2), ("0.4 of the channels", 0.4)],
             description="bottleneck",
             style=WIDE,
         ),
@@ -63,18 +63,19 @@ def _prepare(values: dict[str, Any]) -> tuple[Preset, ScoreWatch]:
     changed = {"chain": chain, "l2": values["l2"]}
     generative = functools.partial(generative.func, **{**generative.keywords, **changed})
     shape = preset.batches.keywords["shape"]
-    task = data.task(preset.batches.keywords["name"], ["mnist"], shape=shape, n=SHOWN)
+    choice = data.choose(preset.batches.keywords["name"], "photo_patches")
+    test = data.load(choice, "test", n=SHOWN, download=False)
     preset = preset.changed(
         model={"width": values["width"], "bottleneck": values["bottleneck"]},
         objective={"generative": generative, "gamma": values["gamma"]} if supervised else changed,
-        batches={"name": task.in_set},
+        batches={"name": choice.name},
         steps=values["updates"],
     )
-    images = {task.in_set: task.test.x.float() / 255}
+    images = {choice.name: data.scale_unit(data.as_shape(test.x, shape))}
     for k in experiment.settings["pool_sizes"]:
         images[f"pool {k}"] = data.smoothness_images(SHOWN, shape, k, torch.Generator().manual_seed(k))
     inputs = {name: 2 * x - 1 for name, x in images.items()}
-    return preset, ScoreWatch(task.in_set, inputs, _detectors, {name: x.numpy() for name, x in images.items()})
+    return preset, ScoreWatch(choice.name, inputs, _detectors, {name: x.numpy() for name, x in images.items()})
 
 
 def _detectors(model: nn.Module) -> dict[str, Detector]:

@@ -22,8 +22,8 @@ class ConvConditioner(nn.Module):
     Args:
         inputs, width, outputs: Channels.
         blocks: Number of residual blocks.
-        activation: Class of the activation. ReLU has no second derivative, so a
-            penalty on input gradients shapes a network with SiLU or ELU more directly.
+        activation: Class of the activation. With ReLU the input gradient jumps at
+            kinks, which a penalty on it does not see; SiLU and ELU are smooth.
         norm: Class of the normalisation of hidden channels; called with their
             number. nn.BatchNorm2d is the released one: in train mode it lets an
             image's gradient depend on the others of its batch.

@@ -16,8 +16,6 @@ from oodlab import data
 from oodlab.presets.base import Preset
 from oodlab.training import Shuffled
 
-NON_NATURAL = ("noise", "constant", "oodomain")
-
 
 @dataclass(frozen=True)
 class Scaled:
@@ -152,34 +150,47 @@ class Inputs:
     sentence: str
 
 
-def inputs_for(preset: Preset, *, n: int, seed: int) -> Inputs:
+def inputs_for(preset: Preset, *, n: int, seed: int, version: str = "paper") -> Inputs:
     """Load what a training's test needs, in the shape and scale it was trained in.
 
     Args:
         preset: Any training of the in-distribution set, as run.
         n: Inputs per set at most.
         seed: Of draws and of synthetic sets.
+        version: Whose synthetic sets: those of the "paper", or as "released" two kinds of noise, and grey
+            levels (images) or a wider range (tables) as constants.
     """
     given = preset.batches.keywords
     if preset.batches.func is table_rows:
-        return _table_inputs(given["name"], given["without"], n, seed)
+        return _table_inputs(given["name"], given["without"], n, seed, version)
     train = data.load(given["name"], "train", download=False)
     if given["n"] < len(train):
         train = data.load(given["name"], "train", n=given["n"], seed=given["seed"], download=False)
-    return _image_inputs(train.info, given["shape"], n, seed)
+    return _image_inputs(train.info, given["shape"], n, seed, version)
 
 
-def _synthetic(n: int, shape: tuple[int, ...], seed: int) -> tuple[dict[str, Tensor], list[data.SplitInfo]]:
+def _synthetic(
+    n: int, shape: tuple[int, ...], seed: int, version: str
+) -> tuple[dict[str, Tensor], list[data.SplitInfo]]:
     generator = torch.Generator().manual_seed(seed)
-    made = {
-        "noise": data.noise_paper(n, shape, generator),
-        "constant": data.constant_paper(n, shape, generator),
-    }
+    if version == "paper":
+        made = {"noise": data.noise_paper(n, shape, generator), "constant": data.constant_paper(n, shape, generator)}
+    elif len(shape) == 1:
+        normal, uniform = data.noise_table_released(n, shape[0], generator)
+        constant = data.constant_paper(n, shape, generator, bound=5.0)
+        made = {"noise": normal, "noise_uniform": uniform, "constant": constant}
+    else:
+        stored = {
+            "noise": data.noise_normal_released(n, shape, generator),
+            "noise_uniform": data.noise_uniform(n, shape, generator),
+            "constant": data.constant_gray(n, shape, generator),
+        }
+        made = {name: data.scale_signed(x) for name, x in stored.items()}
     infos = [data.from_arrays(x.flatten(1), name=name, origin="synthetic").info for name, x in made.items()]
     return made, infos
 
 
-def _table_inputs(name: str, without: tuple[int, ...], n: int, seed: int) -> Inputs:
+def _table_inputs(name: str, without: tuple[int, ...], n: int, seed: int, version: str) -> Inputs:
     table = scaled_table(name, without)
     inside = data.load(name, "test", without=without, download=False)
     held_out = data.load(name, "all", only=without, download=False)
@@ -196,7 +207,7 @@ def _table_inputs(name: str, without: tuple[int, ...], n: int, seed: int) -> Inp
         ),
         f"{name}_{'_'.join(map(str, without))}",
     )
-    made, infos = _synthetic(n, tuple(table.x.shape[1:]), seed)
+    made, infos = _synthetic(n, tuple(table.x.shape[1:]), seed, version)
     whose = next((key for key, task in STAND_INS.items() if (task.name, task.without) == (name, without)), None)
     instead = [replace(info, stand_in_for=whose) for info in (table.info, *(part.info for part in parts))]
     return Inputs(
@@ -210,24 +221,19 @@ def _table_inputs(name: str, without: tuple[int, ...], n: int, seed: int) -> Inp
     )
 
 
-def _image_inputs(train: data.SplitInfo, shape: tuple[int, int, int], n: int, seed: int) -> Inputs:
+def _image_inputs(train: data.SplitInfo, shape: tuple[int, int, int], n: int, seed: int, version: str) -> Inputs:
     task = next(task for task in IMAGES.values() if train.name in (task.name, task.stand_ins[0]))
-    loaded = data.task(
-        task.name,
-        task.outs,
-        stand_in=task.stand_ins[0],
-        stand_in_outs=task.stand_ins[1:],
-        shape=shape,
-        n=n,
-        seed=seed,
-    )
-    n = min(len(loaded.test), *(len(split) for split in loaded.outs.values()))
-    made, infos = _synthetic(n, shape, seed)
+    settings = {"stand_in": task.stand_ins[0], "stand_in_outs": task.stand_ins[1:], "shape": shape, "seed": seed}
+    loaded = data.task(task.name, task.outs, n=n, **settings)
+    fewest = min(len(loaded.test), *(len(split) for split in loaded.outs.values()))
+    if fewest < n:  # drawn anew: the first so many of a set may be of one class
+        n, loaded = fewest, data.task(task.name, task.outs, n=fewest, **settings)
+    made, infos = _synthetic(n, shape, seed, version)
     unscaled = task.unscaled if task.unscaled in loaded.outs else next(iter(loaded.outs))
-    outs = {title: data.scale_signed(split.x[:n]) for title, split in loaded.outs.items()}
+    outs = {title: data.scale_signed(split.x) for title, split in loaded.outs.items()}
     return Inputs(
-        inside=data.scale_signed(loaded.test.x[:n]),
-        outs={**outs, **made, "oodomain": data.oodomain(loaded.outs[unscaled].x[:n])},
+        inside=data.scale_signed(loaded.test.x),
+        outs={**outs, **made, "oodomain": data.oodomain(loaded.outs[unscaled].x)},
         natural=tuple(outs),
         infos=(
             replace(train, stand_in_for=loaded.test.info.stand_in_for),
