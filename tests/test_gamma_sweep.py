@@ -153,3 +153,38 @@ def test_rays_are_drawn_per_method_and_gamma() -> None:
     assert cd.lines[1].get_color() is not None
     assert cd.get_shared_y_axes().joined(cd, ssm)
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["0", "0.01", "10"]
+
+
+def test_a_smaller_set_is_drawn_anew_and_not_cut_off() -> None:
+    """Rows come sorted by class: the first so many of a larger draw would all be of one."""
+    run = sweep("cifar10").at("smoke").runs["cifar10 CD 1"]  # photo_patches, two photos one after the other
+    inputs = inputs_for(run, n=1000, seed=0)
+    assert len(inputs.inside) == len(data.load("digits", "test"))
+    whole = data.task("cifar10", ["svhn"], shape=(3, 8, 8), n=len(inputs.inside), seed=0)
+    assert torch.equal(inputs.inside, data.scale_signed(whole.test.x))
+    assert len(whole.test.y.unique()) == 2
+
+
+@pytest.mark.parametrize(
+    ("in_set", "lowest", "highest"), [("segment", -5.0, 5.0), ("cifar10", -1.0, 1.0)], ids=["table", "images"]
+)
+def test_released_synthetic_sets_are_the_released_ones(in_set: str, lowest: float, highest: float) -> None:
+    run = sweep(in_set, "released").at("smoke").runs[f"{in_set} CD 1"]
+    inputs = inputs_for(run, n=40, seed=0, version="released")
+    assert set(inputs.outs) - set(inputs.natural) - {"oodomain"} == {"noise", "noise_uniform", "constant"}
+    for name in ("noise_uniform", "constant"):
+        x = inputs.outs[name]
+        assert lowest <= float(x.min()) < 0.6 * lowest and 0.6 * highest < float(x.max()) <= highest
+    constant = inputs.outs["constant"].flatten(1)
+    assert torch.equal(constant, constant[:, :1].expand_as(constant))
+
+
+def test_the_released_codes_own_weights_reach_the_objective() -> None:
+    paper, released = (sweep("cifar10", version).runs for version in ("paper", "released"))
+    weights = {key: run.objective.keywords["gamma"] for key, run in released.items()}
+    assert weights["cifar10 CD 10"] == 10
+    assert weights["cifar10 VERA 10"] == 1000
+    assert weights["cifar10 SSM 10"] == 10 * 3 * 32  # its generative loss is averaged over channels and rows
+    assert {run.objective.keywords["gamma"] for run in paper.values()} == set(GAMMAS)
+    rewarded = {key.split()[1] for key, run in released.items() if run.objective.keywords["entropy_weight"]}
+    assert rewarded == {"CD"}

@@ -381,6 +381,28 @@ def test_no_spoilt_state_is_ever_kept(by: float, tmp_path: Path) -> None:
     assert all(value.isfinite().all() for value in state["model"].values())
 
 
+def test_running_statistics_that_are_not_finite_are_not_kept() -> None:
+    """They are no parameters, and the loss of the batch that spoils them is finite."""
+
+    class Running(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.place = nn.Parameter(torch.zeros(()))
+            self.register_buffer("mean", torch.zeros(()))
+
+    def objective(model: nn.Module, x: Tensor, y: Tensor | None = None, **run: object) -> dict:
+        spoils.append(None)
+        if len(spoils) == 3:
+            model.mean.fill_(math.inf)
+        return {"loss": model.place.square()}
+
+    spoils: list[None] = []
+    batches = Fresh(lambda n, generator: torch.zeros(n, 1), 1)
+    result = fit(Running(), objective, batches, optimiser=lambda m: adam(m, lr=1e-3), steps=10, device="cpu")
+    assert result.rollbacks == 1
+    assert bool(result.model.mean.isfinite())
+
+
 # ------------------------------------------------------------------- budget, rates, history, events
 
 

@@ -289,3 +289,13 @@ def test_settings_that_cannot_be_are_refused() -> None:
         vera(std_bounds=(0.3, 0.01))
     with pytest.raises(ValueError, match="std and proposal_std > 0"):
         linear_generator(std=0.0)
+
+
+def test_under_autocast_the_generator_keeps_its_precision() -> None:
+    """In bfloat16 the rounding of g(h) would be as large as the noise of 0.01."""
+    torch.manual_seed(0)
+    q = NoisyGenerator(ImageGenerator(latent=4, channels=1, features=4, side=8), 4, std=0.01, proposal_std=0.1).eval()
+    h = torch.randn(6, 4)
+    exact = q.mean(h)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(q.mean(h), exact)

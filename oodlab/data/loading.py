@@ -103,7 +103,7 @@ def load(
         complete=source.entry.sizes.get(source.stem) if source.entry else None,
         stand_in_for=stand_in_for,
     )
-    return Split(x[rows], y[rows], info)  # always a copy: the file's arrays are remembered
+    return Split(x, y, info) if len(rows) == len(x) else Split(x[rows], y[rows], info)
 
 
 @dataclass(frozen=True)
