@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import sqrt
 from typing import Any
 
 from torch import nn
@@ -27,6 +26,15 @@ from oodlab.objectives import SlicedScoreMatching, VariationalLikelihood
 from oodlab.presets.base import Experiment, Preset, numbers
 from oodlab.presets.ebm.parts import joint, persistent, wide_resnet
 from oodlab.presets.ebm.sweep_data import IMAGES, STAND_INS, TABLES, Images, Table, table_rows
+from oodlab.presets.ebm.sweep_versions import (
+    IMAGE_SOURCES,
+    PAPER,
+    RELEASED,
+    SHARED_SOURCES,
+    TABLE_SOURCES,
+    UNSTATED,
+    Version,
+)
 from oodlab.presets.sources import images
 from oodlab.samplers import LangevinChain
 from oodlab.training import adam
@@ -89,151 +97,6 @@ def against_generator(model: nn.Module, **settings: Any) -> VariationalLikelihoo
 
 
 @dataclass(frozen=True)
-class _Version:
-    """Where the paper's text and the authors' code part."""
-
-    name: str
-    lr: Mapping[str, float]  # of images and of tables
-    vera_rates: Mapping[str, tuple[float, float]]  # energy and generator: images, tables, tables with classes
-    energy_betas: tuple[float, float]
-    noise_std: float
-    l2: float
-    entropy_weight: float
-    class_weight: float  # factor on gamma in VERA on images
-    matching_is_averaged: bool  # over all axes of an image but the last
-    conditional: bool
-    supervised_steps: int
-    activation: Callable[[], nn.Module]
-    pair_activation: Callable[[], nn.Module]
-    matching_activation: Callable[[], nn.Module]
-    generator_activation: tuple[Callable[[], nn.Module], Callable[[], nn.Module]]  # without and with classes
-    penalty_is_divided: bool
-    vera_warm_up: bool
-    sources: Mapping[str, str]
-    unstated: tuple[str, ...]
-
-
-_PAPER = _Version(
-    name="ebm/gamma_sweep",
-    lr={"images": 1e-3, "tables": 1e-3},
-    vera_rates=dict.fromkeys(("images", "tables", "tables with classes"), (3e-4, 6e-4)),
-    energy_betas=(0.9, 0.999),
-    noise_std=round(sqrt(0.1), 4),
-    l2=1.0,
-    entropy_weight=0.0,
-    class_weight=1.0,
-    matching_is_averaged=False,
-    conditional=False,
-    supervised_steps=100,
-    activation=nn.ReLU,
-    pair_activation=nn.ReLU,
-    matching_activation=nn.SiLU,
-    generator_activation=(LeakyReLU, LeakyReLU),
-    penalty_is_divided=False,
-    vera_warm_up=True,
-    sources={
-        "optimiser": "paper; betas (0, 0.9) for the generator only; the proposal's rate as released",
-        "model.activation": "paper: ReLU for tables; released: LeakyReLU(0.2) for images",
-        "model.energy.activation": "released",
-        "model.generator_activation": "paper",
-        "batches.transform.augment.noise_std": "paper: variance 0.1",
-        "objective.generative.chain": "paper: 100 steps, step size 1, noise 0.01",
-        "objective.generative.l2": "released; the loss as printed has no penalty, but figure 4 shows log-densities of data "
-        "near 1/2, where this penalty puts them",
-        "objective.generative.classes": "text: chains on the marginal density",
-        "objective.generative.gradient_penalty": "released",
-        "objective.entropy_weight": "the loss as printed has no such term",
-        "warm_up": "released",
-    },
-    unstated=(
-        "model.activation of SSM: the paper names ReLU, with which a single output has no second derivative and the loss "
-        "is minimised by a constant; SiLU here, in networks of images too, and with classes as well, so that the curve "
-        "over gamma is of one network",
-    ),
-)
-_RELEASED = _Version(
-    name="ebm/gamma_sweep_released",
-    lr={"images": 1e-4, "tables": 1e-3},
-    vera_rates={"images": (3e-5, 6e-5), "tables": (3e-5, 6e-5), "tables with classes": (1e-3, 1e-3)},
-    energy_betas=(0.0, 0.9),
-    noise_std=0.1,
-    l2=1.0,
-    entropy_weight=1e-4,
-    class_weight=100.0,
-    matching_is_averaged=True,
-    conditional=True,
-    supervised_steps=20,
-    activation=nn.LeakyReLU,
-    pair_activation=LeakyReLU,
-    matching_activation=nn.LeakyReLU,
-    generator_activation=(nn.LeakyReLU, nn.ReLU),
-    penalty_is_divided=True,
-    vera_warm_up=False,
-    sources={
-        "optimiser": "released",
-        "model.activation": "released",
-        "model.energy.activation": "released",
-        "model.generator_activation": "released",
-        "batches.transform.augment.noise_std": "released: standard deviation 0.1",
-        "objective.generative.chain": "released: step size 1, noise 0.01, 100 steps; 20 in class-conditional chains",
-        "objective.generative.l2": "released",
-        "objective.generative.classes": "released: a supervised model's chains follow one class's logit",
-        "objective.generative.gradient_penalty": "released: 0.1, divided by the squared batch size because the mean of "
-        "the log-densities is differentiated",
-        "objective.entropy_weight": "released: CD on images only",
-        "objective.gamma": "figures 1, 6, 7, 8: 0.01 to 100; on images as released 100 times that in VERA, and channels times height times that in SSM, whose loss is averaged over those axes there",
-        "warm_up": "released; its code for VERA never calls the warm-up",
-    },
-    unstated=(
-        "SSM without classes is left out: the released network is piecewise linear with one output, and the objective "
-        "refuses it",
-    ),
-)
-_SHARED_SOURCES = {
-    "model.features": "the table's columns that vary",
-    "model.hidden": "paper",
-    "model.outputs": "one logit at gamma = 0, as the paper's unsupervised models; else one per class",
-    "model.latent": "paper",
-    "model.generator_hidden": "released",
-    "model.std": "paper",
-    "model.proposal_std": "released",
-    "batches.batch_size": "released",
-    "steps": "released",
-    "objective.gamma": "figures 1, 6, 7, 8: 0.01 to 100",
-    "objective.generative.capacity": "released, a multiple of the classes",
-    "objective.generative.restart": "released",
-    "objective.generative.low": "released",
-    "objective.generative.high": "released",
-    "objective.generative.shape": "the shape of an input",
-    "objective.generative.projections": "released",
-    "objective.generative.entropy_weight": "paper: smallest of the values searched",
-    "objective.generative.proposals": "released",
-    "objective.generative.std_bounds": "paper",
-}
-_TABLE_SOURCES = {"batches.without": "text: the protocol"}
-_NETWORK = {
-    "channels": "the images'",
-    "outputs": _SHARED_SOURCES["model.outputs"],
-    "depth": "released: WRN-10-2",
-    "widen": "released: WRN-10-2",
-    "width": "arXiv:1605.07146",
-}
-_IMAGE_SOURCES = {
-    **{f"{path}.{name}": why for name, why in _NETWORK.items() for path in ("model", "model.energy")},
-    "model.generator": "released",
-    "batches.n": "paper: 90 % of the training images",
-    "batches.shape": "paper",
-    "batches.transform.augment": "released: rotation by up to 15 degrees, flip, reflecting pad of 4 and random crop",
-}
-_UNSTATED = (
-    "batches.seed: the order of the batches is the same for all seeds of the weights",
-    "VERA's players: here all three move at once, by gradients of the same weights; published they move one after the other",
-    "optimiser: Adam, which AdamW without weight decay is; VERA's published decay of the rates (0.3 at epochs 15 and 18) is left out, as the released code never calls it",
-    "batches.shape: images are resized bilinearly; the released code takes Lanczos's kernel",
-)
-
-
-@dataclass(frozen=True)
 class _Sizes:
     """Budget and size of a profile: the paper's first, then what the others make of it."""
 
@@ -267,7 +130,7 @@ def _of_images(task: Images) -> dict[str, _Sizes]:
     return {"paper": paper, **_IMAGE_SIZES}
 
 
-def _generative(method: str, version: _Version, shape: tuple[int, ...], classes: int, sizes: _Sizes) -> partial:
+def _generative(method: str, version: Version, shape: tuple[int, ...], classes: int, sizes: _Sizes) -> partial:
     """Build the part of the loss that gamma does not weigh; classes = 0 without classification."""
     if method == "CD":
         conditional = classes if version.conditional and classes else 1
@@ -294,7 +157,7 @@ def _generative(method: str, version: _Version, shape: tuple[int, ...], classes:
     )
 
 
-def _optimiser(method: str, version: _Version, kind: str, sizes: _Sizes) -> partial:
+def _optimiser(method: str, version: Version, kind: str, sizes: _Sizes) -> partial:
     if method != "VERA":
         return partial(adam, lr=version.lr[kind.split()[0]], lr_of={})
     energy, generator = sizes.rates or version.vera_rates[kind]
@@ -307,7 +170,7 @@ def _optimiser(method: str, version: _Version, kind: str, sizes: _Sizes) -> part
 
 
 def _preset(
-    version: _Version,
+    version: Version,
     name: str,
     method: str,
     sizes: Mapping[str, _Sizes],
@@ -323,28 +186,28 @@ def _preset(
     preset = Preset(
         name=name,
         **fields["paper"],
-        unstated=(*_UNSTATED, *version.unstated),
+        unstated=(*UNSTATED, *version.unstated),
         profiles={profile: fields[profile] for profile in ("quick", "smoke")},
     )
     paths = [path for path, _ in numbers(preset)]
-    every = {**_SHARED_SOURCES, **sources, **version.sources}
+    every = {**SHARED_SOURCES, **sources, **version.sources}
     used = {key: why for key, why in every.items() if any(f"{path}.".startswith(f"{key}.") for path in paths)}
     return replace(preset, sources=used)
 
 
-def _factor(method: str, version: _Version, shape: tuple[int, ...]) -> float:
+def _factor(method: str, version: Version, shape: tuple[int, ...]) -> float:
     """Return what gamma is multiplied with on images."""
     if method == "SSM" and version.matching_is_averaged:
         return float(shape[0] * shape[1])  # as if the generative loss were divided by it
     return version.class_weight if method == "VERA" else 1.0
 
 
-def _name(version: _Version, in_set: str, method: str, gamma: float) -> str:
+def _name(version: Version, in_set: str, method: str, gamma: float) -> str:
     title = version.name if in_set != "cifar10" else f"{version.name}_cifar10"
     return f"{title}/{in_set.replace('_', '-')}-{method.lower()}-{f'{gamma:g}'.replace('.', '-')}"
 
 
-def _table_run(version: _Version, in_set: str, table: Table, method: str, gamma: float) -> Preset:
+def _table_run(version: Version, in_set: str, table: Table, method: str, gamma: float) -> Preset:
     classes = table.classes if gamma else 0
     size = {"features": table.features, "hidden": (100,) * 5, "outputs": classes or 1}
     if method == "VERA":
@@ -371,12 +234,12 @@ def _table_run(version: _Version, in_set: str, table: Table, method: str, gamma:
             "optimiser": _optimiser(method, version, "tables with classes" if gamma else "tables", sizes),
         }
 
-    return _preset(version, _name(version, in_set, method, gamma), method, _TABLE_SIZES, parts, _TABLE_SOURCES)
+    return _preset(version, _name(version, in_set, method, gamma), method, _TABLE_SIZES, parts, TABLE_SOURCES)
 
 
-def _image_run(version: _Version, in_set: str, task: Images, method: str, gamma: float) -> Preset:
+def _image_run(version: Version, in_set: str, task: Images, method: str, gamma: float) -> Preset:
     classes = 10 if gamma else 0
-    smooth = method == "SSM" and version is _PAPER
+    smooth = method == "SSM" and version is PAPER
 
     def parts(sizes: _Sizes) -> dict[str, partial]:
         shape = (task.channels, sizes.side, sizes.side)
@@ -415,13 +278,13 @@ def _image_run(version: _Version, in_set: str, task: Images, method: str, gamma:
             "optimiser": _optimiser(method, version, "images", sizes),
         }
 
-    return _preset(version, _name(version, in_set, method, gamma), method, _of_images(task), parts, _IMAGE_SOURCES)
+    return _preset(version, _name(version, in_set, method, gamma), method, _of_images(task), parts, IMAGE_SOURCES)
 
 
 # ---------------------------------------------------------------------------------- the experiments
 
 
-def _runs(version: _Version, in_set: str, methods: Sequence[str], *, stand_in: bool = False) -> dict[str, Preset]:
+def _runs(version: Version, in_set: str, methods: Sequence[str], *, stand_in: bool = False) -> dict[str, Preset]:
     """Build an in-distribution set's trainings, by "in_set method gamma"."""
     if in_set in TABLES:
         build, task = _table_run, (STAND_INS if stand_in else TABLES)[in_set]
@@ -432,7 +295,7 @@ def _runs(version: _Version, in_set: str, methods: Sequence[str], *, stand_in: b
         f"{in_set} {method} {gamma:g}": build(version, in_set, task, method, gamma)
         for method in methods
         for gamma in GAMMAS
-        if gamma or method != "SSM" or version is not _RELEASED  # the objective refuses the released one
+        if gamma or method != "SSM" or version is not RELEASED  # the objective refuses the released one
     }
 
 
@@ -453,7 +316,7 @@ _SHRINKS = {
 }
 
 
-def _experiment(version: _Version, methods: Mapping[str, Sequence[str]], name: str) -> Experiment:
+def _experiment(version: Version, methods: Mapping[str, Sequence[str]], name: str) -> Experiment:
     return Experiment(
         name=name,
         runs={key: run for in_set in methods for key, run in _runs(version, in_set, methods[in_set]).items()},
@@ -494,10 +357,10 @@ def _experiment(version: _Version, methods: Mapping[str, Sequence[str]], name: s
 
 TABLES_AND_FASHION = {"segment": METHODS, "sensorless": METHODS, "fashion_mnist": ("CD",)}
 _CIFAR10 = {"cifar10": METHODS}
-GAMMA_SWEEP = _experiment(_PAPER, TABLES_AND_FASHION, _PAPER.name)
-GAMMA_SWEEP_RELEASED = _experiment(_RELEASED, TABLES_AND_FASHION, _RELEASED.name)
-GAMMA_SWEEP_CIFAR10 = _experiment(_PAPER, _CIFAR10, f"{_PAPER.name}_cifar10")
-GAMMA_SWEEP_CIFAR10_RELEASED = _experiment(_RELEASED, _CIFAR10, f"{_RELEASED.name}_cifar10")
+GAMMA_SWEEP = _experiment(PAPER, TABLES_AND_FASHION, PAPER.name)
+GAMMA_SWEEP_RELEASED = _experiment(RELEASED, TABLES_AND_FASHION, RELEASED.name)
+GAMMA_SWEEP_CIFAR10 = _experiment(PAPER, _CIFAR10, f"{PAPER.name}_cifar10")
+GAMMA_SWEEP_CIFAR10_RELEASED = _experiment(RELEASED, _CIFAR10, f"{RELEASED.name}_cifar10")
 
 
 def sweep(in_set: str, version: str = "paper") -> Experiment:
@@ -523,5 +386,5 @@ def sweep(in_set: str, version: str = "paper") -> Experiment:
     runs = {key: run for key, run in whole.runs.items() if key.split()[0] == in_set}
     if choose(in_set, embedded).stand_in_for:
         methods = (_CIFAR10 if own else TABLES_AND_FASHION)[in_set]
-        runs = _runs(_RELEASED if released else _PAPER, in_set, methods, stand_in=True)
+        runs = _runs(RELEASED if released else PAPER, in_set, methods, stand_in=True)
     return replace(whole, runs=runs, shrinks={**whole.shrinks, "quick": _SHRINKS[in_set]})
