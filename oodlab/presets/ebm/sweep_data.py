@@ -1,6 +1,6 @@
 """Data of the gamma sweep: tables with held-out classes, image sets, and what their models are asked about.
 
-Imports: data, training, presets.base.
+Imports: data, training, presets.base, presets.sources.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from oodlab import data
 from oodlab.presets.base import Preset
+from oodlab.presets.sources import training_images
 from oodlab.training import Shuffled
 
 
@@ -163,10 +164,7 @@ def inputs_for(preset: Preset, *, n: int, seed: int, version: str = "paper") -> 
     given = preset.batches.keywords
     if preset.batches.func is table_rows:
         return _table_inputs(given["name"], given["without"], n, seed, version)
-    train = data.load(given["name"], "train", download=False)
-    if given["n"] < len(train):
-        train = data.load(given["name"], "train", n=given["n"], seed=given["seed"], download=False)
-    return _image_inputs(train.info, given["shape"], n, seed, version)
+    return _image_inputs(training_images(preset).info, given["shape"], n, seed, version)
 
 
 def _synthetic(
