@@ -303,7 +303,12 @@ def test_an_ended_batch_leaves_no_kernel(notebooks: Path, tmp_path: Path, number
     )
     write(notebooks / "nae" / "b.ipynb", "1")
     command = [sys.executable, "-m", "oodlab", "figures", "nae", "--jobs", "1", "--notebooks", str(notebooks)]
-    batch = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    batch = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=hear_interrupts,
+    )
     wait_for(lambda: (tmp_path / "pids").exists())
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
 
@@ -312,6 +317,11 @@ def test_an_ended_batch_leaves_no_kernel(notebooks: Path, tmp_path: Path, number
     assert batch.wait(timeout=20) == status
     wait_for(lambda: not any(alive(pid) for pid in pids))
     assert not (workspace.runs_folder() / "jobs" / "nae" / "b-smoke" / "executed.ipynb").exists()
+
+
+def hear_interrupts() -> None:
+    """Undo what a shell does to its background jobs: it lets them ignore SIGINT, and so their children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def alive(pid: int) -> bool:
