@@ -43,6 +43,7 @@ def gamma_sweep() -> RunPanel:
         "noise_std": w.FloatLogSlider(
             0.01, base=10, min=-4, max=-0.5, description="noise (std per step, CD)", **slider()
         ),
+        "width": w.IntSlider(100, min=50, max=300, step=25, description="width (images: a 25th)", **slider()),
         "updates": w.IntSlider(300, min=20, max=2000, step=20, description="updates", **slider()),
         "seed": w.IntSlider(0, min=0, max=9, description="seed", **slider()),
     }
@@ -62,7 +63,9 @@ def _prepare(values: dict[str, Any]) -> tuple[Preset, ScoreWatch]:
             noise_std=values["noise_std"],
         )
         generative = functools.partial(generative.func, **{**generative.keywords, "chain": chain})
+    units = (values["width"],) * 5
     preset = preset.changed(
+        model={"width": values["width"] // 25} if in_set == "fashion_mnist" else {"hidden": units},
         objective={"gamma": values["gamma"], "generative": generative},
         steps=values["updates"],
     )
@@ -87,4 +90,4 @@ def _name(values: dict[str, Any]) -> str:
         if "CD" in values["task"]
         else ""
     )
-    return f"{values['task']}, γ = {values['gamma']:g}{chain}, {values['updates']} updates, seed {values['seed']}"
+    return f"{values['task']}, γ = {values['gamma']:g}{chain}, width {values['width']}, {values['updates']} updates, seed {values['seed']}"

@@ -30,6 +30,7 @@ def smoothness() -> RunPanel:
     """
     chain = presets.ebm.SMOOTHNESS.at("quick").runs["unsupervised"].objective.keywords["chain"]
     controls = {
+        "in_set": w.Dropdown(options=["fashion_mnist", "mnist"], description="data set", style=WIDE),
         "gamma": w.FloatSlider(0.0, min=0.0, max=10.0, step=0.5, description="supervision γ", **slider()),
         "bottleneck": w.Dropdown(
             options=[("none", None), ("0.2 of the channels", 0.2), ("0.4 of the channels", 0.4)],
@@ -63,7 +64,7 @@ def _prepare(values: dict[str, Any]) -> tuple[Preset, ScoreWatch]:
     changed = {"chain": chain, "l2": values["l2"]}
     generative = functools.partial(generative.func, **{**generative.keywords, **changed})
     shape = preset.batches.keywords["shape"]
-    choice = data.choose(preset.batches.keywords["name"], "photo_patches")
+    choice = data.choose(values["in_set"], "photo_patches")
     test = data.load(choice, "test", n=SHOWN, download=False)
     preset = preset.changed(
         model={"width": values["width"], "bottleneck": values["bottleneck"]},
@@ -85,7 +86,7 @@ def _detectors(model: nn.Module) -> dict[str, Detector]:
 def _name(values: dict[str, Any]) -> str:
     bottleneck = f"bottleneck {values['bottleneck']:g}" if values["bottleneck"] else "no bottleneck"
     return (
-        f"γ = {values['gamma']:g}, {bottleneck}, width {values['width']}, {values['chain']} steps of "
+        f"{values['in_set']}, γ = {values['gamma']:g}, {bottleneck}, width {values['width']}, {values['chain']} steps of "
         f"{values['step_size']:.3g} with noise {values['noise_std']:.3g}, f² weight {values['l2']:g}, "
         f"{values['updates']} updates, seed {values['seed']}"
     )
