@@ -474,3 +474,13 @@ def test_the_curves_draw_what_the_trace_holds() -> None:
     histograms = plotting.epoch_histograms(trace, ["a", "b"], (1, 4))
     assert len(histograms.axes) == 2 * 4
     assert all(ax.patches or ax.collections for ax in histograms.axes)
+
+
+def test_under_autocast_the_gradient_keeps_its_precision(generator: torch.Generator) -> None:
+    torch.manual_seed(0)
+    flow, x = flow_of_images(), torch.randn(3, 2, 4, 4, generator=generator)
+    exact = log_prob_and_gradient(flow, x, create_graph=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not torch.equal(flow.log_prob(x), exact[0])  # the conditioners do multiply in bfloat16 here
+        for value, wanted in zip(log_prob_and_gradient(flow, x, create_graph=True), exact, strict=True):
+            assert torch.equal(value, wanted)

@@ -79,7 +79,7 @@ def live_scores(snapshot: ScoreSnapshot, *, score: str, tpr: float, bins: int, o
             if name != snapshot.in_set
         ]
         readout = f"threshold {threshold:.4g}: TPR {tpr:.2f}, FPR {', '.join(rates)}"
-        right.set_title(textwrap.fill(readout, 62), loc="left", fontsize=7)
+        right.set_title(textwrap.fill(readout, 52), loc="left", fontsize=7)
         right.set(
             xlabel=f"{score}\nhigh = in-distribution; outermost bars: and beyond", ylabel="density of test inputs"
         )
