@@ -62,6 +62,6 @@ def log_density_panels(panels: Mapping[str, Mapping[str, ArrayLike]], *, data: s
                 width = {"element": "step", "stat": "density", "bins": 30, "alpha": 0.25, "linewidth": 0}
                 if np.ptp(values) > 0:  # a constant has no density
                     seaborn.histplot(x=values, ax=ax, color=colour, kde=True, label=name, **width)
-            ax.set(title=title, xlabel="log-density $f$ (nats, up to a constant)", ylabel="images per nat")
+            ax.set(title=title, xlabel="log-density $f$ (nats, up to a constant)", ylabel="share of images per nat")
             ax.legend(frameon=False, fontsize=6.5)
         return fig

@@ -243,7 +243,7 @@ def _experiment(of: _Set, *, released: bool) -> Experiment:
             "smoke": {"settings": {"shown_epochs": (1, 2)}},
         },
         shrinks={
-            "paper": f"{of.images:,} images an epoch, as printed.",
+            "paper": f"Full size: {of.images:,} images an epoch.",
             "quick": f"Quick profile: conditioners of 1 residual block and width 16 instead of {of.released_blocks if released else of.blocks} and 64, "
             f"{quick_epochs} epochs of {quick_n} images instead of {of.released_epochs if released else 200} of {of.images:,}, a "
             "learning rate of 2e-3 instead of the released one, and 200 test images per set.",

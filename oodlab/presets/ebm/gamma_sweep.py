@@ -348,7 +348,7 @@ def _experiment(version: Version, methods: Mapping[str, Sequence[str]], name: st
             },
         },
         shrinks={
-            "paper": "Networks and budgets as printed.",
+            "paper": "Full size; what is printed and what is released stands in the sources of the setting.",
             "quick": " ".join(f"{in_set}: {_SHRINKS[in_set]}" for in_set in methods),
             "smoke": "Smoke profile: one or two updates, to show that everything runs; the numbers mean nothing.",
         },
