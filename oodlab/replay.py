@@ -80,19 +80,20 @@ class ReplayBuffer(nn.Module):
             raise ValueError(f"ReplayBuffer(fifo=True) expects classes = 1, got {classes}: a ring has no slots.")
         self.start, self.restart, self.fifo, self.classes = start, restart, fifo, classes
         self.register_buffer("states", torch.zeros(capacity, *shape))
-        self._head = 0  # next position to write; host integers: their course does not depend on values
-        self._filled = 0
+        self.register_buffer("_head", torch.zeros((), dtype=torch.long), persistent=False)  # next position to write
+        self._filled = 0  # on the host: its course does not depend on values
 
     def __len__(self) -> int:
         return self._filled
 
     def get_extra_state(self) -> dict[str, int]:
         """Return the ring's position for checkpoints."""
-        return {"head": self._head, "filled": self._filled}
+        return {"head": int(self._head), "filled": self._filled}
 
     def set_extra_state(self, state: dict[str, int]) -> None:
         """Restore the ring's position."""
-        self._head, self._filled = state["head"], state["filled"]
+        self._head.fill_(state["head"])
+        self._filled = state["filled"]
 
     def draw(
         self, n: int, *, y: Tensor | None = None, generator: torch.Generator | None = None
@@ -131,7 +132,7 @@ class ReplayBuffer(nn.Module):
             if n > capacity:
                 raise ValueError(f"ReplayBuffer expects at most {capacity} states at once, got {n}.")
             slots = (self._head + torch.arange(n, device=self.states.device)) % capacity
-            self._head = (self._head + n) % capacity
+            self._head.add_(n).remainder_(capacity)
             self._filled = min(self._filled + n, capacity)
             self.states[slots] = states
         else:

@@ -6,7 +6,7 @@ which model or paper called it.
 Convention: x <- x + step_size * grad_log_density(x) + noise_std * xi, xi ~ N(0, I).
 Papers that tune the two numbers apart run at T = noise_std**2 / (2 * step_size).
 
-Imports: torch only.
+Imports: graphs.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from oodlab.graphs import host_may_look
 
 FINITE_CHECK_EVERY = 10  # steps between two looks at the finite flag: each look waits for the device
 
@@ -203,7 +205,7 @@ def langevin(
         if record is not None:
             record._see(t + 1, steps, x)
         if (t + 1) % FINITE_CHECK_EVERY == 0 or t + 1 == steps:
-            _raise_if_lost("langevin", finite, x, t + 1, step_size)
+            x = _checked("langevin", finite, x, t + 1, step_size)
     return x
 
 
@@ -288,7 +290,7 @@ def mala(
         if record is not None:
             record._see(t + 1, steps, x)
         if (t + 1) % FINITE_CHECK_EVERY == 0 or t + 1 == steps:
-            _raise_if_lost("mala", finite, x, t + 1, step_size)
+            x = _checked("mala", finite, x, t + 1, step_size)
     if record is not None and steps:
         record.acceptance = float(accepted_share) / steps
     return x
@@ -420,10 +422,14 @@ def _check_chain(name: str, steps: int, step_size: float, noise_std: object) -> 
         raise ValueError(f"{name} expects noise_std >= 0, got {noise_std:g}.")
 
 
-def _raise_if_lost(name: str, finite: Tensor, x: Tensor, step: int, step_size: float) -> None:
+def _checked(name: str, finite: Tensor, x: Tensor, step: int, step_size: float) -> Tensor:
+    """Return the state if all that led to it was finite, else raise; where nobody may look, the state becomes NaN."""
+    if not host_may_look():
+        return torch.where(finite, x, math.nan)
     if not finite:  # the one wait for the device in a block of steps
         lost = int((~x.isfinite()).flatten(1).any(dim=1).sum())
         raise FloatingPointError(
             f"{name}: {lost or 'some'} of {len(x)} chains or their gradients left the finite numbers within "
             f"{step} steps; lower step_size (now {step_size:g}) or clip the gradient field."
         )
+    return x

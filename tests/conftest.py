@@ -24,6 +24,8 @@ from oodlab.detectors import (
 )
 from oodlab.models import (
     MLP,
+    Conv28Decoder,
+    Conv28Encoder,
     Density,
     EnergyModel,
     EnergyWithGenerator,
@@ -87,6 +89,11 @@ def probabilistic_pca(loadings: tuple[float, float] = (1.5, -0.5), std: float = 
     model = VariationalAutoencoder(encoder, decoder, latent=1, samples=3).double()
     model.log_std.data.fill_(math.log(std))
     return model
+
+
+def conv28() -> NormalizedAutoencoder:
+    """Build a narrow convolutional autoencoder of 28 x 28 images with its codes on the sphere."""
+    return NormalizedAutoencoder(Conv28Encoder(3, width=2), Conv28Decoder(3, width=2), latent=3, sphere=True)
 
 
 def near_a_line(n: int, generator: torch.Generator) -> Tensor:
@@ -158,6 +165,7 @@ def energy_with_generator() -> EnergyWithGenerator:
 MODELS = {  # name: (build a small one, shape of one input)
     "NAE": (lambda: smooth_nae(3), (2,)),
     "NAE on the circle": (lambda: smooth_nae(2, sphere=True), (2,)),
+    "convolutional NAE": (conv28, (1, 28, 28)),
     "VAE": (probabilistic_pca, (2,)),
     "flow of the plane": (flow_of_the_plane, (2,)),
     "flow of images": (flow_of_images, (2, 4, 4)),

@@ -476,11 +476,20 @@ def test_the_curves_draw_what_the_trace_holds() -> None:
     assert all(ax.patches or ax.collections for ax in histograms.axes)
 
 
-def test_under_autocast_the_gradient_keeps_its_precision(generator: torch.Generator) -> None:
+def test_under_autocast_the_gradient_of_the_mass_is_that_of_float32_within_bfloat16s_rounding(
+    generator: torch.Generator,
+) -> None:
+    """Weights and activations lose 2^-9 of their value; a loss of some dozen layers may lose some dozen times that."""
     torch.manual_seed(0)
-    flow, x = flow_of_images(), torch.randn(3, 2, 4, 4, generator=generator)
-    exact = log_prob_and_gradient(flow, x, create_graph=True)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not torch.equal(flow.log_prob(x), exact[0])  # the conditioners do multiply in bfloat16 here
-        for value, wanted in zip(log_prob_and_gradient(flow, x, create_graph=True), exact, strict=True):
-            assert torch.equal(value, wanted)
+    flow, x = flow_of_images(), torch.randn(64, 2, 4, 4, generator=generator)
+    loss = PenalisedLikelihood(2.0, space="input")
+
+    def gradients(reduced: bool) -> torch.Tensor:
+        flow.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=reduced):
+            loss(flow, x)["loss"].backward()
+        return torch.cat([p.grad.flatten() for p in flow.parameters()])
+
+    exact, fast = gradients(False), gradients(True)
+    assert not torch.equal(exact, fast)  # the conditioners do multiply in bfloat16
+    assert (fast - exact).norm() < 0.05 * exact.norm()

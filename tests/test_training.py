@@ -547,8 +547,13 @@ def test_devices_and_precisions_are_named_exactly(monkeypatch: pytest.MonkeyPatc
         training.pick_device("cuda")
 
     dense, convolutional = nn.Linear(1, 1), nn.Conv2d(1, 1, 1)
-    for fast, kind in [(True, torch.bfloat16), (False, torch.float32)]:
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda fast=fast: fast)
+    for amx, avx512, kind in [
+        (True, True, torch.bfloat16),
+        (False, True, torch.bfloat16),
+        (False, False, torch.float32),
+    ]:
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda avx512=avx512: avx512)
         assert training.pick_precision("auto", dense, cpu) == torch.float32
         assert training.pick_precision("auto", convolutional, cpu) == kind
         assert training.pick_precision("float32", convolutional, cpu) == torch.float32

@@ -1,6 +1,7 @@
 """Networks and the densities built on them."""
 
 from oodlab.models.autoencoders import NormalizedAutoencoder, VariationalAutoencoder
+from oodlab.models.conv_autoencoder import Conv28Decoder, Conv28Encoder
 from oodlab.models.energy import Density, EnergyModel, frozen, stein_score
 from oodlab.models.flows import Flow, approximate_mass, image_realnvp, vector_realnvp
 from oodlab.models.generators import EnergyWithGenerator, ImageGenerator, NoisyGenerator, TableGenerator
@@ -10,6 +11,8 @@ from oodlab.models.wide_resnet import WideResNet
 
 __all__ = [
     "MLP",
+    "Conv28Decoder",
+    "Conv28Encoder",
     "Density",
     "EnergyModel",
     "EnergyWithGenerator",

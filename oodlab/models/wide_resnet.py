@@ -72,7 +72,9 @@ class WideResNet(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """Return the embedding, (B, channels, H, W) -> (B, 4 * widen * width), in the head's precision."""
         x = x.contiguous(memory_format=torch.channels_last)  # a fifth faster on CPU
-        return self.stages(x).to(self.head.weight.dtype).mean(dim=(2, 3))
+        with torch.autocast(x.device.type, enabled=False):  # one channel in bfloat16 takes a CPU fifteen times as long
+            x = self.stages[0](x)
+        return self.stages[1:](x).to(self.head.weight.dtype).mean(dim=(2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs, (B, channels, H, W) -> (B, outputs)."""

@@ -32,19 +32,22 @@ def pick_precision(precision: str, model: nn.Module, device: torch.device) -> to
     """Return the type of the network's arithmetic; weights and chain states stay float32.
 
     "auto" is bfloat16 for convolutional networks where the hardware multiplies it
-    (AMX on CPU, any recent GPU) and float32 otherwise: small dense networks gain
-    nothing, and energies near each other collapse to a few bfloat16 values.
+    (AMX or AVX512-BF16 on CPU, any recent GPU) and float32 otherwise: small dense
+    networks gain nothing, and energies near each other collapse to a few bfloat16 values.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision expects one of {', '.join(PRECISIONS)}, got {precision!r}.")
     if precision != "auto":
         return getattr(torch, precision)
-    fast = (
-        torch.cuda.is_bf16_supported(including_emulation=False)
-        if device.type == "cuda"
-        else torch.cpu._is_amx_tile_supported()
-    )
+    fast = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else bool(cpu_bfloat16())
     return torch.bfloat16 if _convolutional(model) and fast else torch.float32
+
+
+def cpu_bfloat16() -> str:
+    """Return the name of the processor's instructions that multiply bfloat16, or "" when it has none."""
+    if torch.cpu._is_amx_tile_supported():
+        return "AMX"
+    return "AVX512-BF16" if torch.cpu._is_avx512_bf16_supported() else ""
 
 
 @contextlib.contextmanager

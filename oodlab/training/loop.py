@@ -4,7 +4,7 @@ What is learned is the objective's business.  A checkpoint holds the weights, th
 optimiser, the objective's state (replay buffer), all random number generators and
 the step, so an interrupted run continues with the same bits on CPU.
 
-Imports: samplers, its own folder.
+Imports: graphs, samplers, its own folder.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from oodlab.graphs import Replayed, host_may_look
 from oodlab.samplers import Stopped
 from oodlab.training.batches import Batches
 from oodlab.training.checkpoints import CHECKPOINT, read_checkpoint, write_checkpoint
@@ -132,6 +134,7 @@ def fit(
     probes: int = 0,
     device: str = "auto",
     precision: str = "auto",
+    graph: str = "auto",
     guard: Guard | None = None,
     folder: Path | None = None,
     identity: str = "",
@@ -157,6 +160,9 @@ def fit(
             measures is part of the result and of checkpoints.
         probes: How often in the run, evenly spaced up to its end; the untrained model is probed too.
         device, precision: See pick_device and pick_precision.
+        graph: "auto" replays a step's forward and backward passes, chains included, as one CUDA graph
+            on a GPU once they prove static (see graphs.Replayed); should_stop then acts between steps,
+            and a chain that leaves the finite numbers shows in the loss. "off" never does.
         guard: Divergence guard; None takes Guard's defaults.
         folder: Where checkpoint.pt is kept; None keeps none.
         identity: What the run is (a preset's text); a checkpoint of another one is refused.
@@ -180,11 +186,16 @@ def fit(
         raise ValueError(f"fit expects a probe and 1 to {total} probes, or neither, got {probes}: see probe.")
     place = pick_device(device)
     dtype = pick_precision(precision, model, place)
+    if graph not in ("auto", "off"):
+        raise ValueError(f"fit expects graph 'auto' or 'off', got {graph!r}.")
     guard = guard or Guard()
     run = _Run(model.to(place), objective, optimiser(model), torch.Generator(place).manual_seed(seed + STREAM), seed)
     if isinstance(objective, nn.Module):
         objective.to(place)
     file = folder / CHECKPOINT if folder else None
+    gradients = partial(_gradients, run, dtype, place, should_stop)
+    if place.type == "cuda" and graph == "auto":
+        gradients = Replayed(gradients, run.generator)
     every = checkpoint_every or max(1, total // 20)
     look_every = math.ceil(total / HISTORY_ROWS)
     probed_after = {round(i * total / probes) for i in range(probes + 1)} if probes else set()
@@ -211,7 +222,10 @@ def fit(
             warmth = min(1.0, (run.step + 1) / warm_up) if warm_up else 1.0
             run.set_rates(warmth * (schedule(run.step / total) if schedule else 1.0))
             try:
-                parts = _one_step(run, batches, dtype, place, should_stop)
+                # data are drawn on the CPU: its own generator is seeded, kept and restored with the run too
+                x, y = batches(run.step, run.generator if place.type == "cpu" else torch.default_generator)
+                parts = gradients(x.to(place), None if y is None else y.to(place))
+                run.optimiser.step()
                 worst = torch.maximum(worst, _largest(parts))
                 looked = (run.step + 1) % look_every == 0 or run.step + 1 == total
                 saves = (run.step + 1) % every == 0 or run.step + 1 == total
@@ -345,26 +359,20 @@ class _Run:
         )
 
 
-def _one_step(
+def _gradients(
     run: _Run,
-    batches: Batches,
     dtype: torch.dtype,
     place: torch.device,
     should_stop: Callable[[], bool] | None,
+    x: Tensor,
+    y: Tensor | None,
 ) -> dict[str, Tensor]:
-    # data are drawn on the CPU: its own generator is seeded, kept and restored with the run too
-    x, y = batches(run.step, run.generator if place.type == "cpu" else torch.default_generator)
+    """Give the parameters the gradient of the loss; return the objective's parts, detached."""
+    asked = should_stop if host_may_look() else None
     with torch.autocast(place.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-        parts = run.objective(
-            run.model,
-            x.to(place),
-            None if y is None else y.to(place),
-            generator=run.generator,
-            should_stop=should_stop,
-        )
+        parts = run.objective(run.model, x, y, generator=run.generator, should_stop=asked)
     run.optimiser.zero_grad(set_to_none=True)
     parts["loss"].backward()
-    run.optimiser.step()
     return {name: value.detach() for name, value in parts.items()}
 
 

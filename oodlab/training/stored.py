@@ -29,7 +29,15 @@ from oodlab.training.devices import is_small, own_randomness, pick_device
 from oodlab.training.loop import OnStep, Probe, Result, fit
 from oodlab.training.progress import Progress
 
-DECIDES_A_TRAINING = ("data", "models", "objectives", "samplers.py", "replay.py", "training")  # source that is hashed
+DECIDES_A_TRAINING = (
+    "data",
+    "models",
+    "objectives",
+    "graphs.py",
+    "samplers.py",
+    "replay.py",
+    "training",
+)  # source that is hashed
 WORTH_A_PROCESS = 2000  # updates in all; below it starting processes costs more than they save
 
 
@@ -56,6 +64,7 @@ def train_or_load(
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
+    graph: str = "auto",
     anew: bool | None = None,
     should_stop: Callable[[], bool] | None = None,
     on_step: OnStep | None = None,
@@ -69,7 +78,7 @@ def train_or_load(
         preset: See presets.Preset.
         seed: Of the initial weights and of the run.
         anew: Train again what is finished; None asks workspace.trains_anew.
-        device, precision, should_stop, on_step: As in fit.
+        device, precision, graph, should_stop, on_step: As in fit.
     """
     place = pick_device(device)
     with own_randomness(seed, place):
@@ -91,6 +100,7 @@ def train_or_load(
         seed=seed,
         device=device,
         precision=precision,
+        graph=graph,
         folder=folder,
         identity=preset.text,
         should_stop=should_stop,

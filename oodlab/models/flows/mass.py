@@ -31,7 +31,7 @@ def log_prob_and_gradient(
     """
     if space not in ("input", "pixel", "logit"):
         raise ValueError(f"log_prob_and_gradient expects space input, pixel or logit, got {space!r}.")
-    with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+    with torch.enable_grad():
         x = x.detach().requires_grad_()
         log_prob = model.log_prob(x)
         (gradient,) = torch.autograd.grad(log_prob.sum(), x, create_graph=create_graph)  # sum: a mean divides by B
