@@ -188,24 +188,26 @@ def langevin(
     if record is not None:
         record.temperature = schedule(0) ** 2 / (2 * step_size)
         record._see(0, steps, x)
-    finite = torch.ones((), dtype=torch.bool, device=x.device)
+    doubt = x.new_zeros(())
     for t in range(steps):
         if should_stop is not None and should_stop():
             raise Stopped(f"langevin stopped after {t} of {steps} steps.")
         gradient = grad_log_density(x).detach()
-        finite = finite & gradient.isfinite().all()  # before clip: a clipped infinity looks finite
         if clip is not None:
+            doubt = doubt + _doubt(gradient)  # before it is clipped: a clipped infinity looks finite
             gradient = clip(gradient)
         proposal = torch.add(x, gradient, alpha=step_size)
         noise_std_now = schedule(t)
         if noise_std_now:
             proposal = proposal.add_(noise(x, generator), alpha=noise_std_now)
-        finite = finite & proposal.isfinite().all()  # and before bounds, which would hide it
-        x = proposal if bounds is None else bounds(proposal, x)
+        if bounds is not None:
+            doubt = doubt + _doubt(proposal)  # before bounds hide it; without, what is not finite stays so
+            proposal = bounds(proposal, x)
+        x = proposal
         if record is not None:
             record._see(t + 1, steps, x)
         if (t + 1) % FINITE_CHECK_EVERY == 0 or t + 1 == steps:
-            x = _checked("langevin", finite, x, t + 1, step_size)
+            x = _checked("langevin", (doubt + _doubt(x)).isfinite(), x, t + 1, step_size)
     return x
 
 
@@ -420,6 +422,11 @@ def _check_chain(name: str, steps: int, step_size: float, noise_std: object) -> 
         raise ValueError(f"{name} expects step_size > 0, got {step_size:g}.")
     if isinstance(noise_std, (int, float)) and not noise_std >= 0:
         raise ValueError(f"{name} expects noise_std >= 0, got {noise_std:g}.")
+
+
+def _doubt(x: Tensor) -> Tensor:
+    """Return 0 if all of x is finite, else NaN (or if its sum is beyond the numbers): cheaper than to ask each."""
+    return x.sum() * 0.0
 
 
 def _checked(name: str, finite: Tensor, x: Tensor, step: int, step_size: float) -> Tensor:

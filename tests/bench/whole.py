@@ -1,0 +1,125 @@
+"""The batch on two cores, memory of scoring, and the cost of the import."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from oodlab.runner import cores
+
+from .timing import Row, medians
+
+GIB = 2**30
+
+# one training's worth of a core: products that a second thread would not speed up
+_CELL = """import torch, oodlab
+x = torch.randn(64, 64)
+for _ in range({loops}):
+    x = torch.tanh(x @ x)"""
+
+
+def jobs_row(loops: int = 300_000) -> Row:
+    """Four equal notebooks, one at a time against two, by the kit's own command."""
+    with tempfile.TemporaryDirectory() as folder:
+        notebooks = Path(folder) / "notebooks" / "bench"
+        notebooks.mkdir(parents=True)
+        for i in range(4):
+            (notebooks / f"equal_{i}.ipynb").write_text(json.dumps(_notebook(loops)))
+
+        def batch(jobs: int) -> float:
+            command = [sys.executable, "-m", "oodlab", "figures", "--force", "--jobs", str(jobs)]
+            environment = os.environ | {"OODLAB_RUNS": f"{folder}/runs"}
+            started = time.perf_counter()
+            run = subprocess.run(
+                [*command, "--notebooks", str(notebooks.parent)], env=environment, capture_output=True, text=True
+            )
+            if run.returncode:
+                raise RuntimeError(f"the benchmark's notebooks failed:\n{run.stdout[-2000:]}{run.stderr[-2000:]}")
+            return time.perf_counter() - started
+
+        batch(2)  # warms the file cache
+        plain, kit = batch(1), batch(2)
+    what = "four equal notebooks, --jobs 2 against --jobs 1"
+    return Row(what, f"{cores()} cores", kit, plain, 1.6, "the same notebooks")
+
+
+def _notebook(loops: int) -> dict[str, object]:
+    def cell(source: str, *tags: str) -> dict[str, object]:
+        common = {"cell_type": "code", "execution_count": None, "outputs": []}
+        return {**common, "id": f"c{len(tags)}", "metadata": {"tags": list(tags)}, "source": source}
+
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    cells = [cell('profile = "quick"', "parameters"), cell(_CELL.format(loops=loops))]
+    return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+
+
+def import_row() -> Row:
+    """`import torch, oodlab` against `import torch`, each in an interpreter of its own."""
+    ways = [[sys.executable, "-c", f"import {names}"] for names in ("torch, oodlab", "torch")]
+    ours, theirs = medians(*(lambda way=way: subprocess.run(way, check=True) for way in ways), repeats=3)
+    return Row("import torch, oodlab, against import torch", "one process each", ours, theirs, 0.9)
+
+
+# ------------------------------------------------------------------------------------------ memory
+
+
+def memory_rows() -> list[dict[str, object]]:
+    """Peak memory of scoring beyond that of the loaded model and its inputs, each in a process of its own."""
+    rows = []
+    for what in SCORED:
+        command = [sys.executable, "-m", "tests.bench.whole", what]
+        measured = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        reached = "yes" if measured["GiB"] < 2 else "no"
+        rows.append(
+            {"what": what, "peak above model and inputs (GiB)": measured["GiB"], "at most": 2, "reached": reached}
+        )
+    return rows
+
+
+def score_images() -> None:
+    """Score 10^5 images by the log-density of WideResNet-10-2."""
+    from oodlab import detectors
+    from oodlab.models import JointEnergy, WideResNet
+
+    detector = detectors.LogDensity(JointEnergy(WideResNet(channels=1, outputs=1)), event_shape=(1, 28, 28))
+    _scored(detector, torch.rand(100_000, 1, 28, 28))
+
+
+def score_table() -> None:
+    """Score a table of 10^6 rows by the approximate mass of a flow."""
+    from oodlab import detectors
+    from oodlab.models import vector_realnvp
+
+    flow = vector_realnvp(19, couplings=6, hidden=(100, 100))
+    _scored(detectors.ApproximateMass(flow, event_shape=(19,)), torch.randn(1_000_000, 19))
+
+
+SCORED = {
+    "10^5 images of 28 x 28, log-density of WideResNet-10-2": score_images,
+    "10^6 rows of 19, approximate mass of a flow": score_table,
+}
+
+
+def _scored(detector: object, x: torch.Tensor) -> None:
+    detector.score_samples(x[:10])
+    before = _peak()
+    detector.score_samples(x)
+    print(json.dumps({"GiB": (_peak() - before) / GIB}))
+
+
+def _peak() -> int:
+    """Return the most memory this process has had, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+if __name__ == "__main__":
+    SCORED[sys.argv[1]]()
