@@ -347,7 +347,9 @@ def test_a_run_that_keeps_diverging_ends_with_advice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoilt_step", [9, 10])
-def test_weights_that_a_finite_loss_spoilt_are_not_kept(tmp_path: Path, spoilt_step: int) -> None:
+def test_weights_that_a_finite_loss_spoilt_are_not_kept(
+    tmp_path: Path, spoilt_step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A gradient can be NaN where the loss is not, and the last step before a checkpoint shows no sign of it."""
     calls = []
 
@@ -363,22 +365,26 @@ def test_weights_that_a_finite_loss_spoilt_are_not_kept(tmp_path: Path, spoilt_s
     assert all(value.isfinite().all() for value in result.model.state_dict().values())
 
     calls.clear()
+    monkeypatch.setattr(training.loop, "HISTORY_ROWS", 1)  # nobody looks before the stop
     stopped = erupt(spoiling, folder=tmp_path / "stopped", should_stop=asking(spoilt_step), checkpoint_every=100)
-    assert stopped.step == spoilt_step
+    assert (len(calls), stopped.step) == (spoilt_step, 0)
+    assert all(value.isfinite().all() for value in stopped.model.state_dict().values())
     assert not (tmp_path / "stopped" / "checkpoint.pt").exists()
 
 
 @pytest.mark.parametrize("by", [math.nan, 1e12])
-def test_no_spoilt_state_is_ever_kept(by: float, tmp_path: Path) -> None:
-    """A run that is stopped after it diverged, before the numbers were looked at, keeps the old file."""
+def test_no_spoilt_state_is_ever_kept(by: float, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """A run that is stopped after it diverged, before the numbers were looked at, is what the old file has."""
     steps = 2000  # numbers are looked at every 10 steps
     batches, objective = Fresh(eight_gaussians, 5), Erupting(set(range(13, 100)), by)
     options = {"optimiser": lambda m: adam(m, lr=1e-3), "steps": steps, "device": "cpu", "folder": tmp_path}
     result = fit(with_dropout(), objective, batches, checkpoint_every=5, should_stop=asking(13), **options)
-    assert result.step == 13
+    assert (result.step, objective.call) == (10, 13)
+    assert "stopped at step 13, diverged" in capsys.readouterr().out
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert state["step"] == 10
     assert all(value.isfinite().all() for value in state["model"].values())
+    assert_same_bits(dict(result.model.state_dict()), state["model"])
 
 
 def test_running_statistics_that_are_not_finite_are_not_kept() -> None:

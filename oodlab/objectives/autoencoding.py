@@ -67,6 +67,8 @@ class NormalizedLikelihood(nn.Module):
     Source: Yoon et al. (2021), arXiv:2105.05735, equation 6 and appendix D.3; weights as released.
     """
 
+    advice = "a smaller step_size or more steps of the chains, a larger energy_penalty, a lower rate of log_temperature"
+
     def __init__(self, negatives: nn.Module, *, energy_penalty: float = 1.0, latent_penalty: float = 0.0) -> None:
         super().__init__()
         for name, weight in {"energy_penalty": energy_penalty, "latent_penalty": latent_penalty}.items():

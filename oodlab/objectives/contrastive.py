@@ -31,6 +31,8 @@ class ContrastiveDivergence(nn.Module):
     Source: Hinton (2002); penalty as in Du & Mordatch (2019), arXiv:1903.08689.
     """
 
+    advice = "a smaller step_size or more steps of the chain, a larger l2"
+
     def __init__(self, negatives: nn.Module, *, l2: float = 0.0) -> None:
         super().__init__()
         if l2 < 0:

@@ -38,6 +38,12 @@ class Joint(nn.Module):
                 raise ValueError(f"Joint expects {name} >= 0, got {weight:g}.")
         self.generative, self.gamma, self.entropy_weight = generative, gamma, entropy_weight
 
+    @property
+    def advice(self) -> str:
+        """What helps when a training diverges."""
+        own = "a smaller gamma" if self.gamma else ""
+        return ", ".join(filter(None, [own, getattr(self.generative, "advice", "")]))
+
     def forward(self, model: JointEnergy, x: Tensor, y: Tensor | None = None, **run: Any) -> Parts:
         """Return the generative objective's parts with the total loss, and with cross-entropy and accuracy."""
         if self.gamma and y is None:

@@ -65,6 +65,11 @@ class PenalisedLikelihood:
                 "something else under each."
             )
 
+    @property
+    def advice(self) -> str:
+        """What helps when a training diverges."""
+        return ("a smaller alpha, " if self.alpha else "") + "a longer warm_up, clipping the gradient"
+
     def __call__(self, model: Density, x: Tensor, y: Tensor | None = None, **run: Any) -> Parts:
         """Return the loss, bits per dimension and, unless alpha is 0, the batch's mean approximate mass."""
         if self.alpha == 0:

@@ -33,6 +33,8 @@ class SlicedScoreMatching(nn.Module):
     Source: Song et al. (2019), arXiv:1905.07088.
     """
 
+    advice = "more projections, larger batches"
+
     def __init__(self, *, projections: int = 1) -> None:
         super().__init__()
         if projections < 1:

@@ -40,6 +40,8 @@ class VariationalLikelihood(nn.Module):
     Source: Grathwohl et al. (2021), arXiv:2010.04230.
     """
 
+    advice = "a larger gradient_penalty, a lower rate of the generator"
+
     def __init__(
         self, *, entropy_weight: float, proposals: int, gradient_penalty: float, std_bounds: tuple[float, float]
     ) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from oodlab.training.devices import own_randomness, own_threads, pick_device, pi
 from oodlab.training.progress import Progress
 
 STREAM = 1_000_000_007  # between the seed of the weights and that of the run: they share no random numbers
+ADVICE = "a longer warm_up, clipping the gradient"  # of an objective that has none of its own
 HISTORY_ROWS = 200  # numbers are read from the device this often in a run: each reading waits for it
 
 
@@ -37,7 +38,7 @@ class Guard:
     """When a run counts as diverged, and what is done about it.
 
     Attributes:
-        limit: Largest absolute value of any watched number (JEM's authors use 1e8 on the loss).
+        limit: Largest absolute value of any watched number (JEM's authors use 1e8 on the loss) and of any weight.
         factor: Learning rates are multiplied by this at every roll-back.
         patience: Number of roll-backs before the run stops with an error.
     """
@@ -149,7 +150,8 @@ def fit(
     Args:
         model: Trained in place, moved to the device.
         objective: objective(model, x, y, generator=, should_stop=) -> parts with a
-            scalar "loss"; other scalars are watched, other tensors go to on_step.
+            scalar "loss"; other scalars are watched, other tensors go to on_step. Its attribute
+            `advice`, if it has one, says what helps when it diverges.
         batches: Batches per step; see Fresh and Shuffled.
         optimiser: Builds the optimiser from the model.
         steps, epochs: The budget, one of the two; epochs need batches.steps_per_epoch.
@@ -177,7 +179,8 @@ def fit(
 
     Raises:
         ValueError: Bad arguments, or a checkpoint of another identity.
-        FloatingPointError: The run diverged more often than the guard's patience.
+        FloatingPointError: The run diverged more often than the guard's patience. A FloatingPointError
+            of the objective, the probe or on_step counts as divergence.
     """
     total = _budget(steps, epochs, batches)
     if warm_up < 0:
@@ -210,7 +213,7 @@ def fit(
                 progress.say(f"{label}: continues at step {run.step} of {total}")
         if probed_after and run.step == 0 and not run.probes:
             run.look(probe)
-        good = run.state()
+        good, untried = run.state(), None
         started = time.monotonic() - run.seconds
         worst = torch.zeros((), device=place)
         parts: dict[str, Tensor] = {}
@@ -229,35 +232,46 @@ def fit(
                 worst = torch.maximum(worst, _largest(parts))
                 looked = (run.step + 1) % look_every == 0 or run.step + 1 == total
                 saves = (run.step + 1) % every == 0 or run.step + 1 == total
-                if (looked or saves) and not float(worst) <= guard.limit:
+                probed = run.step + 1 in probed_after
+                if (looked or saves or probed or untried) and not float(worst) <= guard.limit:
                     raise FloatingPointError(f"a watched number reached {float(worst):.3g} by step {run.step + 1}")
-                if saves and not _weights_are_finite(model):  # a finite loss can have a gradient that is not
-                    raise FloatingPointError(f"weights are no longer finite at step {run.step + 1}")
+                if (looked or saves or probed) and (spoilt := run.spoilt(guard.limit, whole=saves)):
+                    raise FloatingPointError(f"{spoilt} at step {run.step + 1}")
+                if untried:  # a finite state may be beyond all limits: that shows at the step after it
+                    good, untried = untried, None
+                    if file:
+                        write_checkpoint(file, good, identity)
+                run.step += 1
+                if looked:
+                    run.seconds = time.monotonic() - started
+                    numbers = {name: float(v) for name, v in parts.items() if v.ndim == 0}
+                    run.history.append({"step": run.step, "seconds": run.seconds, **numbers})
+                    progress.show(run.step, numbers)
+                    if on_step is not None:
+                        on_step(run.step, total, numbers, parts)
+                if probed:
+                    started += run.look(probe)  # its time is not the training's
             except Stopped:
                 run.set_random_state(before)  # the unfinished step is done anew when the run continues
                 break
             except FloatingPointError as error:
                 run.roll_back(good, guard, error, progress)
-                worst = torch.zeros((), device=place)
+                worst, untried = torch.zeros((), device=place), None
                 continue
-            run.step += 1
-            if looked:
-                run.seconds = time.monotonic() - started
-                numbers = {name: float(v) for name, v in parts.items() if v.ndim == 0}
-                run.history.append({"step": run.step, "seconds": run.seconds, **numbers})
-                progress.show(run.step, numbers)
-                if on_step is not None:
-                    on_step(run.step, total, numbers, parts)
-            if run.step in probed_after:
-                started += run.look(probe)  # its time is not the training's
             if saves:
                 run.seconds = time.monotonic() - started
-                good = run.state()
-                if file:
-                    write_checkpoint(file, good, identity)
+                untried = run.state()
+        if file and run.step == total and untried:
+            write_checkpoint(file, untried, identity)
         run.seconds = time.monotonic() - started
-        if file and run.step < total and float(worst) <= guard.limit and _weights_are_finite(model):
-            write_checkpoint(file, run.state(), identity)
+        if run.step < total:  # stopped, perhaps between a divergence and the next look at the numbers
+            lost = run.spoilt(guard.limit, whole=True)
+            if lost or not float(worst) <= guard.limit:
+                lost = lost or f"a watched number reached {float(worst):.3g}"
+                progress.say(f"{label}: stopped at step {run.step}, diverged ({lost}); back to step {good['step']}")
+                run.go_back(good)
+            elif file:
+                write_checkpoint(file, run.state(), identity)
     return Result(
         model.eval(), objective, run.history, run.probes, run.step, run.seconds, run.rollbacks, run.step == total
     )
@@ -303,9 +317,16 @@ class _Run:
         started = time.monotonic()
         training = self.model.training
         self.model.eval()
-        with own_randomness(self.seed, self.generator.device):
-            values = {name: value.detach().cpu() for name, value in probe(self.model).items()}
-        self.model.train(training)
+        try:
+            with own_randomness(self.seed, self.generator.device):
+                values = {name: value.detach().cpu() for name, value in probe(self.model).items()}
+        finally:
+            self.model.train(training)
+        for name, value in values.items():
+            if lost := int((~value.isfinite()).sum()):
+                raise FloatingPointError(
+                    f"the probe found {lost} of {value.numel()} values of {name!r} not finite after step {self.step}"
+                )
         self.probes.append({"step": self.step, "values": values})
         return time.monotonic() - started
 
@@ -344,15 +365,34 @@ class _Run:
         self.history = [dict(row) for row in state["history"]]
         self.probes = list(state["probes"])
 
+    def go_back(self, good: dict[str, Any]) -> None:
+        rate, rollbacks = self.rate, self.rollbacks
+        self.load(good, random=False)  # other random numbers: the same ones would lead to the same place
+        self.rate, self.rollbacks = rate, rollbacks
+
+    def spoilt(self, limit: float, *, whole: bool) -> str:
+        """Say what of the run is lost, or ""; `whole` looks at all that a checkpoint holds, not at the model alone."""
+        model = (*self.model.parameters(), *self.model.buffers())  # running statistics too
+        if not _all(value.abs() <= limit for value in model if value.is_floating_point()):
+            return f"weights are not finite or beyond {limit:.3g}"
+        if whole:
+            states = self.optimiser.state.values()
+            moments = [value for state in states for name, value in state.items() if name != "step"]
+            if not _all(value.isfinite() for value in moments if torch.is_tensor(value)):
+                return "the optimiser's moments are not finite"  # infinite ones stay so, and freeze their weights
+            own = self.objective.state_dict().values() if isinstance(self.objective, nn.Module) else ()
+            if not _all(value.isfinite() for value in own if torch.is_tensor(value)):
+                return "the objective's state (replay) is not finite"
+        return ""
+
     def roll_back(self, good: dict[str, Any], guard: Guard, error: FloatingPointError, progress: Progress) -> None:
         rate, rollbacks, lost = self.rate * guard.factor, self.rollbacks + 1, self.step
         if rollbacks > guard.patience:
             raise FloatingPointError(
                 f"{progress.label} diverged {rollbacks} times ({error}); learning rates are down to {self.rate:.2g} of the "
-                "preset's. What usually helps: a smaller step_size or more steps of the chain, a penalty on the energy, "
-                "a smaller learning rate, clipping."
+                f"preset's. What usually helps: a smaller learning rate, {getattr(self.objective, 'advice', ADVICE)}."
             ) from error
-        self.load(good, random=False)  # other random numbers: the same ones would lead to the same place
+        self.go_back(good)
         self.rate, self.rollbacks = rate, rollbacks
         progress.say(
             f"{progress.label}: diverged at step {lost} ({error}); back to step {self.step}, learning rates x {rate:.2g}"
@@ -382,9 +422,10 @@ def _largest(parts: dict[str, Tensor]) -> Tensor:
     return torch.nan_to_num(watched, nan=math.inf).max()
 
 
-def _weights_are_finite(model: nn.Module) -> bool:
-    values = (*model.parameters(), *(b for b in model.buffers() if b.is_floating_point()))  # running statistics too
-    return all(bool(value.isfinite().all()) for value in values)
+def _all(flags: Iterable[Tensor]) -> bool:
+    """Say whether all flags on one device are true, waiting for it once."""
+    each = [flag.all() for flag in flags]
+    return bool(torch.stack(each).all()) if each else True
 
 
 def _budget(steps: int | None, epochs: int | None, batches: Batches) -> int:

@@ -77,7 +77,7 @@ def _name_plane(values: dict[str, Any]) -> str:
     )
 
 
-def _train_plane(values: dict[str, Any], should_stop: Callable[[], bool], publish: Publish) -> None:
+def _train_plane(values: dict[str, Any], should_stop: Callable[[], bool], publish: Publish) -> training.Result:
     runs = presets.nae.EIGHT_GAUSSIANS.runs
     variant = {"OMI": "NAE-OMI, D_z = 3", "CD": "NAE-CD"}.get(values["sampler"], f"NAE-{values['sampler']}")
     preset = runs[variant].at("quick")
@@ -120,7 +120,7 @@ def _train_plane(values: dict[str, Any], should_stop: Callable[[], bool], publis
             f"of negatives {numbers['error_negatives']:.3f}, T {numbers['temperature']:.3f}",
         )
 
-    training.fit(
+    return training.fit(
         model,
         functools.partial(objective, **changes)(model),
         preset.batches(),

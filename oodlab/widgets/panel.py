@@ -33,14 +33,16 @@ def slider() -> dict[str, Any]:
     return {"style": WIDE, "continuous_update": False, "layout": w.Layout(width="310px")}
 
 
-def show(build: Callable[[], RunPanel]) -> None:
-    """Display a panel; in a batch run say where it is instead of building it."""
+def show(build: Callable[[], RunPanel]) -> RunPanel | None:
+    """Display a panel and return it; in a batch run say where it is instead of building it."""
     if workspace.in_batch():
         print("The panel of this notebook appears in JupyterLab; a batch run skips it.")
-        return
+        return None
     from IPython.display import display  # here: panels are also built without a notebook, in tests
 
-    display(build().widget)
+    panel = build()
+    display(panel.widget)
+    return panel
 
 
 class RunPanel:
@@ -51,9 +53,14 @@ class RunPanel:
         views: Widgets that only decide how the last result is drawn; they act at once.
         task: task(values of controls, should_stop, publish), run in a thread.  It calls
             publish(snapshot, done, total, text) as it goes; a snapshot is never changed afterwards.
+            What it returns is kept as `result`.
         draw: draw(snapshot, values of views) -> Figure.
         name: Short name of a run from its values, shown under earlier results.
         width: Of the live figure, pixels.
+
+    Attributes:
+        result: What the last run left, a training.Result with its model also after Stop; None before, and
+            after a run that failed.
     """
 
     def __init__(
@@ -61,7 +68,7 @@ class RunPanel:
         controls: Mapping[str, w.Widget],
         views: Mapping[str, w.Widget],
         *,
-        task: Callable[[dict[str, Any], Callable[[], bool], Publish], None],
+        task: Callable[[dict[str, Any], Callable[[], bool], Publish], Any],
         draw: Callable[[Any, dict[str, Any]], Figure],
         name: Callable[[dict[str, Any]], str],
         width: int = 430,
@@ -71,6 +78,7 @@ class RunPanel:
         self._stop, self._drawing = threading.Event(), threading.Lock()
         self._thread: threading.Thread | None = None
         self._snapshot: Any = None
+        self.result: Any = None
         self._drawn_at, self._pause = 0.0, REDRAW_SECONDS
         self.run_button = w.Button(description="Run", button_style="primary", icon="play")
         self.stop_button = w.Button(description="Stop", disabled=True, icon="stop")
@@ -112,7 +120,7 @@ class RunPanel:
             return
         if self._snapshot is not None:
             self._keep()
-        self._snapshot = None  # a run that fails before its first state leaves nothing to keep
+        self._snapshot = self.result = None  # a run that fails before its first state leaves nothing to keep
         self._stop.clear()
         self.run_button.disabled, self.stop_button.disabled = True, False
         self.bar.value, self.bar.bar_style = 0, ""
@@ -144,7 +152,7 @@ class RunPanel:
     def _run(self, values: dict[str, Any]) -> None:
         self._title, self._text = self._name(values), ""
         try:
-            self._task(values, self._stop.is_set, self._publish)
+            self.result = self._task(values, self._stop.is_set, self._publish)
             self.redraw()
             ended = "stopped" if self._stop.is_set() else "done"
             self._say(f"{ended}. {html.escape(self._text)}")

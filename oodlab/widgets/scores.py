@@ -78,17 +78,17 @@ def score_panel(
         "only_outside": w.Checkbox(False, description="histograms of the OOD sets only", style=WIDE),
     }
 
-    def task(values: dict[str, Any], should_stop: Callable[[], bool], publish: Publish) -> None:
+    def task(values: dict[str, Any], should_stop: Callable[[], bool], publish: Publish) -> training.Result:
         preset, watch = prepare(values)
-        train_and_watch(preset, watch, seed=values["seed"], should_stop=should_stop, publish=publish)
+        return train_and_watch(preset, watch, seed=values["seed"], should_stop=should_stop, publish=publish)
 
     return RunPanel(controls, views, task=task, draw=_draw, name=name, width=700)
 
 
 def train_and_watch(
     preset: Preset, watch: ScoreWatch, *, seed: int, should_stop: Callable[[], bool], publish: Publish
-) -> None:
-    """Train a preset without keeping it, and publish what the watch sees in between."""
+) -> training.Result:
+    """Train a preset without a checkpoint, and publish what the watch sees in between."""
     with torch.random.fork_rng([]):  # the notebook's own random numbers go on as they were
         torch.manual_seed(seed)
         model = preset.model()
@@ -106,7 +106,7 @@ def train_and_watch(
         pause = (looked_at - started) / LOOKING_SHARE
         publish(snapshot, step, total, ", ".join(f"{key} {value:.3g}" for key, value in numbers.items()))
 
-    training.fit(
+    return training.fit(
         model,
         objective,
         preset.batches(),
