@@ -4,6 +4,9 @@ What is learned is the objective's business.  A checkpoint holds the weights, th
 optimiser, the objective's state (replay buffer), all random number generators and
 the step, so an interrupted run continues with the same bits on CPU.
 
+Several processes train one model together where torch.distributed has started them;
+all that differs then is in training.parallel.
+
 Imports: samplers, its own folder.
 """
 
@@ -14,6 +17,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from oodlab.samplers import Stopped
+from oodlab.training import parallel
 from oodlab.training.batches import Batches
 from oodlab.training.checkpoints import CHECKPOINT, read_checkpoint, write_checkpoint
 from oodlab.training.devices import own_randomness, own_threads, pick_device, pick_precision
@@ -181,20 +186,23 @@ def fit(
     place = pick_device(device)
     dtype = pick_precision(precision, model, place)
     guard = guard or Guard()
-    run = _Run(model.to(place), objective, optimiser(model), torch.Generator(place).manual_seed(seed + STREAM), seed)
+    noise = torch.Generator(place).manual_seed(parallel.own_seed(seed + STREAM))
+    run = _Run(model.to(place), objective, optimiser(model), noise, seed)
     if isinstance(objective, nn.Module):
         objective.to(place)
+    parallel.divide(model, objective)
     file = folder / CHECKPOINT if folder else None
     every = checkpoint_every or max(1, total // 20)
     look_every = math.ceil(total / HISTORY_ROWS)
     probed_after = {round(i * total / probes) for i in range(probes + 1)} if probes else set()
     with (
         own_threads(model, place),
-        own_randomness(seed + STREAM, place),
+        own_randomness(parallel.own_seed(seed + STREAM), place),
         Progress(label, total, show_progress) as progress,
     ):
-        if file and file.exists():
-            run.load(read_checkpoint(file, identity))
+        kept = parallel.from_first(lambda: read_checkpoint(file, identity) if file and file.exists() else None)
+        if kept:
+            run.load(parallel.own_part(kept, objective))
             if 0 < run.step < total:
                 progress.say(f"{label}: continues at step {run.step} of {total}")
         if probed_after and run.step == 0 and not run.probes:
@@ -203,21 +211,27 @@ def fit(
         started = time.monotonic() - run.seconds
         worst = torch.zeros((), device=place)
         parts: dict[str, Tensor] = {}
+        stops, alone = False, parallel.ranks() == 1
         model.train()
-        while run.step < total:
+        while run.step < total and not stops:
             before = run.random_state()
-            if should_stop is not None and should_stop():
+            asked = should_stop is not None and should_stop()
+            if asked and alone:  # of several processes all stop after the same step, and none within a chain
                 break
             warmth = min(1.0, (run.step + 1) / warm_up) if warm_up else 1.0
             run.set_rates(warmth * (schedule(run.step / total) if schedule else 1.0))
             try:
-                parts = _one_step(run, batches, dtype, place, should_stop)
+                gradients = partial(_gradients, run, batches, dtype, place, should_stop if alone else None)
+                parts, stops = parallel.together(gradients, model, asked)
+                run.optimiser.step()
                 worst = torch.maximum(worst, _largest(parts))
                 looked = (run.step + 1) % look_every == 0 or run.step + 1 == total
                 saves = (run.step + 1) % every == 0 or run.step + 1 == total
-                if (looked or saves) and not float(worst) <= guard.limit:
-                    raise FloatingPointError(f"a watched number reached {float(worst):.3g} by step {run.step + 1}")
-                if saves and not _weights_are_finite(model):  # a finite loss can have a gradient that is not
+                if (looked or saves) and not (reached := parallel.largest(worst)) <= guard.limit:
+                    raise FloatingPointError(f"a watched number reached {reached:.3g} by step {run.step + 1}")
+                if saves and not parallel.everywhere(
+                    _weights_are_finite(model)
+                ):  # a finite loss can have a gradient that is not
                     raise FloatingPointError(f"weights are no longer finite at step {run.step + 1}")
             except Stopped:
                 run.set_random_state(before)  # the unfinished step is done anew when the run continues
@@ -229,10 +243,10 @@ def fit(
             run.step += 1
             if looked:
                 run.seconds = time.monotonic() - started
-                numbers = {name: float(v) for name, v in parts.items() if v.ndim == 0}
+                numbers = parallel.mean({name: float(v) for name, v in parts.items() if v.ndim == 0})
                 run.history.append({"step": run.step, "seconds": run.seconds, **numbers})
                 progress.show(run.step, numbers)
-                if on_step is not None:
+                if on_step is not None and parallel.rank() == 0:
                     on_step(run.step, total, numbers, parts)
             if run.step in probed_after:
                 started += run.look(probe)  # its time is not the training's
@@ -240,10 +254,13 @@ def fit(
                 run.seconds = time.monotonic() - started
                 good = run.state()
                 if file:
-                    write_checkpoint(file, good, identity)
+                    run.keep(good, file, identity)
         run.seconds = time.monotonic() - started
-        if file and run.step < total and float(worst) <= guard.limit and _weights_are_finite(model):
-            write_checkpoint(file, run.state(), identity)
+        if file and run.step < total:
+            sound = float(worst) <= guard.limit and _weights_are_finite(model)
+            if parallel.everywhere(sound):
+                run.keep(run.state(), file, identity)
+        parallel.reunite(objective)
     return Result(
         model.eval(), objective, run.history, run.probes, run.step, run.seconds, run.rollbacks, run.step == total
     )
@@ -267,6 +284,10 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
+        # data are drawn on the CPU: its own generator is seeded, kept and restored with the run too
+        self.data = self.generator if self.generator.device.type == "cpu" else torch.default_generator
+        if parallel.ranks() > 1:  # where noise is each process's own, data are not
+            self.data = torch.Generator().manual_seed(self.seed + STREAM)
 
     def set_rates(self, factor: float) -> None:
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
@@ -274,6 +295,8 @@ class _Run:
 
     def random_state(self) -> dict[str, Tensor]:
         states = {"own": self.generator.get_state(), "cpu": torch.get_rng_state()}
+        if parallel.ranks() > 1:
+            states["data"] = self.data.get_state()
         if self.generator.device.type == "cuda":
             states["cuda"] = torch.cuda.get_rng_state(self.generator.device)
         return states
@@ -281,6 +304,8 @@ class _Run:
     def set_random_state(self, states: dict[str, Tensor]) -> None:
         self.generator.set_state(states["own"])
         torch.set_rng_state(states["cpu"])
+        if "data" in states:
+            self.data.set_state(states["data"])
         if "cuda" in states:
             torch.cuda.set_rng_state(states["cuda"], self.generator.device)
 
@@ -314,6 +339,11 @@ class _Run:
             }
         )
 
+    def keep(self, state: dict[str, Any], file: Path, identity: str) -> None:
+        """Write a checkpoint, which all processes take part in."""
+        state = parallel.whole(state, self.model, self.objective)
+        parallel.from_first(partial(write_checkpoint, file, state, identity))
+
     def load(self, state: dict[str, Any], *, random: bool = True) -> None:
         if state["seed"] != self.seed:
             raise ValueError(f"fit expects the checkpoint's seed {state['seed']}, got {self.seed}: use another folder.")
@@ -321,10 +351,12 @@ class _Run:
         if isinstance(self.objective, nn.Module):
             self.objective.load_state_dict(state["objective"])
         self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
-        if random and state["device"] == self.generator.device.type:
+        if random and state["device"] == self.generator.device.type and state["random"] is not None:
             self.set_random_state(state["random"])
-        elif random:  # another kind of generator: new numbers, but not those of the first steps again
-            self.generator.manual_seed(self.seed + 1_000_003 * state["step"])
+        elif random:  # other generators, or another number of them: new numbers, but not those of the first steps again
+            fresh = self.seed + 1_000_003 * state["step"]
+            self.data.manual_seed(fresh)
+            self.generator.manual_seed(parallel.own_seed(fresh))
         self.step, self.seconds = state["step"], state["seconds"]
         self.rate, self.rollbacks = state["rate"], state["rollbacks"]
         self.history = [dict(row) for row in state["history"]]
@@ -345,15 +377,14 @@ class _Run:
         )
 
 
-def _one_step(
+def _gradients(
     run: _Run,
     batches: Batches,
     dtype: torch.dtype,
     place: torch.device,
     should_stop: Callable[[], bool] | None,
 ) -> dict[str, Tensor]:
-    # data are drawn on the CPU: its own generator is seeded, kept and restored with the run too
-    x, y = batches(run.step, run.generator if place.type == "cpu" else torch.default_generator)
+    x, y = parallel.own_slice(batches(run.step, run.data))
     with torch.autocast(place.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
         parts = run.objective(
             run.model,
@@ -364,7 +395,6 @@ def _one_step(
         )
     run.optimiser.zero_grad(set_to_none=True)
     parts["loss"].backward()
-    run.optimiser.step()
     return {name: value.detach() for name, value in parts.items()}
 
 
