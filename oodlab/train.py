@@ -40,12 +40,21 @@ def main(argv: list[str] | None = None) -> int:
         print("\n".join(f"{name:55}  {title}" for name, (_, title) in _trainings().items()))
         return 0
     try:
-        preset = chosen(arguments)
+        preset = _named(arguments) if arguments.pickled is None else None
         pick_device(arguments.device)
     except ValueError as error:
         if os.environ.get("RANK", "0") == "0":  # once, not by every process
             print(error, file=sys.stderr)
         return 2
+    try:
+        return _train(preset or pickle.loads(arguments.pickled.read_bytes()), arguments)
+    except BaseException:
+        workspace.report("error", text="\n".join(traceback.format_exc().splitlines()[-12:]))
+        raise
+
+
+def _train(preset: Preset, arguments: argparse.Namespace) -> int:
+    """Train, as one of torchrun's processes if it started this one, and return the exit status."""
     _end_with([arguments.owner] if arguments.owner else [])
     torch.set_num_threads(arguments.threads or max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     heard: list[int] = []
@@ -57,30 +66,23 @@ def main(argv: list[str] | None = None) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, hear)
-    try:
-        device = parallel.join_group(arguments.device)
-        result = train_or_load(preset, seed=arguments.seed, device=device, should_stop=lambda: bool(heard))
-        first = parallel.rank() == 0
-        parallel.leave_group()
-    except BaseException:
-        workspace.report("error", text="\n".join(traceback.format_exc().splitlines()[-12:]))
-        raise
-    if first:
+    device = parallel.join_group(arguments.device)
+    result = train_or_load(preset, seed=arguments.seed, device=device, should_stop=lambda: bool(heard))
+    if parallel.rank() == 0:
         state = "trained" if result.finished else "stopped; the same command continues"
         print(
             f"{preset.name} seed {arguments.seed}: step {result.step} of {preset.steps}, {result.seconds:.1f} s, {state}"
         )
+    parallel.leave_group()
     return 0 if result.finished else 128 + (heard[0] if heard else signal.SIGTERM)  # another process was told
 
 
-def chosen(arguments: argparse.Namespace) -> Preset:
+def _named(arguments: argparse.Namespace) -> Preset:
     """Return the preset that the arguments name, at its profile.
 
     Raises:
         ValueError: There is none of that name or no such profile.
     """
-    if arguments.pickled:
-        return pickle.loads(arguments.pickled.read_bytes())
     every, name = _trainings(), arguments.preset
     if name not in every:
         near = difflib.get_close_matches(str(name), every, n=1, cutoff=0.0)[0]

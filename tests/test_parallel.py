@@ -8,6 +8,7 @@ import json
 import math
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -529,15 +530,10 @@ from oodlab import presets, training
 smoke = presets.nae.EIGHT_GAUSSIANS.at("smoke")
 result = training.train_or_load_in_parallel(smoke.runs["NAE-OMI, D_z = 3"], processes=2, seed=5, device="cpu")
 assert result.finished and not result.model.training
-odd = smoke.runs["NAE-OMI, D_z = 3"].changed(batches={"batch_size": 25})
-try:
-    training.train_or_load_in_parallel(odd, processes=2, device="cpu")
-except RuntimeError as error:
-    print(error)
 """
 
 
-def test_a_notebook_trains_on_two_processes_and_sees_how_far_and_why_not(
+def test_a_notebook_trains_on_two_processes_and_sees_how_far(
     notebooks: Path,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -550,19 +546,57 @@ def test_a_notebook_trains_on_two_processes_and_sees_how_far_and_why_not(
     label = "nae/eight_gaussians/omi-3 seed 5"
     steps = [event["step"] for event in events if event["event"] == "step" and event["label"] == label]
     assert steps == list(range(1, 9)), "each step once: loading reports none"
-    said = "".join(
-        output.get("text", "")
-        for cell in json.loads(run.executed.read_text())["cells"]
-        for output in cell.get("outputs", ())
-    )
-    assert f"{label}: step 8 of 8" in said
-    assert "on 2 processes ended with status 1; its last lines:" in said
-    assert "ValueError: training on 2 processes expects batches of a multiple of 2, got 25" in said
+    assert f"{label}: step 8 of 8" in run.executed.read_text()
     smoke = presets.nae.EIGHT_GAUSSIANS.at("smoke").runs["NAE-OMI, D_z = 3"]
     file = next(workspace.runs_folder().glob(f"checkpoints/{smoke.name}/smoke-seed5-*/checkpoint.pt"))
     assert len(torch.load(file, weights_only=True)["random"]) == 2, "two processes made it"
     loaded = train_or_load(smoke, seed=5, device="cpu", should_stop=lambda: pytest.fail("a step was begun"))
     assert_same_bits(dict(loaded.model.state_dict()), torch.load(file, weights_only=True)["model"])
+
+
+FAILS = """\
+from oodlab import workspace
+for event in ({"event": "said", "text": "diverged at step 3"}, *EVENTS):
+    workspace.report(**event)
+print("a line\\n" * 20 + "terminate called\\nE1121 torch/distributed/elastic/multiprocessing/api.py:988] failed")
+print("its own traceback\\n" * 20)
+raise SystemExit(1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("events", "complaint"),
+    [
+        ([{"event": "error", "text": "ValueError: first"}, {"event": "error", "text": "peer"}], "ValueError: first$"),
+        ([], "(a line\n){10}terminate called\nE1121 .* failed$"),
+    ],
+)
+def test_what_the_first_process_says_as_it_fails_reaches_the_caller(
+    events: list[dict], complaint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    start, script = subprocess.Popen, FAILS.replace("EVENTS", repr(events))
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **run: start([sys.executable, "-c", script], **run))
+    smoke = presets.nae.EIGHT_GAUSSIANS.at("smoke").runs["NAE-OMI, D_z = 3"]
+    with pytest.raises(RuntimeError, match=f"omi-3 on 2 processes ended with status 1; its last lines:\n?{complaint}"):
+        train_or_load_in_parallel(smoke, processes=2, device="cpu")
+    assert capsys.readouterr().out == "diverged at step 3\n"
+
+
+def test_a_process_reports_why_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OODLAB_PROGRESS", str(tmp_path / "events"))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    (tmp_path / "preset").write_bytes(b"no preset")
+    given = ["--device", "cpu", "--threads", "1", "--pickled", str(tmp_path / "preset")]
+    with pytest.raises(pickle.UnpicklingError):
+        train.main(given)
+    smoke = presets.nae.EIGHT_GAUSSIANS.at("smoke").runs["NAE-OMI, D_z = 3"]
+    (tmp_path / "preset").write_bytes(pickle.dumps(smoke.changed(optimiser={"lr_of": {"no such": 1.0}})))
+    with pytest.raises(ValueError, match="no such"):
+        train.main(given)
+    events = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
+    assert [event["event"] for event in events] == ["error", "error"]
+    assert "UnpicklingError" in events[0]["text"].splitlines()[-1]
+    assert "got ['no such']" in events[1]["text"].splitlines()[-1]
 
 
 LONG = """\
@@ -610,3 +644,24 @@ def test_what_cannot_be_launched_is_refused_at_once(monkeypatch: pytest.MonkeyPa
 
 def of_the_notebook(model: nn.Module) -> Callable:
     return maximum_likelihood
+
+
+def test_a_finished_training_is_launched_again_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And once its checkpoint is whole, it does not matter how the processes end."""
+    smoke = presets.nae.EIGHT_GAUSSIANS.at("smoke").runs["AE, D_z = 3"]
+    launched: list[int] = []
+
+    def launch(command: list[str], **run: object) -> subprocess.Popen:
+        assert not list(workspace.runs_folder().rglob("checkpoint.pt"))
+        launched.append(len(launched))
+        train_or_load(smoke, device="cpu")
+        return start([sys.executable, "-c", "raise SystemExit(1)"], **run)
+
+    start = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", launch)
+    for anew in (False, False, True, None):
+        assert train_or_load_in_parallel(smoke, processes=2, device="cpu", anew=anew).finished
+    assert len(launched) == 2
+    monkeypatch.setenv("OODLAB_ANEW", "1")
+    train_or_load_in_parallel(smoke, processes=2, device="cpu", anew=False)
+    assert len(launched) == 2

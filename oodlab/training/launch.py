@@ -25,7 +25,7 @@ from oodlab.training.devices import pick_device
 from oodlab.training.loop import Result
 from oodlab.training.parallel import check_gpus
 from oodlab.training.progress import Progress
-from oodlab.training.stored import Trainable, _is_finished, train_or_load
+from oodlab.training.stored import Trainable, _forget, _is_finished, train_or_load
 
 GRACE = 45  # seconds; torchrun gives its processes 30 to end after their step
 LAST_LINES = 12
@@ -57,13 +57,14 @@ def train_or_load_in_parallel(
             f"train_or_load_in_parallel expects a preset whose parts come from modules, got {preset.name} with one defined in "
             "this notebook or script: the other processes cannot import it; put it into a file of its own."
         )
-    anew = workspace.trains_anew() if anew is None else anew
-    if anew or not _is_finished(preset, seed):
-        _train(preset, processes, seed, device, anew)
+    if workspace.trains_anew() if anew is None else anew:
+        _forget(preset, seed)
+    if not _is_finished(preset, seed):
+        _train(preset, processes, seed, device)
     return train_or_load(preset, seed=seed, device=device, anew=False)
 
 
-def _train(preset: Trainable, processes: int, seed: int, device: str, anew: bool) -> None:
+def _train(preset: Trainable, processes: int, seed: int, device: str) -> None:
     with tempfile.TemporaryDirectory(prefix="oodlab-") as name:
         events, log, pickled = (Path(name) / part for part in ("events", "log", "preset"))
         pickled.write_bytes(pickle.dumps(preset))
@@ -80,7 +81,7 @@ def _train(preset: Trainable, processes: int, seed: int, device: str, anew: bool
         ):
             process = subprocess.Popen(
                 command,
-                env={**os.environ, "OODLAB_PROGRESS": str(events), "OODLAB_ANEW": "1" if anew else ""},
+                env={**os.environ, "OODLAB_PROGRESS": str(events), "OODLAB_ANEW": ""},
                 stdin=subprocess.DEVNULL,
                 stdout=printed,
                 stderr=subprocess.STDOUT,
@@ -94,11 +95,18 @@ def _train(preset: Trainable, processes: int, seed: int, device: str, anew: bool
                     errors += _show(stream, progress)
             finally:
                 _end(process)
-        if process.returncode:
-            said = errors[0] if errors else "\n".join(log.read_text(errors="replace").splitlines()[-LAST_LINES:])
+        if process.returncode and not _is_finished(preset, seed):  # one that falls as it leaves has done its part
+            said = errors[0] if errors else _last_lines(log)
             raise RuntimeError(
                 f"{preset.name} on {processes} processes ended with status {process.returncode}; its last lines:\n{said}"
             )
+
+
+def _last_lines(log: Path) -> str:
+    """Return what was printed last before torchrun's own account of it, and that account's first line."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    failed = [i for i, line in enumerate(lines) if "torch/distributed/elastic" in line] or [len(lines)]
+    return "\n".join(lines[: failed[0] + 1][-LAST_LINES:])
 
 
 def _show(stream: BinaryIO, progress: Progress) -> list[str]:

@@ -166,8 +166,9 @@ def fit(
         folder: Where checkpoint.pt is kept; None keeps none.
         identity: What the run is (a preset's text); a checkpoint of another one is refused.
         checkpoint_every: Steps between checkpoints; None makes about 20 in a run.
-        should_stop: Asked before every step, and by the objective within chains.
-        on_step: Called with (step, steps, numbers, parts) HISTORY_ROWS times in a run.
+        should_stop: Asked before every step, and by the objective within chains; of several processes before
+            every step alone, and all stop after it.
+        on_step: Called with (step, steps, numbers, parts) HISTORY_ROWS times in a run, by the first process.
         label: Name on the progress line.
         show_progress: Whether to show one; a panel has its own.
 
