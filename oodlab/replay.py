@@ -5,8 +5,9 @@ Imports: samplers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -95,6 +96,20 @@ class ReplayBuffer(nn.Module):
         self._head.fill_(state["head"])
         self._filled = state["filled"]
 
+    def divide(self, part: int, parts: int) -> None:
+        """Keep share number `part` of `parts` equal ones (see share_of), for processes that train together."""
+        if len(self.states) % (self.classes * parts):
+            raise ValueError(
+                f"ReplayBuffer expects a capacity that is a multiple of classes x processes = {self.classes} x {parts}, got "
+                f"{len(self.states)}: each process keeps an equal share; change the capacity or the number of processes."
+            )
+        self.replace(share_of(self.state_dict(), part, parts))
+
+    def replace(self, state: Mapping[str, Any]) -> None:
+        """Take over a state of any capacity."""
+        self.states = state["states"].to(self.states.device)
+        self.set_extra_state(state["_extra_state"])
+
     def draw(
         self, n: int, *, y: Tensor | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -140,3 +155,19 @@ class ReplayBuffer(nn.Module):
             last.scatter_reduce_(0, slots, torch.arange(n, device=slots.device), "amax")
             self.states[slots] = states[last[slots]]  # equal slots write equal values: no race
             self._filled = capacity
+
+
+def share_of(state: Mapping[str, Any], part: int, parts: int) -> dict[str, Any]:
+    """Return every parts-th state of a replay's state_dict, from number `part` on.
+
+    So a class keeps its slots in order, and a ring that is not full yet its oldest states in front.
+    """
+    position = {name: value // parts for name, value in state["_extra_state"].items()}
+    return {"states": state["states"][part::parts].clone(), "_extra_state": position}
+
+
+def joined(shares: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the replay's state_dict whose equal shares are given, in their order."""
+    position = {name: value * len(shares) for name, value in shares[0]["_extra_state"].items()}
+    states = torch.stack([share["states"] for share in shares], dim=1).flatten(0, 1)
+    return {"states": states, "_extra_state": position}

@@ -67,9 +67,7 @@ def settings(*variants: str) -> dict[str, presets.Preset]:
     """Return tiny trainings with chains, and with a replay buffer where the method has one."""
     runs = presets.nae.EIGHT_GAUSSIANS.at("smoke").runs
     short = {"chain": MalaChain(4, 0.005, 0.1, bounds=RejectOutside(-5.0, 5.0))}
-    return {
-        name: runs[name].changed(steps=STEPS, probe=probing, probes=6, objective=short) for name in variants
-    }
+    return {name: runs[name].changed(steps=STEPS, probe=probing, probes=6, objective=short) for name in variants}
 
 
 def train(variant: str) -> None:

@@ -36,10 +36,11 @@ ALLOWED = {  # module or folder: what it may import of the package
     "replay": {"samplers"},
     "models": {"data", "samplers", "replay"},
     "objectives": {"models", "replay", "samplers"},
-    "training": {"workspace", "graphs", "samplers"},
+    "training": {"workspace", "graphs", "samplers", "replay"},
     "detectors": {"models", "workspace"},
     "plotting": {"metrics", "grids", "workspace"},
     "presets": {"data", "models", "objectives", "replay", "samplers", "training", "detectors"},
+    "train": {"presets", "runner", "training", "workspace"},
     "widgets": {*LOWER, "plotting", "presets"},
     **{name: {"workspace", "data", *RUNNER} - {name} for name in RUNNER},
 }

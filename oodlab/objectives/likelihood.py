@@ -70,6 +70,11 @@ class PenalisedLikelihood:
         """What helps when a training diverges."""
         return ("a smaller alpha, " if self.alpha else "") + "a longer warm_up, clipping the gradient"
 
+    @property
+    def couples_batch(self) -> bool:
+        """Whether the penalty is no mean over inputs, so that slices of a batch say something else than the batch."""
+        return self.reduction == "batch" and self.alpha > 0
+
     def __call__(self, model: Density, x: Tensor, y: Tensor | None = None, **run: Any) -> Parts:
         """Return the loss, bits per dimension and, unless alpha is 0, the batch's mean approximate mass."""
         if self.alpha == 0:

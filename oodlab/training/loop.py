@@ -4,6 +4,9 @@ What is learned is the objective's business.  A checkpoint holds the weights, th
 optimiser, the objective's state (replay buffer), all random number generators and
 the step, so an interrupted run continues with the same bits on CPU.
 
+Several processes train one model together where torch.distributed has started them;
+all that differs then is in training.parallel.
+
 Imports: graphs, samplers, its own folder.
 """
 
@@ -23,6 +26,7 @@ from torch import Tensor, nn
 
 from oodlab.graphs import Replayed, host_may_look
 from oodlab.samplers import Stopped
+from oodlab.training import parallel
 from oodlab.training.batches import Batches
 from oodlab.training.checkpoints import CHECKPOINT, read_checkpoint, write_checkpoint
 from oodlab.training.devices import own_randomness, own_threads, pick_device, pick_precision
@@ -169,8 +173,9 @@ def fit(
         folder: Where checkpoint.pt is kept; None keeps none.
         identity: What the run is (a preset's text); a checkpoint of another one is refused.
         checkpoint_every: Steps between checkpoints; None makes about 20 in a run.
-        should_stop: Asked before every step, and by the objective within chains.
-        on_step: Called with (step, steps, numbers, parts) HISTORY_ROWS times in a run.
+        should_stop: Asked before every step, and by the objective within chains; of several processes before
+            every step alone, and all stop after it.
+        on_step: Called with (step, steps, numbers, parts) HISTORY_ROWS times in a run, by the first process.
         label: Name on the progress line.
         show_progress: Whether to show one; a panel has its own.
 
@@ -192,11 +197,14 @@ def fit(
     if graph not in ("auto", "off"):
         raise ValueError(f"fit expects graph 'auto' or 'off', got {graph!r}.")
     guard = guard or Guard()
-    run = _Run(model.to(place), objective, optimiser(model), torch.Generator(place).manual_seed(seed + STREAM), seed)
+    noise = torch.Generator(place).manual_seed(parallel.own_seed(seed + STREAM))
+    run = _Run(model.to(place), objective, optimiser(model), noise, seed)
     if isinstance(objective, nn.Module):
         objective.to(place)
+    parallel.divide(model, objective)
     file = folder / CHECKPOINT if folder else None
-    gradients = partial(_gradients, run, dtype, place, should_stop)
+    alone = parallel.ranks() == 1
+    gradients = partial(_gradients, run, dtype, place, should_stop if alone else None)
     if place.type == "cuda" and graph == "auto":
         gradients = Replayed(gradients, run.generator)
     every = checkpoint_every or max(1, total // 20)
@@ -204,11 +212,12 @@ def fit(
     probed_after = {round(i * total / probes) for i in range(probes + 1)} if probes else set()
     with (
         own_threads(model, place),
-        own_randomness(seed + STREAM, place),
+        own_randomness(parallel.own_seed(seed + STREAM), place),
         Progress(label, total, show_progress) as progress,
     ):
-        if file and file.exists():
-            run.load(read_checkpoint(file, identity))
+        kept = parallel.from_first(lambda: read_checkpoint(file, identity) if file and file.exists() else None)
+        if kept:
+            run.load(parallel.own_part(kept, objective))
             if 0 < run.step < total:
                 progress.say(f"{label}: continues at step {run.step} of {total}")
         if probed_after and run.step == 0 and not run.probes:
@@ -217,38 +226,40 @@ def fit(
         started = time.monotonic() - run.seconds
         worst = torch.zeros((), device=place)
         parts: dict[str, Tensor] = {}
+        stops = False
         model.train()
-        while run.step < total:
+        while run.step < total and not stops:
             before = run.random_state()
-            if should_stop is not None and should_stop():
+            asked = should_stop is not None and should_stop()
+            if asked and alone:  # of several processes all stop after the same step, and none within a chain
                 break
             warmth = min(1.0, (run.step + 1) / warm_up) if warm_up else 1.0
             run.set_rates(warmth * (schedule(run.step / total) if schedule else 1.0))
             try:
-                # data are drawn on the CPU: its own generator is seeded, kept and restored with the run too
-                x, y = batches(run.step, run.generator if place.type == "cpu" else torch.default_generator)
-                parts = gradients(x.to(place), None if y is None else y.to(place))
+                compute = partial(_own_gradients, run, batches, place, gradients)
+                parts, stops = parallel.together(compute, model, asked)
                 run.optimiser.step()
                 worst = torch.maximum(worst, _largest(parts))
                 looked = (run.step + 1) % look_every == 0 or run.step + 1 == total
                 saves = (run.step + 1) % every == 0 or run.step + 1 == total
                 probed = run.step + 1 in probed_after
-                if (looked or saves or probed or untried) and not float(worst) <= guard.limit:
-                    raise FloatingPointError(f"a watched number reached {float(worst):.3g} by step {run.step + 1}")
-                if (looked or saves or probed) and (spoilt := run.spoilt(guard.limit, whole=saves)):
+                looks = looked or saves or probed
+                if (looks or untried) and not (reached := parallel.largest(worst)) <= guard.limit:
+                    raise FloatingPointError(f"a watched number reached {reached:.3g} by step {run.step + 1}")
+                if looks and (spoilt := parallel.complaint(run.spoilt(guard.limit, whole=saves))):
                     raise FloatingPointError(f"{spoilt} at step {run.step + 1}")
                 if untried:  # a finite state may be beyond all limits: that shows at the step after it
                     good, untried = untried, None
                     if file:
-                        write_checkpoint(file, good, identity)
+                        run.keep(good, file, identity)
                 run.step += 1
                 if looked:
                     run.seconds = time.monotonic() - started
-                    numbers = {name: float(v) for name, v in parts.items() if v.ndim == 0}
+                    numbers = parallel.mean({name: float(v) for name, v in parts.items() if v.ndim == 0})
                     run.history.append({"step": run.step, "seconds": run.seconds, **numbers})
                     progress.show(run.step, numbers)
                     if on_step is not None:
-                        on_step(run.step, total, numbers, parts)
+                        parallel.from_first(partial(on_step, run.step, total, numbers, parts))
                 if probed:
                     started += run.look(probe)  # its time is not the training's
             except Stopped:
@@ -262,16 +273,17 @@ def fit(
                 run.seconds = time.monotonic() - started
                 untried = run.state()
         if file and run.step == total and untried:
-            write_checkpoint(file, untried, identity)
+            run.keep(untried, file, identity)
         run.seconds = time.monotonic() - started
         if run.step < total:  # stopped, perhaps between a divergence and the next look at the numbers
-            lost = run.spoilt(guard.limit, whole=True)
-            if lost or not float(worst) <= guard.limit:
-                lost = lost or f"a watched number reached {float(worst):.3g}"
+            reached, lost = parallel.largest(worst), parallel.complaint(run.spoilt(guard.limit, whole=True))
+            if lost or not reached <= guard.limit:
+                lost = lost or f"a watched number reached {reached:.3g}"
                 progress.say(f"{label}: stopped at step {run.step}, diverged ({lost}); back to step {good['step']}")
                 run.go_back(good)
             elif file:
-                write_checkpoint(file, run.state(), identity)
+                run.keep(run.state(), file, identity)
+        parallel.reunite(objective)
     return Result(
         model.eval(), objective, run.history, run.probes, run.step, run.seconds, run.rollbacks, run.step == total
     )
@@ -295,6 +307,10 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
+        # data are drawn on the CPU: its own generator is seeded, kept and restored with the run too
+        self.data = self.generator if self.generator.device.type == "cpu" else torch.default_generator
+        if parallel.ranks() > 1:  # where noise is each process's own, data are not
+            self.data = torch.Generator().manual_seed(self.seed + STREAM)
 
     def set_rates(self, factor: float) -> None:
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
@@ -302,6 +318,8 @@ class _Run:
 
     def random_state(self) -> dict[str, Tensor]:
         states = {"own": self.generator.get_state(), "cpu": torch.get_rng_state()}
+        if parallel.ranks() > 1:
+            states["data"] = self.data.get_state()
         if self.generator.device.type == "cuda":
             states["cuda"] = torch.cuda.get_rng_state(self.generator.device)
         return states
@@ -309,6 +327,8 @@ class _Run:
     def set_random_state(self, states: dict[str, Tensor]) -> None:
         self.generator.set_state(states["own"])
         torch.set_rng_state(states["cpu"])
+        if "data" in states:
+            self.data.set_state(states["data"])
         if "cuda" in states:
             torch.cuda.set_rng_state(states["cuda"], self.generator.device)
 
@@ -349,6 +369,11 @@ class _Run:
             }
         )
 
+    def keep(self, state: dict[str, Any], file: Path, identity: str) -> None:
+        """Write a checkpoint, which all processes take part in."""
+        state = parallel.whole(state, self.model, self.objective)
+        parallel.from_first(partial(write_checkpoint, file, state, identity))
+
     def load(self, state: dict[str, Any], *, random: bool = True) -> None:
         if state["seed"] != self.seed:
             raise ValueError(f"fit expects the checkpoint's seed {state['seed']}, got {self.seed}: use another folder.")
@@ -356,10 +381,12 @@ class _Run:
         if isinstance(self.objective, nn.Module):
             self.objective.load_state_dict(state["objective"])
         self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
-        if random and state["device"] == self.generator.device.type:
+        if random and state["device"] == self.generator.device.type and state["random"] is not None:
             self.set_random_state(state["random"])
-        elif random:  # another kind of generator: new numbers, but not those of the first steps again
-            self.generator.manual_seed(self.seed + 1_000_003 * state["step"])
+        elif random:  # other generators, or another number of them: new numbers, but not those of the first steps again
+            fresh = self.seed + 1_000_003 * state["step"]
+            self.data.manual_seed(fresh)
+            self.generator.manual_seed(parallel.own_seed(fresh))
         self.step, self.seconds = state["step"], state["seconds"]
         self.rate, self.rollbacks = state["rate"], state["rollbacks"]
         self.history = [dict(row) for row in state["history"]]
@@ -397,6 +424,14 @@ class _Run:
         progress.say(
             f"{progress.label}: diverged at step {lost} ({error}); back to step {self.step}, learning rates x {rate:.2g}"
         )
+
+
+def _own_gradients(
+    run: _Run, batches: Batches, place: torch.device, gradients: Callable[..., dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """Draw the step's batch, of several processes this one's slice, and compute on it."""
+    x, y = parallel.own_slice(batches(run.step, run.data))
+    return gradients(x.to(place), None if y is None else y.to(place))
 
 
 def _gradients(

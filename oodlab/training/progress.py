@@ -1,6 +1,6 @@
 """Progress of a training: a bar, a few lines, or events, whoever watches.
 
-Imports: workspace.
+Imports: workspace, training.parallel.
 """
 
 from __future__ import annotations
@@ -8,10 +8,14 @@ from __future__ import annotations
 import sys
 
 from oodlab import workspace
+from oodlab.training import parallel
 
 
 class Progress:
-    """A bar where someone watches, ten lines where nobody does, events for the batch runner."""
+    """A bar where someone watches, ten lines where nobody does, events for the batch runner.
+
+    Of several processes that train together the first one speaks.
+    """
 
     def __init__(self, label: str, total: int, shown: bool) -> None:
         self.label, self.total, self.shown, self.bar, self.said = label, total, shown, None, 0
@@ -25,6 +29,8 @@ class Progress:
 
     def show(self, step: int, numbers: dict[str, float]) -> None:
         """Show where the run stands, with the numbers that matter."""
+        if parallel.rank():
+            return
         workspace.report("step", label=self.label, step=step, steps=self.total, numbers=numbers)
         watched = not workspace.in_batch() and (sys.stderr.isatty() or _in_notebook())
         if self.bar is None and self.shown and watched:  # not before: a training that is only loaded shows none
@@ -41,6 +47,9 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
+        if parallel.rank():
+            return
+        workspace.report("said", text=text)
         if self.bar is not None:
             self.bar.write(text)
         else:

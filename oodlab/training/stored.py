@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from oodlab import workspace
+from oodlab.training import parallel
 from oodlab.training.batches import Batches
 from oodlab.training.checkpoints import CHECKPOINT, read_checkpoint
 from oodlab.training.devices import is_small, own_randomness, pick_device
@@ -85,8 +87,8 @@ def train_or_load(
         model = preset.model()
     folder = _folder(preset, seed)
     anew = workspace.trains_anew() if anew is None else anew
-    if anew and _is_finished(preset, seed):
-        (folder / CHECKPOINT).unlink()  # an unfinished one goes on: it belongs to a run that was interrupted
+    if anew:
+        parallel.from_first(partial(_forget, preset, seed))
     return fit(
         model,
         preset.objective(model),
@@ -147,6 +149,12 @@ def _folder(preset: Trainable, seed: int) -> Path:
     code = workspace.source_hash(*DECIDES_A_TRAINING) + "".join(inspect.getsource(builder) for builder in builders)
     key = hashlib.sha256((preset.text + code).encode()).hexdigest()[:12]
     return workspace.runs_folder() / "checkpoints" / preset.name / f"{preset.profile}-seed{seed}-{key}"
+
+
+def _forget(preset: Trainable, seed: int) -> None:
+    """Delete a finished training; an unfinished one goes on, as it belongs to a run that was interrupted."""
+    if _is_finished(preset, seed):
+        (_folder(preset, seed) / CHECKPOINT).unlink()
 
 
 def _is_finished(preset: Trainable, seed: int) -> bool:

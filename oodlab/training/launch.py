@@ -1,0 +1,141 @@
+"""Data-parallel training from a notebook: torchrun beside this process, its progress shown here.
+
+Processes of their own, and not forks of this one: a fork breaks once CUDA was used.
+
+Imports: workspace, its own folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from oodlab import workspace
+from oodlab.training.devices import pick_device
+from oodlab.training.loop import Result
+from oodlab.training.parallel import check_gpus
+from oodlab.training.progress import Progress
+from oodlab.training.stored import Trainable, _forget, _is_finished, train_or_load
+
+GRACE = 45  # seconds; torchrun gives its processes 30 to end after their step
+LAST_LINES = 12
+
+
+def train_or_load_in_parallel(
+    preset: Trainable, *, processes: int, seed: int = 0, device: str = "auto", anew: bool | None = None
+) -> Result:
+    """Train a preset on several processes of this machine, go on with it, or load what it has become.
+
+    The cores that this process may use are shared out; on GPUs each process has one of
+    its own. When this process is interrupted, the others end after their step, and the
+    next call continues.
+
+    Args:
+        preset: As in train_or_load; its parts come from modules, not from a notebook's cells.
+        processes: How many.
+        seed, device, anew: As in train_or_load.
+
+    Raises:
+        ValueError: Bad arguments.
+        RuntimeError: The training failed; with the last lines of the first process that did.
+    """
+    if processes < 1:
+        raise ValueError(f"train_or_load_in_parallel expects at least one process, got {processes}.")
+    check_gpus(pick_device(device), processes)
+    if b"__main__" in pickle.dumps(preset):
+        raise ValueError(
+            f"train_or_load_in_parallel expects a preset whose parts come from modules, got {preset.name} with one defined in "
+            "this notebook or script: the other processes cannot import it; put it into a file of its own."
+        )
+    if workspace.trains_anew() if anew is None else anew:
+        _forget(preset, seed)
+    if not _is_finished(preset, seed):
+        _train(preset, processes, seed, device)
+    return train_or_load(preset, seed=seed, device=device, anew=False)
+
+
+def _train(preset: Trainable, processes: int, seed: int, device: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="oodlab-") as name:
+        events, log, pickled = (Path(name) / part for part in ("events", "log", "preset"))
+        pickled.write_bytes(pickle.dumps(preset))
+        events.touch()
+        torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        given = {"pickled": pickled, "owner": os.getpid(), "seed": seed, "device": device}
+        given["threads"] = max(1, torch.get_num_threads() // processes)
+        command = [sys.executable, "-m", *torchrun, "-m", "oodlab.train"]
+        command += [f"--{option}={value}" for option, value in given.items()]
+        with (
+            log.open("wb") as printed,
+            events.open("rb") as stream,
+            Progress(f"{preset.name} seed {seed}", preset.steps, True) as progress,
+        ):
+            process = subprocess.Popen(
+                command,
+                env={**os.environ, "OODLAB_PROGRESS": str(events), "OODLAB_ANEW": ""},
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # an interrupt reaches it once, from here
+            )
+            errors: list[str] = []
+            try:
+                while process.poll() is None:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(timeout=0.2)
+                    errors += _show(stream, progress)
+            finally:
+                _end(process)
+        if process.returncode and not _is_finished(preset, seed):  # one that falls as it leaves has done its part
+            said = errors[0] if errors else _last_lines(log)
+            raise RuntimeError(
+                f"{preset.name} on {processes} processes ended with status {process.returncode}; its last lines:\n{said}"
+            )
+
+
+def _last_lines(log: Path) -> str:
+    """Return what was printed last before torchrun's own account of it, and that account's first line."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    failed = [i for i, line in enumerate(lines) if "torch/distributed/elastic" in line] or [len(lines)]
+    return "\n".join(lines[: failed[0] + 1][-LAST_LINES:])
+
+
+def _show(stream: BinaryIO, progress: Progress) -> list[str]:
+    """Show the events that came, and return the errors among them."""
+    errors = []
+    for event in _new_events(stream):
+        if event["event"] == "step":
+            progress.show(event["step"], event["numbers"])
+        elif event["event"] == "said":
+            progress.say(event["text"])
+        elif event["event"] == "error":
+            errors.append(event["text"])
+    return errors
+
+
+def _new_events(stream: BinaryIO) -> Iterator[dict[str, Any]]:
+    while line := stream.readline():
+        if not line.endswith(b"\n"):  # its end is still to come
+            stream.seek(-len(line), os.SEEK_CUR)
+            return
+        yield json.loads(line)
+
+
+def _end(process: subprocess.Popen) -> None:
+    """End torchrun if it runs, which ends its processes; they end by themselves if it is killed."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(timeout=GRACE)
+        finally:
+            process.kill()
+            process.wait()
