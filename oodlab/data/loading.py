@@ -24,6 +24,7 @@ from oodlab.data.rows import SPLITS, part_of, selection, tenths
 from oodlab.data.search import Choice, find, how_to_get, known, looked_at, stored_parts
 from oodlab.data.sets import SetEntry, entry, find_entry
 from oodlab.data.split import Split, SplitInfo
+from oodlab.workspace import explained
 
 MOST_REMEMBERED = 200_000_000  # bytes of a packed file; larger ones are read anew each time
 
@@ -165,7 +166,8 @@ def _from_name(name: str, split: str, download: bool) -> _Source:
         hint = how_to_get(real) if real else "save the part that is missing"
         raise FileNotFoundError(f"load found no file for {title}/{split}; looked in {looked_at(title)}; {hint}.")
     origin = file.origin if real else "own"
-    read = partial(_read, file.path)
+    again = real and real.download and download and origin == "download"
+    read = partial(_read_or_fetch, file.path, title) if again else partial(_read, file.path)
     return _Source(title, real, origin, str(file.path), file.path.stem, file.tenths, read)
 
 
@@ -175,6 +177,18 @@ def _read(file: Path) -> tuple:
     if stat.st_size > MOST_REMEMBERED:
         return read_npz(file)
     return _remembered(file, stat.st_mtime_ns, stat.st_size)
+
+
+def _read_or_fetch(file: Path, title: str) -> tuple:
+    """Read a downloaded file; one that is damaged is downloaded again."""
+    try:
+        return _read(file)
+    except ValueError as error:
+        print(f"oodlab: {error} Downloading it again.")
+        with explained(file):
+            file.unlink()
+        fetch(title)
+        return _read(file)
 
 
 @functools.lru_cache(maxsize=4)

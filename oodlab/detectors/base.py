@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import hashlib
 import itertools
-import zipfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import final
@@ -151,8 +151,11 @@ def cached_scores(detector: Detector, sets: Mapping[str, Tensor], *, key: str) -
     if cached is not None:
         return {name: cached[f"set {name}"] for name in sets}  # no name of ours is one of savez's arguments
     scores = {name: detector.score_samples(x) for name, x in sets.items()}
-    with workspace.atomic_file(file) as stream:
-        np.savez(stream, **{f"set {name}": values for name, values in scores.items()})
+    try:
+        with workspace.atomic_file(file) as stream:
+            np.savez(stream, **{f"set {name}": values for name, values in scores.items()})
+    except OSError as error:  # the scores are here all the same
+        warnings.warn(f"scores are not kept: {error}", stacklevel=2)
     return scores
 
 
@@ -160,9 +163,9 @@ def _read_scores(file: Path) -> dict[str, np.ndarray] | None:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile):
+    except Exception:  # zip and header errors have no common class
         file.unlink()  # a cache can always be made again
         return None
 
