@@ -42,7 +42,7 @@ def number(
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ValueError(f"{who} expects {wanted}, got {value!r}: {_no_number(value)}.")
     if not math.isfinite(value):
-        raise ValueError(f"{who} expects {wanted}, got {value:g}: {why or 'a finite number is needed'}.")
+        raise ValueError(f"{who} expects {wanted}, got {_text(value)}: {why or 'a finite number is needed'}.")
     fits = (
         (least is None or value >= least)
         and (above is None or value > above)
@@ -50,7 +50,7 @@ def number(
         and (below is None or value < below)
     )
     if not fits:
-        raise ValueError(f"{who} expects {wanted}, got {value:g}{f': {why}' if why else ''}.")
+        raise ValueError(f"{who} expects {wanted}, got {_text(value)}{f': {why}' if why else ''}.")
 
 
 def whole(who: str, name: str, value: Any, *, least: int, most: int | None = None, why: str = "") -> None:
@@ -119,11 +119,15 @@ def function(who: str, name: str, value: Any, *, instead: str) -> None:
 
 
 def _range(name: str, least: float | None, above: float | None, most: float | None, below: float | None) -> str:
-    low = f"{least:g} <= " if least is not None else f"{above:g} < " if above is not None else ""
-    high = f" <= {most:g}" if most is not None else f" < {below:g}" if below is not None else ""
+    low = f"{_text(least)} <= " if least is not None else f"{_text(above)} < " if above is not None else ""
+    high = f" <= {_text(most)}" if most is not None else f" < {_text(below)}" if below is not None else ""
     if low and not high:
-        return f"{name} >= {least:g}" if least is not None else f"{name} > {above:g}"
+        return f"{name} >= {_text(least)}" if least is not None else f"{name} > {_text(above)}"
     return f"{low}{name}{high}" if low or high else f"a finite {name}"
+
+
+def _text(value: Any) -> str:
+    return str(value) if isinstance(value, numbers.Integral) else f"{value:g}"
 
 
 def _no_number(value: Any) -> str:
