@@ -469,6 +469,7 @@ ROWS: dict[str, tuple] = {
     "tola seeds int": (lambda: train_or_load_all({'a':PRESET},{'a':0}), "train_or_load_all expects seeds for 'a'", "got 0"),
     "tola seeds empty": (lambda: train_or_load_all({'a':PRESET},{'a':[]}), "train_or_load_all expects seeds for 'a'", "got []"),
     "tola device": (lambda: train_or_load_all({'a':PRESET},{'a':[0]},device='gpu'), "device expects 'auto', 'cpu' or 'cuda'", "got 'gpu'"),
+    "one label out of range": (lambda: joint_run(torch.where(torch.arange(20) == 19, 7, Y)), "Joint expects labels 0..1", "got [7]", "renumber"),
     "fetch typo": (lambda: data.fetch("mnst"), "data expects the name of a set", "got 'mnst'", "did you mean mnist"),
     "two holes": (FloatingPointError, lambda: Shuffled(holed(6, 7, 20), None, 5, 0), "Shuffled expects finite numbers", "got NaN or infinite entries in 2 of 20 items of x, the first at index 3", "drop or fill"),
     "a hole in a fresh batch": (FloatingPointError, lambda: run(batches=Fresh(lambda n, g: holed(6)[:n], 5)), "fit expects finite numbers", "got NaN or infinite entries in 1 of 5 inputs of the batch of step 1, the first at index 3"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import multiprocessing
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -63,7 +64,7 @@ def autoencoder() -> NormalizedAutoencoder:
 
 
 def state() -> dict[str, object]:
-    return {"step": 7, "model": autoencoder().state_dict()}
+    return {"step": 7, "model": autoencoder().state_dict(), "replay": torch.ones(5000)}
 
 
 def drawn(name: str = "nae/demo", value: float = 0.5, height: float = 1.0) -> plotting.Saved:
@@ -132,7 +133,7 @@ def test_any_flipped_bit_of_a_checkpoint_is_an_error_or_harmless(tmp_path: Path)
     training.write_checkpoint(file, state(), "a preset")
     content, wanted = file.read_bytes(), state()["model"]
     refused = 0
-    for i, place in enumerate(range(0, len(content), 23)):
+    for i, place in enumerate(range(0, len(content), 61)):
         file.write_bytes(content[:place] + bytes([content[place] ^ 1 << i % 8]) + content[place + 1 :])
         try:
             found = training.read_checkpoint(file, "a preset")
@@ -201,6 +202,29 @@ def test_a_picture_beside_the_numbers_of_another_drawing_is_named() -> None:
         ValueError, match=r"demo\.json is damaged, or beside the picture of another drawing \(png differ\)"
     ):
         read_figure(saved.json)
+
+
+def test_picture_and_numbers_are_written_under_one_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[Path] = []
+    written: list[str] = []
+    lock, write = workspace.only_writer, workspace.atomic_file
+
+    @contextlib.contextmanager
+    def locked(folder: Path) -> Iterator[None]:
+        with lock(folder):
+            held.append(folder)
+            yield
+            held.pop()
+
+    def within(path: Path) -> contextlib.AbstractContextManager:
+        assert held == [path.parent]
+        written.append(path.suffix)
+        return write(path)
+
+    monkeypatch.setattr(workspace, "only_writer", locked)
+    monkeypatch.setattr(workspace, "atomic_file", within)
+    drawn()
+    assert written == [".png", ".json"]
 
 
 def test_numbers_that_cannot_be_written_leave_the_old_pair() -> None:
