@@ -4,7 +4,7 @@ One box and one rule for every 2-D study: [-6, 6]^2, trapezoid.  The refinement
 error (same rule on every second line) says how far to trust the normaliser, and
 mass_outside how much the box leaves out of one twice as wide.
 
-Imports: torch only.
+Imports: checks.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from oodlab import checks
 
 HALF_WIDTH = 6.0
 BLOCK = 4096  # grid points evaluated at once: a small network's layers stay in the cache
@@ -44,8 +46,13 @@ class GridDensity:
 
 def grid_points(points: int, half_width: float = HALF_WIDTH) -> tuple[Tensor, Tensor]:
     """Return the axis (n,) and all grid points (n * n, 2), the first coordinate running fastest."""
-    if points < 5 or points % 2 == 0:
-        raise ValueError(f"grid_points expects an odd number of at least 5 points, got {points}.")
+    checks.whole("grid_points", "points", points, least=5, why="an odd number of lines is needed")
+    if points % 2 == 0:
+        raise ValueError(
+            f"grid_points expects an odd number of at least 5 points, got {points}: every second line must end on both sides; "
+            f"take {points + 1}."
+        )
+    checks.number("grid_points", "half_width", half_width, above=0)
     axis = torch.linspace(-half_width, half_width, points)
     second, first = torch.meshgrid(axis, axis, indexing="ij")
     return axis, torch.stack([first.reshape(-1), second.reshape(-1)], dim=1)

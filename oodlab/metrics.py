@@ -4,7 +4,7 @@ Convention: a score is high for in-distribution inputs, so no function takes a
 sign.  In-distribution is the positive class of every TPR and TNR; AUPR and FPR
 name their positive class, because their value depends on it.
 
-Imports: numpy only.
+Imports: checks.
 """
 
 from __future__ import annotations
@@ -21,13 +21,24 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from oodlab import checks
+
 Positive = Literal["in", "out"]
 
 
 def _scores(name: str, values: ArrayLike) -> np.ndarray:
-    array = np.asarray(values, dtype=np.float64)
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()  # a tensor, on whatever device
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} expects a (N,) array of numbers, got {type(values).__name__}: {error}; pass what score_samples returns."
+        ) from error
     if array.ndim != 1 or array.size == 0:
-        raise ValueError(f"{name} expects a non-empty (N,) array, got shape {array.shape}.")
+        raise ValueError(
+            f"{name} expects a non-empty (N,) array, got shape {array.shape}: one score per input; pass what score_samples returns."
+        )
     lost = int((~np.isfinite(array)).sum())
     if lost:
         raise FloatingPointError(
@@ -79,8 +90,7 @@ def aupr(scores_in: ArrayLike, scores_out: ArrayLike, *, positive: Positive) -> 
 
 def threshold_at_tpr(scores_in: ArrayLike, tpr: float = 0.95) -> float:
     """Return the highest threshold t for which at least tpr of the in-distribution scores are >= t."""
-    if not 0 < tpr <= 1:
-        raise ValueError(f"tpr expects a fraction in (0, 1], got {tpr:g}.")
+    checks.number("threshold_at_tpr", "tpr", tpr, above=0, most=1, why="it is a fraction, 0.95 for 95 %")
     inside = np.sort(_scores("scores_in", scores_in))
     return float(inside[len(inside) - max(1, math.ceil(tpr * len(inside) - 1e-9))])
 
@@ -111,9 +121,14 @@ def bits_per_dim(log_prob: ArrayLike, dims: int) -> np.ndarray:
         (D log 256 - log_prob) / (D log 2); the uniform density gives exactly 8.
         This is the one place where D log 256 is subtracted.
     """
-    if dims < 1:
-        raise ValueError(f"bits_per_dim expects dims >= 1, got {dims}.")
-    return (dims * math.log(256) - np.asarray(log_prob, dtype=np.float64)) / (dims * math.log(2))
+    checks.whole("bits_per_dim", "dims", dims, least=1)
+    values = np.asarray(log_prob, dtype=np.float64)
+    lost = int((~np.isfinite(values)).sum())
+    if lost:
+        raise FloatingPointError(
+            f"bits_per_dim expects finite log-densities, got {lost} of {values.size} that are not: find their inputs."
+        )
+    return (dims * math.log(256) - values) / (dims * math.log(2))
 
 
 def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
@@ -123,7 +138,9 @@ def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
     """
     first, second = _pair(a, b)
     if len(first) != len(second):
-        raise ValueError(f"rank_correlation expects scores of the same inputs, got {len(first)} and {len(second)}.")
+        raise ValueError(
+            f"rank_correlation expects scores of the same inputs, got {len(first)} and {len(second)}: score one set twice."
+        )
     ranks = []
     for values in (first, second):
         _, place, times = np.unique(values, return_inverse=True, return_counts=True)
@@ -147,8 +164,10 @@ def bootstrap_interval(
     Covers the choice of test inputs only; the spread over training seeds is a
     different, usually larger one.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"bootstrap_interval expects 0 < level < 1, got {level:g}.")
+    checks.function("bootstrap_interval", "metric", metric, instead="metrics.auroc, say")
+    checks.number("bootstrap_interval", "level", level, above=0, below=1, why="it is a fraction, 0.95 for 95 %")
+    checks.whole("bootstrap_interval", "resamples", resamples, least=1)
+    checks.whole("bootstrap_interval", "seed", seed, least=0)
     inside, outside = _pair(scores_in, scores_out)
     random = np.random.default_rng(seed)
     values = [
@@ -160,6 +179,8 @@ def bootstrap_interval(
 
 def auroc_bounds(tnr: float, tpr: float = 0.95) -> tuple[float, float]:
     """Return the smallest and largest AUROC that a TNR at this TPR allows."""
+    checks.number("auroc_bounds", "tnr", tnr, least=0, most=1, why="it is a fraction")
+    checks.number("auroc_bounds", "tpr", tpr, above=0, most=1, why="it is a fraction")
     return tpr * tnr, tpr + (1 - tpr) * tnr
 
 
@@ -204,7 +225,9 @@ def ood_table(scores: Mapping[str, ArrayLike], *, in_set: str) -> dict[str, dict
         in_set: Name of the in-distribution set.
     """
     if in_set not in scores:
-        raise ValueError(f"ood_table expects scores of {in_set!r}, got {sorted(scores)}.")
+        raise ValueError(f"ood_table expects scores of {in_set!r}, got {sorted(scores)}: name one of these as in_set.")
+    if len(scores) < 2:
+        raise ValueError(f"ood_table expects an OOD set beside {in_set!r}, got none: score at least one more set.")
     return {name: ood_row(scores[in_set], values) for name, values in scores.items() if name != in_set}
 
 
@@ -256,10 +279,14 @@ def reported(paper: str, **wanted: str) -> tuple[Reported, ...]:
     rows = _all_reported()
     for field, value in {"paper": paper, **wanted}.items():
         if field not in Reported.__annotations__ or field in ("value", "std", "bound"):
-            raise ValueError(f"reported expects table, method, setting, in_set, out_set or metric, got {field!r}.")
+            raise ValueError(
+                f"reported expects table, method, setting, in_set, out_set or metric, got {field!r}: rows have no such field."
+            )
         known = sorted({getattr(row, field) for row in rows})
         rows = tuple(row for row in rows if getattr(row, field) == value)
         if not rows:
-            near = difflib.get_close_matches(value, known, n=3) or known[:8]
-            raise ValueError(f"reported: no row of {paper} has {field} = {value!r}; nearest: {', '.join(near)}.")
+            near = difflib.get_close_matches(str(value), known, n=3) or known[:8]
+            raise ValueError(
+                f"reported expects a {field} that rows of {paper} have, got {value!r}: the nearest are {', '.join(near)}."
+            )
     return rows

@@ -11,16 +11,32 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 from oodlab import workspace
 
+FIELDS = {"profile", "key", "seconds", "figures", "digests"}  # of a record
+
 
 def recorded(experiment: str) -> dict[str, Any]:
-    """Return the records of an experiment's finished runs: variant -> record, oldest first."""
+    """Return the records of an experiment's finished runs: variant -> record, oldest first.
+
+    A damaged file counts as none, with a warning: its runs are done again.
+    """
     path = _file(experiment)
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        whole = {name: record for name, record in found.items() if record.keys() >= FIELDS}
+        if len(whole) == len(found):
+            return whole
+    except (ValueError, AttributeError):  # no JSON, not UTF-8, or JSON of another form
+        whole = {}
+    warnings.warn(f"{path} is damaged: runs that it no longer tells of are done again.", stacklevel=2)
+    return whole
 
 
 def remember(experiment: str, variant: str, record: dict[str, Any]) -> None:
@@ -29,8 +45,10 @@ def remember(experiment: str, variant: str, record: dict[str, Any]) -> None:
     Raises:
         ValueError: a number in it is not finite.
     """
-    others = {name: other for name, other in recorded(experiment).items() if name != variant}
-    workspace.write_json(_file(experiment), {**others, variant: record})
+    file = _file(experiment)
+    with workspace.only_writer(file.parent):
+        others = {name: other for name, other in recorded(experiment).items() if name != variant}
+        workspace.write_json(file, {**others, variant: record})
 
 
 def digest(content: Any) -> str:

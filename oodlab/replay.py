@@ -1,6 +1,6 @@
 """Where chains start: fresh draws, and states kept from earlier training steps.
 
-Imports: samplers.
+Imports: checks, samplers.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from oodlab import checks
 from oodlab.samplers import Sphere, noise, per_chain
 
 
@@ -21,6 +22,10 @@ class Uniform:
 
     low: float
     high: float
+
+    def __post_init__(self) -> None:
+        checks.number("Uniform", "low", self.low)
+        checks.number("Uniform", "high", self.high, above=self.low)
 
     def __call__(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return fresh states of the shape, type and device of `like`."""
@@ -71,14 +76,23 @@ class ReplayBuffer(nn.Module):
         classes: int = 1,
     ) -> None:
         super().__init__()
-        if capacity < 1 or capacity % classes:
+        checks.whole("ReplayBuffer", "classes", classes, least=1)
+        checks.whole("ReplayBuffer", "capacity", capacity, least=1)
+        checks.number("ReplayBuffer", "restart", restart, least=0, most=1, why="it is a probability")
+        checks.function("ReplayBuffer", "start", start, instead="Uniform(low, high) or Normal()")
+        if not isinstance(shape, Sequence):
+            raise ValueError(f"ReplayBuffer expects the shape of one state, got {shape!r}: write it as ({shape!r},).")
+        for size in shape:
+            checks.whole("ReplayBuffer", "sizes in shape", size, least=1)
+        if capacity % classes:
             raise ValueError(
-                f"ReplayBuffer expects a capacity that is a positive multiple of classes = {classes}, got {capacity}."
+                f"ReplayBuffer expects a capacity that is a multiple of classes = {classes}, got {capacity}: each class "
+                "has as many slots; change one of them."
             )
-        if not 0 <= restart <= 1:
-            raise ValueError(f"ReplayBuffer expects a restart probability in [0, 1], got {restart:g}.")
         if fifo and classes > 1:
-            raise ValueError(f"ReplayBuffer(fifo=True) expects classes = 1, got {classes}: a ring has no slots.")
+            raise ValueError(
+                f"ReplayBuffer(fifo=True) expects classes = 1, got {classes}: a ring has no slots; take fifo=False."
+            )
         self.start, self.restart, self.fifo, self.classes = start, restart, fifo, classes
         self.register_buffer("states", torch.zeros(capacity, *shape))
         self.register_buffer("_head", torch.zeros((), dtype=torch.long), persistent=False)  # next position to write
@@ -124,7 +138,11 @@ class ReplayBuffer(nn.Module):
             States (n, *shape), copies, and their slots (n,) for `write`.
         """
         if (y is None) != (self.classes == 1):
-            raise ValueError(f"ReplayBuffer.draw expects y exactly when it has classes, it has {self.classes}.")
+            raise ValueError(
+                f"ReplayBuffer.draw expects y exactly when it has classes, got {'none' if y is None else 'some'}: "
+                f"it has classes = {self.classes}."
+            )
+        checks.whole("ReplayBuffer.draw", "n", n, least=1)
         filled = self._filled
         if not self.fifo and not filled:  # not counted before the first write: a step that is stopped is done anew
             self.states.copy_(self.start(self.states, generator))
@@ -143,9 +161,17 @@ class ReplayBuffer(nn.Module):
     def write(self, states: Tensor, slots: Tensor) -> None:
         """Keep final states (n, *shape); `slots` are those of `draw` (unused by a ring)."""
         n, capacity = len(states), len(self.states)
+        if states.shape[1:] != self.states.shape[1:]:
+            raise ValueError(
+                f"ReplayBuffer.write expects states of shape {tuple(self.states.shape[1:])}, got "
+                f"{tuple(states.shape[1:])}: build it with the shape that the chains have."
+            )
         if self.fifo:
             if n > capacity:
-                raise ValueError(f"ReplayBuffer expects at most {capacity} states at once, got {n}.")
+                raise ValueError(
+                    f"ReplayBuffer.write expects at most {capacity} states at once, got {n}: they would overwrite each "
+                    "other; raise capacity to the batch size at least."
+                )
             slots = (self._head + torch.arange(n, device=self.states.device)) % capacity
             self._head.add_(n).remainder_(capacity)
             self._filled = min(self._filled + n, capacity)

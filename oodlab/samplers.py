@@ -6,7 +6,7 @@ which model or paper called it.
 Convention: x <- x + step_size * grad_log_density(x) + noise_std * xi, xi ~ N(0, I).
 Papers that tune the two numbers apart run at T = noise_std**2 / (2 * step_size).
 
-Imports: graphs.
+Imports: checks, graphs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from oodlab import checks
 from oodlab.graphs import host_may_look
 
 FINITE_CHECK_EVERY = 10  # steps between two looks at the finite flag: each look waits for the device
@@ -41,6 +42,9 @@ class Box:
     low: float
     high: float
 
+    def __post_init__(self) -> None:
+        _check_box("Box", self.low, self.high)
+
     def __call__(self, proposal: Tensor, current: Tensor) -> Tensor:
         """Return the proposal, clamped."""
         return proposal.clamp(self.low, self.high)
@@ -52,6 +56,9 @@ class RejectOutside:
 
     low: float
     high: float
+
+    def __post_init__(self) -> None:
+        _check_box("RejectOutside", self.low, self.high)
 
     def inside(self, x: Tensor) -> Tensor:
         """Say per chain whether it lies in the box, (B, *event) -> (B,) bool."""
@@ -77,6 +84,9 @@ class ClipElements:
 
     limit: float
 
+    def __post_init__(self) -> None:
+        checks.number("ClipElements", "limit", self.limit, above=0)
+
     def __call__(self, gradient: Tensor) -> Tensor:
         """Return the gradient, clamped component by component."""
         return gradient.clamp(-self.limit, self.limit)
@@ -87,6 +97,9 @@ class ClipNorm:
     """Shorten a chain's gradient to the given Euclidean norm; shorter ones stay as they are."""
 
     limit: float
+
+    def __post_init__(self) -> None:
+        checks.number("ClipNorm", "limit", self.limit, above=0)
 
     def __call__(self, gradient: Tensor) -> Tensor:
         """Return the gradient, shortened where it is longer than the limit."""
@@ -100,6 +113,9 @@ class Annealed:
 
     noise_std: float
     delayed: bool = False
+
+    def __post_init__(self) -> None:
+        checks.number("Annealed", "noise_std", self.noise_std, least=0)
 
     def __call__(self, t: int) -> float:
         """Return the noise of step t = 0, 1, ..."""
@@ -127,6 +143,9 @@ class ChainRecord:
     mean_log_density: list[float] = field(default_factory=list)
     acceptance: float = 1.0
     temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        checks.whole("ChainRecord", "every", self.every, least=1)
 
     def _see(self, step: int, last: int, x: Tensor) -> None:
         if step % self.every == 0 or step == last:
@@ -183,6 +202,7 @@ def langevin(
     Gaussian of variance s2 the chain settles at s2 / (1 - step_size / (2 * s2)).
     """
     _check_chain("langevin", steps, step_size, noise_std)
+    _check_state("langevin", x)
     schedule = _schedule(step_size, noise_std)
     x = x.detach()
     if record is not None:
@@ -247,6 +267,7 @@ def mala(
     Source: Roberts & Stramer (2002), Langevin diffusions and Metropolis-Hastings algorithms.
     """
     _check_chain("mala", steps, step_size, noise_std)
+    _check_state("mala", x)
     if bounds is not None and not isinstance(bounds, RejectOutside):
         raise ValueError(
             f"mala expects bounds of type RejectOutside, got {bounds}: clamping or projecting "
@@ -254,7 +275,7 @@ def mala(
         )
     noise_std = math.sqrt(2 * step_size) if noise_std is None else noise_std
     if noise_std <= 0:
-        raise ValueError("mala expects noise_std > 0: without noise no proposal has a reverse.")
+        raise ValueError("mala expects noise_std > 0, got 0: without noise no proposal has a reverse; use langevin.")
 
     def evaluate(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         log_p, gradient = value_and_grad(log_density, x)
@@ -340,6 +361,9 @@ class LangevinChain:
     clip: Callable[[Tensor], Tensor] | None = None
     bounds: Callable[[Tensor, Tensor], Tensor] | None = None
 
+    def __post_init__(self) -> None:
+        _check_chain("LangevinChain", self.steps, self.step_size, self.noise_std)
+
     def __call__(self, log_density: LogDensity, x: Tensor, **run: Any) -> Tensor:
         """Run the chain; `run` takes generator, should_stop and record."""
         return langevin(
@@ -363,6 +387,9 @@ class MalaChain:
     noise_std: float | None = None
     clip: Callable[[Tensor], Tensor] | None = None
     bounds: RejectOutside | None = None
+
+    def __post_init__(self) -> None:
+        _check_chain("MalaChain", self.steps, self.step_size, self.noise_std)
 
     def __call__(self, log_density: LogDensity, x: Tensor, **run: Any) -> Tensor:
         """Run the chain; `run` takes generator, should_stop and record."""
@@ -416,12 +443,24 @@ def _schedule(step_size: float, noise_std: float | Callable[[int], float] | None
 
 
 def _check_chain(name: str, steps: int, step_size: float, noise_std: object) -> None:
-    if steps < 0:
-        raise ValueError(f"{name} expects steps >= 0, got {steps}.")
-    if not step_size > 0 or not math.isfinite(step_size):
-        raise ValueError(f"{name} expects step_size > 0, got {step_size:g}.")
-    if isinstance(noise_std, (int, float)) and not noise_std >= 0:
-        raise ValueError(f"{name} expects noise_std >= 0, got {noise_std:g}.")
+    checks.whole(name, "steps", steps, least=0)
+    checks.number(name, "step_size", step_size, above=0)
+    if noise_std is not None and not callable(noise_std):
+        checks.number(name, "noise_std", noise_std, least=0)
+
+
+def _check_state(name: str, x: Tensor) -> None:
+    if not torch.is_tensor(x) or not x.is_floating_point() or x.ndim == 0:
+        kind = f"{x.dtype} {tuple(x.shape)}" if torch.is_tensor(x) else type(x).__name__
+        raise ValueError(
+            f"{name} expects a start of floating-point numbers (B, *event), got {kind}: a chain moves by fractions; "
+            "scale stored values first, or take torch.from_numpy(x).float()."
+        )
+
+
+def _check_box(name: str, low: float, high: float) -> None:
+    checks.number(name, "low", low)
+    checks.number(name, "high", high, above=low)
 
 
 def _doubt(x: Tensor) -> Tensor:

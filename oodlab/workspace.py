@@ -15,13 +15,23 @@ Imports: the standard library.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
+import re
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks: two writers are told apart by digests only
+    fcntl = None
+
+ABANDONED = 3600  # seconds without a write after which a half-written file has no writer any more
 
 _UMASK = os.umask(0)  # it can only be read by setting it, which threads that write must not see
 os.umask(_UMASK)
@@ -67,20 +77,74 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
     A crash, a full disk or a second writer leaves the old file or the new one,
     never a part: the bytes go to a neighbour of their own, reach the disk, and
-    are renamed.
+    are renamed. What a killed writer left there is removed by the next one that
+    finds it untouched for an hour (a live writer, on whatever machine, is faster).
+
+    Raises:
+        OSError: The file cannot be written; the message names it and what to do.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o666 & ~_UMASK)  # mkstemp's 0600 would hide the file from a group
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Let a failure to write below say which file it was, and what to do.
+
+    Raises:
+        OSError: As raised within, with the path and the advice.
+    """
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_UMASK)  # mkstemp's 0600 would hide the file from a group
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(
+            error.errno,
+            f"{path} cannot be written ({error.strerror}); what was there is as it was. Free space, or make the folder "
+            "writable, or name another one (OODLAB_RUNS, OODLAB_FIGURES, OODLAB_CACHE), and run again",
+        ) from error
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Wait until no other process writes below this in a folder, for files that belong together.
+
+    The lock is on the folder itself: it leaves no file, and ends with its process.
+    """
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what writers of this file left behind when they were killed."""
+    for file in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        with contextlib.suppress(FileNotFoundError):  # another writer is cleaning too
+            ours = re.fullmatch(r"[a-z0-9_]{8}", file.name.removeprefix(f".{path.name}."))  # as mkstemp names them
+            if ours and time.time() - file.stat().st_mtime > ABANDONED:
+                file.unlink()
 
 
 def write_json(path: Path, content: Any) -> None:

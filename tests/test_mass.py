@@ -318,7 +318,7 @@ def test_weights_that_make_no_sense_are_refused() -> None:
         PenalisedLikelihood(-1.0)
     with pytest.raises(ValueError, match="alpha >= 0, got nan"):
         PenalisedLikelihood(math.nan)
-    with pytest.raises(ValueError, match="'per_sample' or 'batch', got 'sum'"):
+    with pytest.raises(ValueError, match="per_sample or batch, got 'sum'"):
         PenalisedLikelihood(1.0, "sum")
 
 

@@ -207,7 +207,7 @@ def test_every_printed_number_is_there_and_rates_are_fractions() -> None:
 
 
 def test_a_number_no_paper_prints_is_answered_with_the_nearest_that_one_does() -> None:
-    with pytest.raises(ValueError, match="nearest: nae"):
+    with pytest.raises(ValueError, match="the nearest are nae"):
         reported("nea")
     with pytest.raises(ValueError, match="inaturalist"):
         reported("mass", out_set="inaturalists")

@@ -234,7 +234,7 @@ def test_changed_follows_the_rule_of_profiles() -> None:
 
 
 def test_at_knows_its_profiles_and_starts_from_the_papers() -> None:
-    with pytest.raises(ValueError, match="got 'quik'; did you mean 'quick'"):
+    with pytest.raises(ValueError, match="got 'quik': did you mean 'quick'"):
         toy().at("quik")
     with pytest.raises(ValueError, match="got 'huge'"):
         toy().at("huge")

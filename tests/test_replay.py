@@ -145,7 +145,7 @@ def test_starts_have_the_law_they_say(generator: torch.Generator) -> None:
 
 def test_settings_without_a_meaning_are_refused() -> None:
     for bad, text in [
-        ({"capacity": 0}, "positive multiple"),
+        ({"capacity": 0}, "capacity >= 1, got 0"),
         ({"capacity": 10, "classes": 3}, "multiple of classes = 3, got 10"),
         ({"capacity": 10, "restart": 1.5}, "got 1.5"),
         ({"capacity": 10, "classes": 2, "fifo": True}, "a ring has no slots"),

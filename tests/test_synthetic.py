@@ -85,7 +85,7 @@ def test_smoothness_blocks_are_constant_also_where_k_does_not_divide_the_side() 
     x = data.smoothness_images(2, (3, 32, 32), 3, generator())
     assert x.shape == (2, 3, 32, 32)
     assert all(len(image.unique()) == 100 for image in x.flatten(0, 1))  # 10 x 10 blocks
-    with pytest.raises(ValueError, match="k from 1 to 32, got 33"):
+    with pytest.raises(ValueError, match="k <= 32, got 33"):
         data.smoothness_images(1, (1, 32, 32), 33)
 
 

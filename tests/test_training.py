@@ -475,7 +475,7 @@ def test_epochs_are_a_budget_of_a_data_set_only() -> None:
     for budget, text in [
         ({}, "steps or epochs, got steps=None and epochs=None"),
         ({"steps": 1, "epochs": 1}, "steps=1 and epochs=1"),
-        ({"steps": 0}, "at least one step, got 0"),
+        ({"steps": 0}, "steps >= 1, got 0"),
         ({"epochs": 1}, "fresh samples have no epochs"),
         ({"steps": 1, "warm_up": -1}, "warm_up >= 0"),
     ]:
@@ -497,7 +497,7 @@ def test_every_epoch_of_shuffled_batches_sees_every_image_once_in_another_order(
     assert torch.equal(again, batches(4, torch.Generator())[0])
     assert not torch.equal(again, Shuffled(x, None, batch_size=4, seed=1)(4, torch.Generator())[0])
     for size in (0, 13):
-        with pytest.raises(ValueError, match=f"<= 12 images, got {size}"):
+        with pytest.raises(ValueError, match=f"<= 12, got {size}"):
             Shuffled(x, None, batch_size=size, seed=0)
 
 
@@ -564,7 +564,7 @@ def test_devices_and_precisions_are_named_exactly(monkeypatch: pytest.MonkeyPatc
         assert training.pick_precision("auto", convolutional, cpu) == kind
         assert training.pick_precision("float32", convolutional, cpu) == torch.float32
         assert training.pick_precision("bfloat16", dense, cpu) == torch.bfloat16
-    with pytest.raises(ValueError, match="one of auto, float32, bfloat16, got 'float16'"):
+    with pytest.raises(ValueError, match="one of auto, float32 or bfloat16, got 'float16'"):
         training.pick_precision("float16", dense, cpu)
 
 

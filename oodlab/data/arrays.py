@@ -63,13 +63,23 @@ def as_stored(x: Any, y: Any | None, *, who: str) -> tuple[torch.Tensor, torch.T
         ValueError: another shape or type, NaN or infinite entries, a y that
             does not fit x.
     """
-    x = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
+    x = _array(x, f"{who} expects x as one array")
     if x.ndim not in (2, 3, 4) or 0 in x.shape:
         raise ValueError(
-            f"{who} expects x of shape (N, D), (N, H, W), (N, H, W, C) or (N, C, H, W), none of them 0, got {x.shape}."
+            f"{who} expects x of shape (N, D), (N, H, W), (N, H, W, C) or (N, C, H, W), none of them 0, got {x.shape}: "
+            "one row or image per item."
         )
     stored = _table(x, who) if x.ndim == 2 else _images(x, who)
     return stored, _labels(y, len(x), who)
+
+
+def _array(values: Any, expected: str) -> np.ndarray:
+    if isinstance(values, torch.Tensor):
+        return values.detach().cpu().numpy()
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # rows of several lengths
+        raise ValueError(f"{expected}, got {type(values).__name__}: {error}; give rows of one length.") from error
 
 
 def _table(x: np.ndarray, who: str) -> torch.Tensor:
@@ -79,7 +89,7 @@ def _table(x: np.ndarray, who: str) -> torch.Tensor:
             "flattened images are reshaped first, a table of counts is cast to float."
         )
     if x.dtype.kind not in "fiu":
-        raise ValueError(f"{who} expects a table of real numbers, got dtype {x.dtype}.")
+        raise ValueError(f"{who} expects a table of real numbers, got dtype {x.dtype}: cast it to float.")
     with np.errstate(over="ignore"):  # an overflow to float32 is counted below
         table = x.astype(np.float32)
     lost = ~np.isfinite(table)
@@ -112,7 +122,7 @@ def _images(x: np.ndarray, who: str) -> torch.Tensor:
 def _labels(y: Any | None, n: int, who: str) -> torch.Tensor:
     if y is None:
         return torch.full((n,), -1, dtype=torch.int64)
-    y = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
+    y = _array(y, f"{who} expects y as one array")
     if y.shape != (n,) or y.dtype.kind not in "iu":
         raise ValueError(
             f"{who} expects y as {n} integers, one per item of x, got {y.dtype} {y.shape}: "

@@ -1,6 +1,6 @@
 """Augmentation of image batches: one affine map per image, read off in one pass.
 
-Imports: oodlab.data.transforms.
+Imports: oodlab.checks, oodlab.data.transforms.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from oodlab import checks
 from oodlab.data.transforms import scale_signed
 
 
@@ -33,6 +34,12 @@ class Augment:
     flip: float = 0.0
     shift: int = 0
     noise_std: float = 0.0
+
+    def __post_init__(self) -> None:
+        checks.number("Augment", "degrees", self.degrees, least=0)
+        checks.number("Augment", "flip", self.flip, least=0, most=1, why="it is a probability")
+        checks.whole("Augment", "shift", self.shift, least=0)
+        checks.number("Augment", "noise_std", self.noise_std, least=0)
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return augmented images, (B, C, H, W) floating point, same dtype and device."""

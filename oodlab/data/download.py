@@ -1,11 +1,13 @@
 """Fetching a set into the cache: downloaded, checked against the table, written whole.
 
-Imports: oodlab.data.arrays, .search, .sets.
+Imports: oodlab.workspace, oodlab.data.arrays, .search, .sets.
 """
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import time
 from http.client import HTTPException
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import numpy as np
 from oodlab.data.arrays import as_stored, write_npz
 from oodlab.data.search import cache_folder, how_to_get
 from oodlab.data.sets import SetEntry, entry
+from oodlab.workspace import explained
 
 
 def fetch(name: str) -> list[Path]:
@@ -38,13 +41,24 @@ def fetch(name: str) -> list[Path]:
     paths = {part: folder / f"{part}.npz" for part in found.sizes}
     missing = [part for part, path in paths.items() if not path.is_file()]
     if missing:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".raw-", dir=folder) as raw:
+        with explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            raw_folder = tempfile.TemporaryDirectory(prefix=".raw-", dir=folder)
+        _remove_abandoned(folder)
+        with raw_folder as raw:
             for part in missing:
                 x, y, class_names = _download(found, Path(raw), part)
                 _verify(found, part, x, y)
                 write_npz(paths[part], x, y, found.class_names or class_names)
     return list(paths.values())
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove raw files of downloads that were killed: nothing in them has changed for a day."""
+    for raw in folder.glob(".raw-*"):
+        times = [path.stat().st_mtime for path in (raw, *raw.rglob("*")) if path.exists()]
+        if times and time.time() - max(times) > 86_400:
+            shutil.rmtree(raw, ignore_errors=True)
 
 
 def _download(found: SetEntry, raw: Path, part: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from oodlab import checks
 from oodlab.data.arrays import as_stored, read_npz
 from oodlab.data.download import fetch
 from oodlab.data.pictures import read_folder
@@ -23,6 +24,7 @@ from oodlab.data.rows import SPLITS, part_of, selection, tenths
 from oodlab.data.search import Choice, find, how_to_get, known, looked_at, stored_parts
 from oodlab.data.sets import SetEntry, entry, find_entry
 from oodlab.data.split import Split, SplitInfo
+from oodlab.workspace import explained
 
 MOST_REMEMBERED = 200_000_000  # bytes of a packed file; larger ones are read anew each time
 
@@ -70,8 +72,13 @@ def load(
             looked at and the way to get the set.
         ConnectionError: the download failed.
     """
-    if split not in SPLITS:
-        raise ValueError(f"load expects a split of {', '.join(SPLITS)}, got {split!r}.")
+    checks.one_of("load", "a split of", split, SPLITS)
+    if not isinstance(balanced, bool):
+        raise ValueError(f"load expects balanced True or False, got {balanced!r}: every text counts as true.")
+    if not isinstance(name, str | Path | Choice):
+        raise ValueError(
+            f"load expects the name of a set, a path or a Choice, got {type(name).__name__}: `oodlab data` lists the sets."
+        )
     stand_in_for = None
     if isinstance(name, Choice):
         name, stand_in_for = name.name, name.stand_in_for
@@ -80,6 +87,10 @@ def load(
     else:
         source = _from_name(name, split, download)
 
+    if size is not None and getattr(source.read, "func", None) is not read_folder:
+        raise ValueError(
+            f"load expects size with a folder of pictures only, got size={size!r}: use as_shape on what is loaded."
+        )
     stored_x, stored_y, class_names = source.read()
     x, y = as_stored(stored_x, stored_y, who=source.where)
     if source.entry:
@@ -121,11 +132,13 @@ class _Source:
 
 def _from_path(path: Path, split: str, size: int | None) -> _Source:
     if not path.exists():
-        raise FileNotFoundError(f"load expects a set's name or a path, got {path}, which does not exist.")
+        raise FileNotFoundError(
+            f"load expects a set's name or a path, got {path}, which does not exist: check the path, or `oodlab data` lists the sets."
+        )
     stems = stored_parts(path) if path.is_dir() else ()
     found = part_of(split, stems or ("all",))
     if found is None:
-        raise ValueError(f"load found no split {split!r} in {path}, which holds {', '.join(stems)}.")
+        raise ValueError(f"load expects a split that {path} holds, got {split!r}: it holds {', '.join(stems)}.")
     stem, part = found
     file = path / f"{stem}.npz" if stems else path
     read = partial(_read, file) if stems or path.is_file() else partial(read_folder, path, size)
@@ -153,7 +166,8 @@ def _from_name(name: str, split: str, download: bool) -> _Source:
         hint = how_to_get(real) if real else "save the part that is missing"
         raise FileNotFoundError(f"load found no file for {title}/{split}; looked in {looked_at(title)}; {hint}.")
     origin = file.origin if real else "own"
-    read = partial(_read, file.path)
+    again = real and real.download and download and origin == "download"
+    read = partial(_read_or_fetch, file.path, title) if again else partial(_read, file.path)
     return _Source(title, real, origin, str(file.path), file.path.stem, file.tenths, read)
 
 
@@ -163,6 +177,18 @@ def _read(file: Path) -> tuple:
     if stat.st_size > MOST_REMEMBERED:
         return read_npz(file)
     return _remembered(file, stat.st_mtime_ns, stat.st_size)
+
+
+def _read_or_fetch(file: Path, title: str) -> tuple:
+    """Read a downloaded file; one that is damaged is downloaded again."""
+    try:
+        return _read(file)
+    except ValueError as error:
+        print(f"oodlab: {error} Downloading it again.")
+        with explained(file):
+            file.unlink()
+        fetch(title)
+        return _read(file)
 
 
 @functools.lru_cache(maxsize=4)
@@ -199,7 +225,7 @@ def _labels(known_set: SetEntry | None, y: torch.Tensor) -> tuple[int, ...]:
 
 def _numbers(classes: Classes, class_names: tuple[str, ...], labels: tuple[int, ...]) -> tuple[int, ...]:
     """Turn one class or several, by number or name, into sorted numbers."""
-    several = (classes,) if isinstance(classes, (int, str, np.integer)) else tuple(classes)
+    several = (classes,) if isinstance(classes, (int, str, np.integer)) or not np.iterable(classes) else tuple(classes)
     numbers = set()
     for one in several:
         if isinstance(one, str):
@@ -208,6 +234,10 @@ def _numbers(classes: Classes, class_names: tuple[str, ...], labels: tuple[int, 
                 hint = f"did you mean {near[0]!r}?" if near else f"the names are {list(class_names)}."
                 raise ValueError(f"load expects a class of the set, got {one!r}: {hint}")
             one = labels[0] + class_names.index(one)
+        if isinstance(one, bool) or not isinstance(one, (int, np.integer)):
+            raise ValueError(
+                f"load expects classes by number or name, got {one!r}: write for example without=(1, 'cat')."
+            )
         numbers.add(int(one))
     return tuple(sorted(numbers))
 

@@ -37,9 +37,22 @@ def from_arrays(
         ValueError: x or y is not of these forms; the message says what to do.
     """
     if origin not in ("own", "synthetic"):
-        raise ValueError(f"from_arrays expects origin 'own' or 'synthetic', got {origin!r}.")
+        raise ValueError(
+            f"from_arrays expects origin 'own' or 'synthetic', got {origin!r}: say where the items are from."
+        )
+    named = isinstance(class_names, tuple | list) and all(isinstance(one, str) for one in class_names)
+    if not isinstance(name, str) or not named:
+        raise ValueError(
+            f"from_arrays expects name as text and class_names as several texts, got {name!r} and {class_names!r}: "
+            "write class_names=('cat', 'dog')."
+        )
     stored, labels = as_stored(x, y, who=f"from_arrays({name})")
     n = len(stored)
+    if class_names and int(labels.max()) >= len(class_names):
+        raise ValueError(
+            f"from_arrays({name}) expects a name for each class 0..{int(labels.max())}, got {len(class_names)} in class_names: "
+            "add names, or leave class_names out."
+        )
     info = SplitInfo(name, "all", origin, f"{origin}:{name}/all", class_names, n, stored=n, complete=None)
     return Split(stored, labels, info)
 
@@ -56,8 +69,12 @@ def from_folder(path: str | Path, size: int | None = None) -> Split:
         FileNotFoundError: no such folder.
         ValueError: no pictures, several sizes, or a broken one (named).
     """
+    if not isinstance(path, str | Path):
+        raise ValueError(f"from_folder expects a path, got {type(path).__name__}: write it as text.")
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        raise FileNotFoundError(f"from_folder expects a folder of pictures, got {folder}: no such folder.")
+        raise FileNotFoundError(
+            f"from_folder expects a folder of pictures, got {folder}: no such folder; check the path."
+        )
     x, y, class_names = read_folder(folder, size)
     return from_arrays(x, y, name=folder.resolve().name, class_names=class_names)

@@ -1,6 +1,6 @@
 """Picture files: one way to shrink a photo, and a folder of pictures as arrays.
 
-Imports: numpy; Pillow inside.
+Imports: oodlab.checks; Pillow inside.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from oodlab import checks
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -41,15 +43,29 @@ def read_folder(folder: Path, size: int | None) -> tuple[np.ndarray, np.ndarray,
     """
     from PIL import Image
 
+    if size is not None:
+        checks.whole("from_folder", "size", size, least=1)
     inside = {path: path.relative_to(folder).parts for path in sorted(folder.rglob("*"))}
     hidden = {path for path, parts in inside.items() if any(part.startswith(".") for part in parts)}
     files = [path for path in inside if path.suffix.lower() in SUFFIXES and path not in hidden]
     if not files:
-        raise ValueError(f"{folder} holds no picture with a suffix of {', '.join(SUFFIXES)}.")
+        raise ValueError(
+            f"{folder} expects pictures, got none with a suffix of {', '.join(SUFFIXES)}: convert or copy some."
+        )
     classes = [inside[path][0] if len(inside[path]) > 1 else "" for path in files]
     names = tuple(sorted(set(classes) - {""}))
     if names and "" in classes:
-        raise ValueError(f"{folder} holds pictures in subfolders, which are classes, and beside them: sort them in.")
+        raise ValueError(
+            f"{folder} expects all pictures in subfolders, or none, got both: subfolders are classes; sort them in."
+        )
+    subfolders = {
+        parts[0] for path, parts in inside.items() if len(parts) == 1 and path.is_dir() and path not in hidden
+    }
+    if names and subfolders - set(names):
+        empty = ", ".join(sorted(subfolders - set(names)))
+        raise ValueError(
+            f"{folder} expects a picture in every class, got none in {empty}: add some or remove the subfolder."
+        )
 
     pictures = []
     for path in files:

@@ -3,7 +3,7 @@
 Permutations come from numpy.random.RandomState, whose stream is frozen: the
 same seed names the same rows on every machine and under every numpy.
 
-Imports: numpy only.
+Imports: oodlab.checks.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import numpy as np
+
+from oodlab import checks
 
 SPLIT_SEED = 1  # ebm's released code splits its tables 80/10/10 with numpy seed 1
 SPLITS = ("train", "val", "train-val", "test", "all")
@@ -107,20 +109,27 @@ def selection(
     keep = np.isin(y, only) if only else ~np.isin(y, without)
     rows = np.flatnonzero(keep)
     if not len(rows):
-        raise ValueError(f"load found no item with without={without}, only={only} in this split.")
+        chosen = f"without={without}, only={only}"
+        raise ValueError(
+            f"load expects items of the classes chosen, got none for {chosen}: this split has "
+            f"{_listed(sorted(set(y.tolist())))}; choose others."
+        )
     if n is None and not balanced:
         return rows
 
+    checks.whole("load", "seed", seed, least=0, most=2**32 - 1)
+    if n is not None:
+        checks.whole("load", "n", n, least=1)
     present = np.unique(y[rows])
     groups = [rows[y[rows] == label] for label in present] if balanced else [rows]
     smallest = min(len(group) for group in groups)
     if n is None:
         n = smallest * len(groups)
     share, rest = divmod(n, len(groups))
-    if n < 1 or rest:
+    if rest:
         raise ValueError(
-            f"load expects n to be a positive multiple of the {len(groups)} classes when balanced, "
-            f"and at least 1 otherwise; got n={n}."
+            f"load expects n to be a multiple of the {len(groups)} classes when balanced, got n={n}: "
+            f"take {n - rest or len(groups)}."
         )
     if share > smallest:
         what = "items in the smallest class" if balanced else "items"

@@ -226,6 +226,8 @@ def entry(name: str) -> SetEntry:
     Raises:
         ValueError: no such set; the message names the nearest one.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"data expects the name of a set, got {name!r}: `oodlab data` lists the sets.")
     found = find_entry(name)
     if found is None:
         near = difflib.get_close_matches(_key(name), _BY_KEY, n=1)

@@ -4,20 +4,37 @@ Every function takes a generator as the only source of randomness. Bytes
 (uint8, stored values) go through a preset's transform like any image; floats
 are a model's input already.
 
-Imports: torch only.
+Imports: checks.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 
+from oodlab import checks
+
 Generator = torch.Generator | None
+Draw = TypeVar("Draw", bound=Callable)
 
 EIGHT_RADIUS = 4 / math.sqrt(2)  # nae's released code: 4 * direction, then everything divided by 1.414
 EIGHT_VARIANCE = 1 / 8  # likewise, 0.5**2 / 2; the paper prints sqrt(2)/4, which peaks at .056, not .159
+
+
+def _counted(draw: Draw) -> Draw:
+    """Let a function of (n, ...) refuse what is no number of items."""
+
+    @functools.wraps(draw)
+    def checked(n: int, *arguments: object, **named: object) -> object:
+        checks.whole(draw.__name__, "n", n, least=0)
+        return draw(n, *arguments, **named)
+
+    return checked
 
 
 def eight_centers(dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -26,6 +43,7 @@ def eight_centers(dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return EIGHT_RADIUS * torch.stack([angle.cos(), angle.sin()], dim=1)
 
 
+@_counted
 def eight_gaussians(n: int, generator: Generator = None) -> torch.Tensor:
     """Draw n points of an equal mixture of eight Gaussians, (n, 2) float32.
 
@@ -41,6 +59,7 @@ def eight_gaussians_log_prob(x: torch.Tensor) -> torch.Tensor:
     return torch.logsumexp(-square / (2 * EIGHT_VARIANCE), dim=1) - math.log(8 * 2 * math.pi * EIGHT_VARIANCE)
 
 
+@_counted
 def two_uniforms(n: int, generator: Generator = None) -> torch.Tensor:
     """Draw n points of two squares of side 2, centred at (-2, 0) and (2, 0), (n, 2) float32.
 
@@ -51,22 +70,26 @@ def two_uniforms(n: int, generator: Generator = None) -> torch.Tensor:
     return torch.stack([points[:, 0] + side, points[:, 1]], dim=1)
 
 
+@_counted
 def noise_paper(n: int, shape: tuple[int, ...], generator: Generator = None) -> torch.Tensor:
     """Draw half the items from N(0, 1), half from U(-1, 1): (n, *shape) float32, a model's input (ebm)."""
     normal = torch.randn(n - n // 2, *shape, generator=generator)
     return torch.cat([normal, 2 * torch.rand(n // 2, *shape, generator=generator) - 1])
 
 
+@_counted
 def noise_uniform(n: int, shape: tuple[int, ...], generator: Generator = None) -> torch.Tensor:
     """Draw every value from 0..255, (n, *shape) uint8 (nae's Noise; one of ebm's two released image sets)."""
     return torch.randint(256, (n, *shape), generator=generator, dtype=torch.uint8)
 
 
+@_counted
 def noise_normal(n: int, shape: tuple[int, ...], generator: Generator = None) -> torch.Tensor:
     """Draw values from N(127.5, 60), rounded and clipped to 0..255, (n, *shape) uint8."""
     return _normal_values(n, shape, generator).round().clamp(0, 255).to(torch.uint8)
 
 
+@_counted
 def noise_normal_released(n: int, shape: tuple[int, ...], generator: Generator = None) -> torch.Tensor:
     """Draw values as ebm's released code does: cast to uint8, where -3 becomes 253; (n, *shape) uint8."""
     return _normal_values(n, shape, generator).trunc().remainder(256).to(torch.uint8)
@@ -76,12 +99,14 @@ def _normal_values(n: int, shape: tuple[int, ...], generator: Generator) -> torc
     return 127.5 + 60 * torch.randn(n, *shape, generator=generator)
 
 
+@_counted
 def noise_table_released(n: int, features: int, generator: Generator = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Return ebm's two released noise sets for tables, N(0, 1) and U(-5, 5), each (n, features) float32."""
     normal = torch.randn(n, features, generator=generator)
     return normal, 10 * torch.rand(n, features, generator=generator) - 5
 
 
+@_counted
 def constant_paper(n: int, shape: tuple[int, ...], generator: Generator = None, bound: float = 1.0) -> torch.Tensor:
     """Fill each item with one number from U(-bound, bound), as a model's input, (n, *shape) float32.
 
@@ -91,12 +116,14 @@ def constant_paper(n: int, shape: tuple[int, ...], generator: Generator = None, 
     return level.reshape(n, *[1] * len(shape)).repeat(1, *shape)
 
 
+@_counted
 def constant_gray(n: int, shape: tuple[int, ...], generator: Generator = None) -> torch.Tensor:
     """Fill each image with one grey level of 0..255, (n, C, H, W) uint8 (nae's ConstantGray)."""
     level = torch.randint(256, (n, 1, 1, 1), generator=generator, dtype=torch.uint8)
     return level.repeat(1, *shape)
 
 
+@_counted
 def constant_color(n: int, shape: tuple[int, int, int], generator: Generator = None) -> torch.Tensor:
     """Fill each image with one colour, a level of 0..255 per channel, (n, C, H, W) uint8 (nae's Constant)."""
     channels, height, width = shape
@@ -109,6 +136,7 @@ def oodomain(x: torch.Tensor) -> torch.Tensor:
     return x.float()
 
 
+@_counted
 def smoothness_images(n: int, shape: tuple[int, int, int], k: int, generator: Generator = None) -> torch.Tensor:
     """Average uniform noise over k x k blocks and blow it up again.
 
@@ -123,9 +151,8 @@ def smoothness_images(n: int, shape: tuple[int, int, int], k: int, generator: Ge
     Returns:
         Values in [0, 1], (n, C, H, W) float32: mean 1/2, variance 1 / (12 k^2).
     """
-    channels, height, width = shape
-    if not 1 <= k <= min(height, width):
-        raise ValueError(f"smoothness_images expects k from 1 to {min(height, width)}, got {k}.")
+    channels, height, width = checks.image_shape("smoothness_images", shape)
+    checks.whole("smoothness_images", "k", k, least=1, most=min(height, width))
     noise = torch.rand(n, channels, height, width, generator=generator)
     return F.interpolate(F.avg_pool2d(noise, k), size=(height, width), mode="nearest")
 
@@ -155,9 +182,15 @@ def chimera_digits(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     Raises:
         ValueError: all labels are equal.
     """
+    if y.shape != x.shape[:1]:
+        raise ValueError(
+            f"chimera_digits expects one label per image, got {tuple(y.shape)} for {len(x)} images: pass split.y."
+        )
     change = torch.nonzero(y != y.roll(-1)).flatten()  # the label after such an index differs
     if not len(change):
-        raise ValueError(f"chimera_digits expects at least two classes, got labels {y.unique().tolist()}.")
+        raise ValueError(
+            f"chimera_digits expects at least two classes, got labels {y.unique().tolist()}: halves of one class make no chimera."
+        )
     index = torch.arange(len(y), device=y.device)
     after = torch.searchsorted(change, index)  # the first change at or after each index
     other = (change[after % len(change)] + 1) % len(y)

@@ -1,6 +1,6 @@
 """An out-of-distribution task on images: one set inside, several outside, on any machine.
 
-Imports: oodlab.data.loading, search, sets, split, transforms.
+Imports: oodlab.checks, oodlab.data.loading, search, sets, split, transforms.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from oodlab import checks
 from oodlab.data.loading import load
 from oodlab.data.search import Choice, choose, find, how_to_get
 from oodlab.data.sets import entry
@@ -61,10 +62,25 @@ def task(
         ValueError: An unknown set, or the in-distribution set among the OOD sets.
         FileNotFoundError: No OOD set is on this machine although the in-distribution set is.
     """
+    checks.whole("task", "n", n, least=1)
+    checks.whole("task", "seed", seed, least=0, most=2**32 - 1)
+    checks.image_shape("task", shape)
+    if isinstance(out_sets, str) or not out_sets:
+        raise ValueError(f"task expects several OOD sets, got {out_sets!r}: write for example ('mnist', 'kmnist').")
+    for name in (in_set, *out_sets, stand_in, *stand_in_outs):
+        if len(entry(name).shape) != 3:
+            raise ValueError(
+                f"task expects sets of images, got {name!r}: its items have the shape {entry(name).shape}."
+            )
     inside = choose(in_set, stand_in)
     names = list(dict.fromkeys(entry(name).name for name in out_sets))
     if entry(in_set).name in names:
-        raise ValueError(f"task expects OOD sets other than {in_set}: it is the in-distribution set.")
+        raise ValueError(
+            f"task expects OOD sets other than the in-distribution set, got {in_set} among them: its score would be the "
+            "chance's; leave it out."
+        )
+    if entry(stand_in).name in {entry(name).name for name in stand_in_outs}:
+        raise ValueError(f"task expects stand-in OOD sets other than {stand_in}, got it among them: name another.")
     if inside.stand_in_for:
         outs: list[str | Choice] = [Choice(entry(name).name, ", ".join(names), "") for name in stand_in_outs]
         missing = []

@@ -8,7 +8,7 @@ l       logit of w shrunk into [(1 - c) / 2, (1 + c) / 2]
 The factor 255/256 between w and pixels in [0, 1] enters gradients with
 respect to pixels only (`from_pixels`), never a density or bits per dimension.
 
-Imports: torch only.
+Imports: checks.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+
+from oodlab import checks
 
 NOISE_LEVELS = 1 << 16  # 8 bits of pixel + 16 of noise: pixel + u is exact in float32
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # luma of red, green, blue, ITU-R BT.601
@@ -59,9 +61,13 @@ def to_uint8(w: torch.Tensor) -> torch.Tensor:
     Raises:
         FloatingPointError: w has NaN or infinite entries.
     """
+    if not torch.is_tensor(w) or not w.is_floating_point():
+        raise ValueError(f"to_uint8 expects w in [0, 1) as floats, got {_kind(w)}: stored values are bytes already.")
     lost = int((~w.isfinite()).sum())
     if lost:
-        raise FloatingPointError(f"to_uint8 expects finite w, got {lost} of {w.numel()} not finite.")
+        raise FloatingPointError(
+            f"to_uint8 expects finite w, got {lost} of {w.numel()} not finite: find where they arise."
+        )
     return (256 * w).floor().clamp(0, 255).to(torch.uint8)
 
 
@@ -79,6 +85,7 @@ def logit_forward(w: torch.Tensor, c: float = LOGIT_SHRINK) -> tuple[torch.Tenso
     Source: flows' first layer; log dl/dw = softplus(l) + softplus(-l) + log c
     per dimension, without the log(255/256) that released code adds.
     """
+    checks.number("logit_forward", "c", c, above=0, below=1)
     p = ((2 * w - 1) * c + 1) / 2
     logit = p.log() - (-p).log1p()
     log_det = F.softplus(logit) + F.softplus(-logit) + math.log(c)
@@ -119,10 +126,11 @@ def as_shape(x: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
         ValueError: x is not such images, or shape has other than 1 or 3 channels.
     """
     _expect_bytes(x, "as_shape")
-    channels, height, width = shape
-    if x.ndim != 4 or x.shape[1] not in (1, 3) or channels not in (1, 3) or min(height, width) < 1:
+    channels, height, width = checks.image_shape("as_shape", shape)
+    if x.ndim != 4 or x.shape[1] not in (1, 3) or channels not in (1, 3):
         raise ValueError(
-            f"as_shape expects images with 1 or 3 channels and a shape (C, H, W), got {tuple(x.shape)} and {shape}."
+            f"as_shape expects images with 1 or 3 channels and a shape (C, H, W), got {tuple(x.shape)} and {shape}: "
+            "grey becomes colour and colour grey, nothing else."
         )
     if tuple(x.shape[1:]) == tuple(shape):
         return x
@@ -149,6 +157,7 @@ class DropConstant:
     @classmethod
     def fit(cls, x: torch.Tensor) -> DropConstant:
         """Find the columns of x, (N, D), that are not constant."""
+        _expect_table(x, "DropConstant")
         return cls(tuple(torch.nonzero(x.amax(dim=0) > x.amin(dim=0)).flatten().tolist()))
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -175,6 +184,9 @@ class MinMax:
         Raises:
             ValueError: a column is constant.
         """
+        _expect_table(x, "MinMax")
+        checks.number("MinMax", "low", low)
+        checks.number("MinMax", "high", high, above=low)
         minimum, maximum = x.amin(dim=0), x.amax(dim=0)
         constant = torch.nonzero(minimum == maximum).flatten().tolist()
         if constant:
@@ -183,6 +195,7 @@ class MinMax:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Scale x, (B, D)."""
+        _expect_table(x, "MinMax", len(self.minimum))
         return self.low + (x - self.minimum) / (self.maximum - self.minimum) * (self.high - self.low)
 
     def inverse(self, scaled: torch.Tensor) -> torch.Tensor:
@@ -196,5 +209,17 @@ class MinMax:
 
 
 def _expect_bytes(x: torch.Tensor, who: str) -> None:
-    if x.dtype != torch.uint8:
-        raise ValueError(f"{who} expects stored uint8 values, got {x.dtype}: apply it to load(...).x, once.")
+    if not torch.is_tensor(x) or x.dtype != torch.uint8:
+        raise ValueError(f"{who} expects stored uint8 values, got {_kind(x)}: apply it to load(...).x, once.")
+
+
+def _expect_table(x: torch.Tensor, who: str, columns: int | None = None) -> None:
+    if not torch.is_tensor(x) or not x.is_floating_point() or x.ndim != 2 or columns not in (None, x.shape[1]):
+        wanted = "(N, D)" if columns is None else f"(N, {columns}), as it was fitted"
+        raise ValueError(f"{who} expects a table of floats {wanted}, got {_kind(x)}: pass load(...).x of a table.")
+    if not len(x):
+        raise ValueError(f"{who} expects rows, got {_kind(x)}: nothing was left after the choice of classes.")
+
+
+def _kind(x: object) -> str:
+    return f"{x.dtype} {tuple(x.shape)}" if torch.is_tensor(x) else type(x).__name__

@@ -2,7 +2,7 @@
 
 Convention: score_samples is high for in-distribution inputs.
 
-Imports: models, workspace.
+Imports: checks, models, workspace.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import hashlib
 import itertools
-import zipfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import final
@@ -19,8 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from oodlab import workspace
+from oodlab import checks, workspace
 from oodlab.models import frozen
+
+_SHAPE_WORDS = ("shape", "size", "channels")  # of torch's errors when a layer cannot take its input
 
 
 class NotFittedError(RuntimeError):
@@ -32,7 +34,7 @@ class Detector(abc.ABC):
 
     A subclass gives one method, _score_batch; one that learns something for
     scoring also gives fit, and names in `learned` the attributes fit sets, which
-    end in an underscore.
+    end in an underscore; `needs` names the model's methods that it calls.
 
     Args:
         model: Trained network; several detectors may share it.
@@ -40,10 +42,22 @@ class Detector(abc.ABC):
     """
 
     learned: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ("parameters",)
 
     def __init__(self, model: nn.Module, *, event_shape: tuple[int, ...] | None = None) -> None:
+        who = type(self).__name__
+        for method in self.needs:
+            if not callable(getattr(model, method, None)):
+                raise ValueError(
+                    f"{who} expects a model with {method}(x), got {type(model).__name__}: train one of oodlab.models that has "
+                    "it, or wrap yours (a classifier becomes an energy by JointEnergy(classifier))."
+                )
+        if event_shape is not None and not isinstance(event_shape, tuple | list):
+            raise ValueError(
+                f"{who} expects event_shape to be the shape of one input, got {event_shape!r}: write it as ({event_shape!r},)."
+            )
         self.model = model
-        self.event_shape = event_shape
+        self.event_shape = None if event_shape is None else tuple(event_shape)
 
     def fit(self, x: Tensor, y: Tensor | None = None) -> Detector:
         """Learn what scoring needs from in-distribution training data; here nothing."""
@@ -81,14 +95,21 @@ class Detector(abc.ABC):
             raise ValueError(
                 f"{name} expects x of shape (N, {', '.join(map(str, wanted))}), N >= 1, got {tuple(x.shape)}."
             )
-        if batch_size < 1:
-            raise ValueError(f"{name} expects batch_size >= 1, got {batch_size}.")
+        checks.whole(name, "batch_size", batch_size, least=1)
         _require_finite(name, "inputs", x)
         device = next(itertools.chain(self.model.parameters(), self.model.buffers())).device
         scores = []
         with frozen(self.model), torch.no_grad():
             for part in x.split(batch_size):
-                batch = self._score_batch(part.to(device, torch.float32))
+                try:
+                    batch = self._score_batch(part.to(device, torch.float32))
+                except RuntimeError as error:
+                    if not any(word in str(error) for word in _SHAPE_WORDS):
+                        raise
+                    raise ValueError(
+                        f"{name} expects inputs that {type(self.model).__name__} takes, got {tuple(x.shape[1:])} for each: "
+                        f"{error}; bring them to the shape it was trained in."
+                    ) from error
                 if batch.shape != (len(part),):
                     raise ValueError(
                         f"{name}._score_batch expects to return shape ({len(part)},), got {tuple(batch.shape)}."
@@ -110,6 +131,13 @@ def cached_scores(detector: Detector, sets: Mapping[str, Tensor], *, key: str) -
     Returns:
         Scores by name, (N,) each.
     """
+    if not sets:
+        raise ValueError("cached_scores expects inputs by name, got no set: give for example {'test': x}.")
+    for name, x in sets.items():
+        if not torch.is_tensor(x):
+            raise ValueError(
+                f"cached_scores expects a tensor for {name!r}, got {type(x).__name__}: pass split.x after the preset's transform."
+            )
     digest = hashlib.sha256(f"{type(detector).__name__} {key} {_weights_hash(detector.model)}".encode())
     for attribute, value in sorted(vars(detector).items()):
         if attribute != "model":  # settings, and what fit has learned
@@ -123,8 +151,11 @@ def cached_scores(detector: Detector, sets: Mapping[str, Tensor], *, key: str) -
     if cached is not None:
         return {name: cached[f"set {name}"] for name in sets}  # no name of ours is one of savez's arguments
     scores = {name: detector.score_samples(x) for name, x in sets.items()}
-    with workspace.atomic_file(file) as stream:
-        np.savez(stream, **{f"set {name}": values for name, values in scores.items()})
+    try:
+        with workspace.atomic_file(file) as stream:
+            np.savez(stream, **{f"set {name}": values for name, values in scores.items()})
+    except OSError as error:  # the scores are here all the same
+        warnings.warn(f"scores are not kept: {error}", stacklevel=2)
     return scores
 
 
@@ -132,9 +163,9 @@ def _read_scores(file: Path) -> dict[str, np.ndarray] | None:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile):
+    except Exception:  # zip and header errors have no common class
         file.unlink()  # a cache can always be made again
         return None
 

@@ -1,6 +1,6 @@
 """Scores read off a classifier's logits.
 
-Imports: its own folder.
+Imports: checks, its own folder.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from oodlab import checks
 from oodlab.detectors.base import Detector
 
 
@@ -29,8 +30,7 @@ class LogSumExp(Detector):
         self, model: nn.Module, *, temperature: float = 1.0, event_shape: tuple[int, ...] | None = None
     ) -> None:
         super().__init__(model, event_shape=event_shape)
-        if not temperature > 0:
-            raise ValueError(f"LogSumExp expects temperature > 0, got {temperature:g}.")
+        checks.number("LogSumExp", "temperature", temperature, above=0)
         self.temperature = temperature
 
     def _score_batch(self, x: Tensor) -> Tensor:

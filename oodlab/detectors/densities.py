@@ -1,12 +1,13 @@
 """Scores read off a density or an energy.
 
-Imports: models, its own folder.
+Imports: checks, models, its own folder.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
+from oodlab import checks
 from oodlab.detectors.base import Detector
 from oodlab.models import Density, EnergyModel, NormalizedAutoencoder
 from oodlab.models.flows.mass import Space, approximate_mass
@@ -19,6 +20,7 @@ class LogDensity(Detector):
     """
 
     model: EnergyModel
+    needs = ("log_density",)
 
     def _score_batch(self, x: Tensor) -> Tensor:
         return self.model.log_density(x)
@@ -31,6 +33,7 @@ class Reconstruction(Detector):
     """
 
     model: NormalizedAutoencoder
+    needs = ("reconstruction_error",)
 
     def _score_batch(self, x: Tensor) -> Tensor:
         return -self.model.reconstruction_error(x)
@@ -47,9 +50,11 @@ class ApproximateMass(Detector):
     """
 
     model: Density
+    needs = ("log_prob",)
 
     def __init__(self, model: Density, *, event_shape: tuple[int, ...] | None = None, space: Space = "pixel") -> None:
         super().__init__(model, event_shape=event_shape)
+        checks.one_of("ApproximateMass", "space", space, ("input", "pixel", "logit"))
         self.space = space
 
     def _score_batch(self, x: Tensor) -> Tensor:
@@ -63,6 +68,7 @@ class Typicality(Detector):
     """
 
     model: EnergyModel
+    needs = ("log_density", "energy")
     learned = ("mean_nll_",)
 
     def fit(self, x: Tensor, y: Tensor | None = None) -> Typicality:

@@ -3,7 +3,7 @@
 Convention: reconstruction_error is the mean squared error per dimension, so an
 energy of reconstruction_error / temperature does not grow with the image size.
 
-Imports: models.energy, replay, samplers.
+Imports: checks, models.energy, replay, samplers.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from oodlab import checks
 from oodlab.models.energy import Density, EnergyModel
 from oodlab.replay import Normal
 from oodlab.samplers import Sphere
@@ -45,8 +46,8 @@ class NormalizedAutoencoder(EnergyModel):
         temperature: float = 1.0,
     ) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"NormalizedAutoencoder expects temperature > 0, got {temperature:g}.")
+        checks.whole("NormalizedAutoencoder", "latent", latent, least=1)
+        checks.number("NormalizedAutoencoder", "temperature", temperature, above=0)
         self.encoder, self.decoder, self.latent, self.sphere = encoder, decoder, latent, sphere
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
 
@@ -96,6 +97,8 @@ class VariationalAutoencoder(Density):
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, *, latent: int, samples: int = 500) -> None:
         super().__init__()
+        checks.whole("VariationalAutoencoder", "latent", latent, least=1)
+        checks.whole("VariationalAutoencoder", "samples", samples, least=1)
         self.encoder, self.decoder, self.latent, self.samples = encoder, decoder, latent, samples
         self.log_std = nn.Parameter(torch.zeros(()))
 

@@ -1,6 +1,6 @@
 """Networks that turn noise into inputs, and the density an energy model is trained against.
 
-Imports: models.energy, models.joint.
+Imports: checks, models.energy, models.joint.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from oodlab import checks
 from oodlab.models.energy import EnergyModel
 from oodlab.models.joint import JointEnergy
 
@@ -29,6 +30,7 @@ class TableGenerator(nn.Sequential):
     def __init__(
         self, latent: int, hidden: Sequence[int], outputs: int, activation: Callable[[], nn.Module] = nn.LeakyReLU
     ) -> None:
+        checks.layers("TableGenerator", {"latent": latent, "outputs": outputs}, hidden)
         widths = [latent, *hidden]
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(widths):
@@ -53,6 +55,8 @@ class ImageGenerator(nn.Module):
 
     def __init__(self, *, latent: int, channels: int, features: int, side: int) -> None:
         super().__init__()
+        sizes = {"latent": latent, "channels": channels, "features": features, "side": side}
+        checks.layers("ImageGenerator", sizes)
         blocks = max(side // 4, 1).bit_length() - 1
         if side != 4 * 2**blocks:
             raise ValueError(f"ImageGenerator expects a side of 4 times a power of two, got {side}: resize the images.")
@@ -107,8 +111,9 @@ class NoisyGenerator(nn.Module):
 
     def __init__(self, network: nn.Module, latent: int, *, std: float, proposal_std: float) -> None:
         super().__init__()
-        if not (std > 0 and proposal_std > 0):
-            raise ValueError(f"NoisyGenerator expects std and proposal_std > 0, got {std:g} and {proposal_std:g}.")
+        checks.whole("NoisyGenerator", "latent", latent, least=1)
+        for name, value in {"std": std, "proposal_std": proposal_std}.items():
+            checks.number("NoisyGenerator", name, value, above=0)
         self.network, self.latent = network, latent
         self.log_std = nn.Parameter(torch.tensor(math.log(std)))
         self.log_proposal_std = nn.Parameter(torch.full((latent,), math.log(proposal_std)))

@@ -1,6 +1,6 @@
 """Plain networks: no probability in here.
 
-Imports: torch only.
+Imports: checks.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import itertools
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
+
+from oodlab import checks
 
 
 class MLP(nn.Sequential):
@@ -21,6 +23,7 @@ class MLP(nn.Sequential):
         outputs: int,
         activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
+        checks.layers("MLP", {"inputs": inputs, "outputs": outputs}, hidden)
         widths = [inputs, *hidden]
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(widths):
@@ -56,6 +59,9 @@ class ResidualMLP(nn.Sequential):
         blocks: int,
         activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
+        sizes = {"inputs": inputs, "outputs": outputs, "width": width, "hidden": hidden}
+        checks.layers("ResidualMLP", sizes)
+        checks.whole("ResidualMLP", "blocks", blocks, least=0)
         super().__init__(
             nn.Linear(inputs, width),
             *(ResidualBlock(width, hidden, activation) for _ in range(blocks)),

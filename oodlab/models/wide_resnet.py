@@ -3,7 +3,7 @@
 Any normalisation would let the output for one image depend on the batch or on a
 running estimate; an energy is a function of one input.
 
-Imports: torch only.
+Imports: checks.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+
+from oodlab import checks
 
 LeakyReLU = partial(nn.LeakyReLU, 0.2)
 
@@ -51,9 +53,11 @@ class WideResNet(nn.Module):
         activation: Callable[[], nn.Module] = LeakyReLU,
     ) -> None:
         super().__init__()
+        checks.layers("WideResNet", {"channels": channels, "outputs": outputs, "widen": widen, "width": width})
+        checks.whole("WideResNet", "depth", depth, least=10, why="depth = 6 n + 4 with n >= 1 blocks per stage")
         blocks, rest = divmod(depth - 4, 6)
-        if rest or blocks < 1:
-            raise ValueError(f"WideResNet expects depth = 6 n + 4 with n >= 1, got {depth}.")
+        if rest:
+            raise ValueError(f"WideResNet expects depth = 6 n + 4 with n >= 1, got {depth}: take 10, 16, 22 or 28.")
         widths = [width, *(widen * width * factor for factor in (1, 2, 4))]
         stages: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1)]
         for (before, after), stride in zip(itertools.pairwise(widths), (1, 2, 2), strict=True):
@@ -109,6 +113,14 @@ class Bottleneck(nn.Sequential):
     """
 
     def __init__(self, channels: int, share: float) -> None:
+        checks.number(
+            "Bottleneck",
+            "share",
+            share,
+            above=0,
+            below=1,
+            why="it is a share of the channels; None means no bottleneck",
+        )
         kept = int(channels * share)
         if not 1 <= kept < channels:
             raise ValueError(

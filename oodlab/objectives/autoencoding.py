@@ -3,7 +3,7 @@
 Every objective is called as objective(model, x, y, generator=..., should_stop=...)
 and returns Parts: the scalar "loss" to differentiate and detached numbers to watch.
 
-Imports: models.
+Imports: checks, models.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from oodlab import checks
 from oodlab.models import NormalizedAutoencoder, VariationalAutoencoder
 
 Parts = dict[str, Tensor]
@@ -72,8 +73,7 @@ class NormalizedLikelihood(nn.Module):
     def __init__(self, negatives: nn.Module, *, energy_penalty: float = 1.0, latent_penalty: float = 0.0) -> None:
         super().__init__()
         for name, weight in {"energy_penalty": energy_penalty, "latent_penalty": latent_penalty}.items():
-            if weight < 0:
-                raise ValueError(f"NormalizedLikelihood expects {name} >= 0, got {weight:g}.")
+            checks.number("NormalizedLikelihood", name, weight, least=0)
         self.negatives = negatives
         self.energy_penalty, self.latent_penalty = energy_penalty, latent_penalty
 

@@ -1,6 +1,6 @@
 """Maximum likelihood of an unnormalised density by negatives from its own chains.
 
-Imports: objectives.autoencoding, models.
+Imports: checks, objectives.autoencoding, models.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from oodlab import checks
 from oodlab.models import EnergyModel
 from oodlab.objectives.autoencoding import Parts
 
@@ -35,8 +36,7 @@ class ContrastiveDivergence(nn.Module):
 
     def __init__(self, negatives: nn.Module, *, l2: float = 0.0) -> None:
         super().__init__()
-        if l2 < 0:
-            raise ValueError(f"ContrastiveDivergence expects l2 >= 0, got {l2:g}.")
+        checks.number("ContrastiveDivergence", "l2", l2, least=0)
         self.negatives, self.l2 = negatives, l2
 
     def forward(self, model: EnergyModel, x: Tensor, y: Tensor | None = None, **run: Any) -> Parts:

@@ -1,6 +1,6 @@
 """Classification beside any generative objective: the joint energy-based model.
 
-Imports: objectives.autoencoding, models.
+Imports: checks, objectives.autoencoding, models.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from oodlab.models import JointEnergy
+from oodlab import checks
+from oodlab.models import JointEnergy, frozen
 from oodlab.objectives.autoencoding import Parts
 
 
@@ -34,8 +35,8 @@ class Joint(nn.Module):
     def __init__(self, generative: Callable[..., Parts], *, gamma: float, entropy_weight: float = 0.0) -> None:
         super().__init__()
         for name, weight in {"gamma": gamma, "entropy_weight": entropy_weight}.items():
-            if not weight >= 0:
-                raise ValueError(f"Joint expects {name} >= 0, got {weight:g}.")
+            checks.number("Joint", name, weight, least=0)
+        checks.function("Joint", "generative", generative, instead="an objective such as ContrastiveDivergence(...)")
         self.generative, self.gamma, self.entropy_weight = generative, gamma, entropy_weight
 
     @property
@@ -44,10 +45,31 @@ class Joint(nn.Module):
         own = "a smaller gamma" if self.gamma else ""
         return ", ".join(filter(None, [own, getattr(self.generative, "advice", "")]))
 
+    @torch.no_grad()
+    def check(self, model: JointEnergy, x: Tensor, y: Tensor | None) -> None:
+        """Refuse labels that the classifier has no output for; asked by fit before the first step.
+
+        Args:
+            model: With logits(x), (B, C).
+            x: Some inputs, (B, *event).
+            y: All labels there are, (N,), or None.
+        """
+        if not self.gamma:
+            return
+        _require_labels(y)
+        with frozen(model):
+            classes = model.logits(x).shape[1]
+        strange = [label for label in y.unique().tolist() if not 0 <= label < classes]
+        if strange:
+            raise ValueError(
+                f"Joint expects labels 0..{classes - 1}, one per output of the classifier, got {strange[:5]}: renumber them "
+                "by y.unique(return_inverse=True), leave out items without a class (-1), or build more outputs."
+            )
+
     def forward(self, model: JointEnergy, x: Tensor, y: Tensor | None = None, **run: Any) -> Parts:
         """Return the generative objective's parts with the total loss, and with cross-entropy and accuracy."""
-        if self.gamma and y is None:
-            raise ValueError("Joint expects labels when gamma > 0, got none: use batches with y, or gamma = 0.")
+        if self.gamma:
+            _require_labels(y)
         parts = self.generative(model, x, y, **run)
         if not self.gamma:
             return parts
@@ -64,3 +86,8 @@ class Joint(nn.Module):
             "cross_entropy": cross_entropy.detach(),
             "accuracy": (log_p.detach().argmax(dim=1) == y).float().mean(),
         }
+
+
+def _require_labels(y: Tensor | None) -> None:
+    if y is None:
+        raise ValueError("Joint expects labels when gamma > 0, got none: use batches with y, or gamma = 0.")

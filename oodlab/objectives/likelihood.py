@@ -3,7 +3,7 @@
 x is what the density is of; for images w = (255 pixel + u) / 256 in [0, 1]^D,
 so that bits_per_dim means bits per dimension of the 8-bit image.
 
-Imports: models.
+Imports: checks, models.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from oodlab import checks
 from oodlab.models import Density
 from oodlab.models.flows.mass import Space, log_prob_and_gradient
 from oodlab.objectives.autoencoding import Parts
@@ -54,16 +55,12 @@ class PenalisedLikelihood:
     eps: float = 1e-12
 
     def __post_init__(self) -> None:
-        if not self.alpha >= 0:
-            raise ValueError(
-                f"PenalisedLikelihood expects alpha >= 0, got {self.alpha:g}: a negative weight rewards steep densities, "
-                "and the loss has no lower bound; take 0 for plain maximum likelihood."
-            )
-        if self.reduction not in ("per_sample", "batch"):
-            raise ValueError(
-                f"PenalisedLikelihood expects reduction 'per_sample' or 'batch', got {self.reduction!r}: alpha means "
-                "something else under each."
-            )
+        steep = "a negative weight rewards steep densities, and the loss has no lower bound; take 0 for plain maximum likelihood"
+        checks.number("PenalisedLikelihood", "alpha", self.alpha, least=0, why=steep)
+        checks.number("PenalisedLikelihood", "eps", self.eps, least=0)
+        each = "alpha means something else under each"
+        checks.one_of("PenalisedLikelihood", "reduction", self.reduction, ("per_sample", "batch"), why=each)
+        checks.one_of("PenalisedLikelihood", "space", self.space, ("input", "pixel", "logit"), why=each)
 
     @property
     def advice(self) -> str:

@@ -5,7 +5,7 @@ setting (samplers.LangevinChain, samplers.MalaChain).  Called with a model and a
 data batch, it returns negatives, detached; what it keeps between calls (a replay
 buffer) is part of its state_dict.
 
-Imports: samplers, replay, models.
+Imports: checks, samplers, replay, models.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from oodlab import checks
 from oodlab.models import EnergyModel, NormalizedAutoencoder, frozen
 from oodlab.replay import ReplayBuffer
 from oodlab.samplers import Box, LangevinChain, MalaChain, on_manifold_start
 
 Chain = LangevinChain | MalaChain
+_CHAIN = "LangevinChain(...) or MalaChain(...)"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class FromData(nn.Module):
 
     def __init__(self, chain: Chain) -> None:
         super().__init__()
+        checks.function("FromData", "chain", chain, instead=_CHAIN)
         self.chain = chain
 
     def forward(self, model: EnergyModel, x: Tensor, **run: Any) -> Negatives:
@@ -67,6 +70,7 @@ class FromReplay(nn.Module):
 
     def __init__(self, chain: Chain, replay: ReplayBuffer) -> None:
         super().__init__()
+        checks.function("FromReplay", "chain", chain, instead=_CHAIN)
         self.chain, self.replay = chain, replay
 
     def forward(self, model: EnergyModel, x: Tensor, **run: Any) -> Negatives:
@@ -102,6 +106,8 @@ class OnManifold(nn.Module):
         self, latent_chain: LangevinChain, chain: Chain, replay: ReplayBuffer, *, start_bounds: Box | None = None
     ) -> None:
         super().__init__()
+        for name, settings in {"latent_chain": latent_chain, "chain": chain}.items():
+            checks.function("OnManifold", name, settings, instead=_CHAIN)
         self.latent_chain, self.chain, self.replay = latent_chain, chain, replay
         self.start_bounds = start_bounds
 

@@ -1,6 +1,6 @@
 """Score matching: fit the gradient of the log-density, without samples of the model.
 
-Imports: objectives.autoencoding, models.
+Imports: checks, objectives.autoencoding, models.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from oodlab import checks
 from oodlab.models import EnergyModel
 from oodlab.objectives.autoencoding import Parts
 
@@ -37,8 +38,7 @@ class SlicedScoreMatching(nn.Module):
 
     def __init__(self, *, projections: int = 1) -> None:
         super().__init__()
-        if projections < 1:
-            raise ValueError(f"SlicedScoreMatching expects projections >= 1, got {projections}.")
+        checks.whole("SlicedScoreMatching", "projections", projections, least=1)
         self.projections = projections
         self._has_curvature = False
 

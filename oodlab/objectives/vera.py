@@ -3,7 +3,7 @@
 log Z = max over q of E_q f + H(q): the generator plays q, and raises that bound while
 the energy model lowers f where q puts its inputs.
 
-Imports: objectives.autoencoding, models, samplers.
+Imports: checks, objectives.autoencoding, models, samplers.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from oodlab import checks
 from oodlab.models.generators import EnergyWithGenerator, NoisyGenerator
 from oodlab.objectives.autoencoding import Parts
 from oodlab.samplers import value_and_grad
@@ -47,12 +48,11 @@ class VariationalLikelihood(nn.Module):
     ) -> None:
         super().__init__()
         for name, value in {"entropy_weight": entropy_weight, "gradient_penalty": gradient_penalty}.items():
-            if not value >= 0:
-                raise ValueError(f"VariationalLikelihood expects {name} >= 0, got {value:g}.")
-        if proposals < 1 or not 0 < std_bounds[0] <= std_bounds[1]:
-            raise ValueError(
-                f"VariationalLikelihood expects proposals >= 1 and 0 < lowest <= highest std, got {proposals} and {std_bounds}."
-            )
+            checks.number("VariationalLikelihood", name, value, least=0)
+        checks.whole("VariationalLikelihood", "proposals", proposals, least=1)
+        lowest, highest = std_bounds
+        checks.number("VariationalLikelihood", "the lowest std", lowest, above=0)
+        checks.number("VariationalLikelihood", "the highest std", highest, least=lowest)
         self.entropy_weight, self.proposals, self.gradient_penalty = entropy_weight, proposals, gradient_penalty
         self.std_bounds = std_bounds
 

@@ -1,13 +1,12 @@
 """What a notebook shows besides figures: tables, and the gallery of figures on disk.
 
-Imports: workspace.
+Imports: workspace, plotting.saving.
 """
 
 from __future__ import annotations
 
 import base64
 import html
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from oodlab import workspace
+from oodlab.plotting.saving import read_figure
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ class Gallery:
         entries = [f"<h2>{title}</h2>"]
         for file in sorted(files, key=lambda file: file.as_posix().removesuffix(".json")):
             try:
-                record = json.loads(file.read_text(encoding="utf-8"))
-            except ValueError:
-                entries.append(f"<p>{html.escape(str(file))} is damaged: draw its figure again.</p>")
+                record, content = read_figure(file)
+            except ValueError as error:
+                entries.append(f"<p>{html.escape(str(error))}</p>")
                 continue
-            picture = base64.b64encode(file.with_suffix(".png").read_bytes()).decode()
+            picture = base64.b64encode(content).decode()
             name, headline = html.escape(record["figure"]), record["headline"]
             notebook = f"{record['figure'].split('-')[0]}.ipynb"
             if (workspace.checkout() or Path()).joinpath("notebooks", notebook).exists():

@@ -5,7 +5,10 @@ Imports: workspace, its own folder.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import io
+import json
 import platform
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -87,7 +90,6 @@ def save_figure(
     if stand_in and folder == workspace.reference_figures():
         folder = workspace.runs_folder() / "figures"
     stem = folder / f"{name}{'-' + part if part else ''}"
-    stem.parent.mkdir(parents=True, exist_ok=True)
     seed_text = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
     used = f"Data: {'; '.join(captions)}; {seed_text}."
     caption = " ".join(
@@ -115,9 +117,54 @@ def save_figure(
     with rc_context(STYLE):
         fig.set_figheight(fig.get_figheight() + 0.13 * len(lines))  # the caption takes nothing from the panels
         fig.supxlabel("\n".join(lines), fontsize=6.5, color="0.35", x=0.01, ha="left")
-        saved = Saved(Path(f"{stem}.png"), Path(f"{stem}.json"))
+        picture = io.BytesIO()
+        fig.savefig(picture, format="png", dpi=STYLE["savefig.dpi"], metadata={"Software": None})
+    saved = Saved(Path(f"{stem}.png"), Path(f"{stem}.json"))
+    sealed = {**record, "sha256": digests(record, picture.getvalue())}
+    with workspace.only_writer(stem.parent):  # a second run of the same figure leaves its own pair, not half of it
         with workspace.atomic_file(saved.png) as stream:
-            fig.savefig(stream, format="png", dpi=STYLE["savefig.dpi"], metadata={"Software": None})
-    workspace.write_json(saved.json, record)
+            stream.write(picture.getvalue())
+        workspace.write_json(saved.json, sealed)
     workspace.report("figure", png=str(saved.png), json=str(saved.json), headline=headline)
     return saved
+
+
+def digests(record: Mapping[str, Any], picture: bytes) -> dict[str, str]:
+    """Return the SHA-256 of a figure's picture and of its record, without the digests themselves.
+
+    Raises:
+        ValueError: A number of the record is not finite.
+    """
+    own = {key: value for key, value in record.items() if key != "sha256"}
+    read_back = json.loads(json.dumps(own, allow_nan=False))  # its keys are texts, its tuples lists
+    text = json.dumps(read_back, sort_keys=True)
+    return {"png": hashlib.sha256(picture).hexdigest(), "record": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def read_figure(file: Path) -> tuple[dict[str, Any], bytes]:
+    """Read a figure's record and the picture beside it, and compare their digests where there are any.
+
+    Args:
+        file: The JSON that save_figure wrote.
+
+    Raises:
+        ValueError: The record is damaged, or the two are not of one drawing; the message says what to do.
+    """
+    try:
+        picture, record = file.with_suffix(".png").read_bytes(), json.loads(file.read_text(encoding="utf-8"))
+        wanted = record.get("sha256")
+        for key in ("figure", "headline", "profile", "seconds"):
+            record[key]
+        found = digests(record, picture)
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"{file} is damaged ({type(error).__name__}: {error}): draw its figure again.") from error
+    if wanted not in (None, found):  # figures drawn before there were digests have none
+        wrong = (
+            " and ".join(key for key in found if found[key] != wanted.get(key))
+            if isinstance(wanted, dict)
+            else "digests"
+        )
+        raise ValueError(
+            f"{file} is damaged, or beside the picture of another drawing ({wrong} differ): draw its figure again."
+        )
+    return record, picture

@@ -6,13 +6,12 @@ look up.  `sources` says where each number comes from; what the paper leaves ope
 is listed in `unstated` with our choice; what released code does differently is a
 preset of its own.
 
-Imports: nothing local.
+Imports: checks.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 import types
@@ -21,6 +20,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from torch import nn
+
+from oodlab import checks
 
 PROFILES = ("smoke", "quick", "paper")
 _NOTES = ("sources", "unstated", "profiles", "shrinks")
@@ -64,12 +65,23 @@ class Preset:
     unstated: tuple[str, ...] = ()
     profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name, least in {"steps": 1, "warm_up": 0, "probes": 0}.items():
+            checks.whole(self.name, name, getattr(self, name), least=least)
+        for name in ("model", "objective", "batches", "optimiser"):
+            checks.function(
+                self.name, name, getattr(self, name), instead="a class, a function or a partial that builds it"
+            )
+
     def at(self, profile: str) -> Preset:
         """Return the same method at another budget."""
         return _at(self, profile)
 
     def changed(self, **fields: Any) -> Preset:
         """Return a preset with other fields; a mapping changes arguments of a partial, as in profiles."""
+        known = [f.name for f in dataclasses.fields(self)]
+        for name in fields:
+            checks.one_of(f"{self.name}.changed", "a field of", name, known)
         return dataclasses.replace(self, **{name: _changed(getattr(self, name), new) for name, new in fields.items()})
 
     @property
@@ -106,6 +118,10 @@ class Experiment:
     profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     shrinks: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        checks.whole(self.name, "seeds", self.seeds, least=1)
+        object.__setattr__(self, "runs", _Runs(self.runs))
+
     def at(self, profile: str) -> Experiment:
         """Return the same method at another budget, all trainings with it."""
         changed = _at(self, profile)
@@ -126,15 +142,19 @@ class Experiment:
         return hashlib.sha256(self.text.encode()).hexdigest()[:12]
 
 
+class _Runs(dict):
+    """Trainings by variant; one that is not there is named with the nearest that is."""
+
+    def __missing__(self, name: object) -> None:
+        checks.one_of("runs", "a training of", name, tuple(self), why="an experiment lists them")
+
+
 def _at(preset: T, profile: str) -> T:
-    if profile not in PROFILES:
-        near = difflib.get_close_matches(str(profile), PROFILES, n=1)
-        raise ValueError(
-            f"{preset.name} expects profile {', '.join(PROFILES)}, got {profile!r}"
-            + (f"; did you mean {near[0]!r}?" if near else ".")
-        )
+    checks.one_of(preset.name, "profile", profile, PROFILES)
     if preset.profile != "paper":
-        raise ValueError(f"{preset.name} expects at() on the paper's preset, got one at {preset.profile!r}.")
+        raise ValueError(
+            f"{preset.name} expects at() on the paper's preset, got one at {preset.profile!r}: shrink it once, from the whole."
+        )
     changes = {name: _changed(getattr(preset, name), new) for name, new in preset.profiles.get(profile, {}).items()}
     return dataclasses.replace(preset, profile=profile, **changes)
 
@@ -143,7 +163,10 @@ def _changed(old: Any, new: Any) -> Any:
     if isinstance(old, functools.partial) and isinstance(new, Mapping):
         unknown = set(new) - set(old.keywords)
         if unknown:
-            raise ValueError(f"a change expects arguments of {old.func.__name__}, got {sorted(unknown)}.")
+            raise ValueError(
+                f"a change expects arguments of {old.func.__name__}, got {sorted(unknown)}: it has "
+                f"{', '.join(sorted(old.keywords))}."
+            )
         return functools.partial(old.func, *old.args, **{**old.keywords, **new})
     if isinstance(old, Mapping):
         return {**old, **new}

@@ -2,7 +2,7 @@
 
 That is what lets an interrupted run continue with the same bits.
 
-Imports: nothing local.
+Imports: checks.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from oodlab import checks
 
 Batch = tuple[Tensor, Tensor | None]
 
@@ -36,6 +38,12 @@ class Fresh:
     draw: Callable[[int, torch.Generator], Tensor]
     batch_size: int
 
+    def __post_init__(self) -> None:
+        checks.function(
+            "Fresh", "draw", self.draw, instead="(n, generator) -> (n, *event), such as data.eight_gaussians"
+        )
+        checks.whole("Fresh", "batch_size", self.batch_size, least=1)
+
     def __call__(self, step: int, generator: torch.Generator) -> Batch:
         """Return a new sample and no labels."""
         return self.draw(self.batch_size, generator), None
@@ -45,15 +53,31 @@ class Shuffled:
     """Batches of a data set, reshuffled every epoch; an incomplete last batch is left out.
 
     Args:
-        x: (N, *event), as the model wants it.
+        x: (N, *event), as the model wants it, or stored values that Transformed scales.
         y: (N,) int64 or None.
         batch_size: At most N.
         seed: Decides the order of every epoch together with the epoch's number.
+
+    Raises:
+        ValueError: x is no tensor with a row per item, y does not fit it, or there are fewer items than one batch.
+        FloatingPointError: x has NaN or infinite entries: in how many items, and the first of them.
     """
 
     def __init__(self, x: Tensor, y: Tensor | None, batch_size: int, seed: int) -> None:
-        if not 1 <= batch_size <= len(x):
-            raise ValueError(f"Shuffled expects 1 <= batch_size <= {len(x)} images, got {batch_size}.")
+        if not torch.is_tensor(x) or x.ndim < 2:
+            kind = f"a tensor of shape {tuple(x.shape)}" if torch.is_tensor(x) else type(x).__name__
+            raise ValueError(
+                f"Shuffled expects x as a tensor (N, *event), got {kind}: pass split.x, scaled for the model."
+            )
+        if y is not None and not (torch.is_tensor(y) and y.dtype == torch.int64 and y.shape == x.shape[:1]):
+            kind = f"{y.dtype} {tuple(y.shape)}" if torch.is_tensor(y) else type(y).__name__
+            raise ValueError(
+                f"Shuffled expects y as int64 labels ({len(x)},), one per item of x, got {kind}: pass split.y, or None."
+            )
+        checks.whole("Shuffled", "batch_size", batch_size, least=1, most=len(x), why=f"x has {len(x)} items")
+        checks.whole("Shuffled", "seed", seed, least=0)
+        if x.is_floating_point():
+            require_finite("Shuffled", "items of x", x)
         self.x, self.y, self.batch_size, self.seed = x, y, batch_size, seed
         self.steps_per_epoch = len(x) // batch_size
         self._order: tuple[int, Tensor] | None = None
@@ -80,6 +104,10 @@ class Transformed:
     batches: Batches
     transform: Callable[[Tensor, torch.Generator], Tensor]
 
+    def __post_init__(self) -> None:
+        checks.function("Transformed", "batches", self.batches, instead="Shuffled(...) or Fresh(...)")
+        checks.function("Transformed", "transform", self.transform, instead="(x, generator) -> x")
+
     @property
     def steps_per_epoch(self) -> int:
         """Steps in one pass through the source."""
@@ -89,3 +117,24 @@ class Transformed:
         """Return the source's batch of this step, changed."""
         x, y = self.batches(step, generator)
         return self.transform(x, generator), y
+
+
+def all_labels(batches: Batches) -> Tensor | None:
+    """Return the labels of the data set behind the batches, (N,), or None where there is none to look at."""
+    while isinstance(batches, Transformed):
+        batches = batches.batches
+    return batches.y if isinstance(batches, Shuffled) else None
+
+
+def require_finite(who: str, what: str, x: Tensor) -> None:
+    """Refuse NaN and infinite entries in inputs (N, *event), and say in how many inputs and which is the first.
+
+    Raises:
+        FloatingPointError: there are some.
+    """
+    lost = ~x.isfinite().flatten(1).all(dim=1)
+    if lost.any():
+        raise FloatingPointError(
+            f"{who} expects finite numbers, got NaN or infinite entries in {int(lost.sum())} of {len(x)} {what}, the first at "
+            f"index {int(lost.nonzero()[0])}: drop or fill them, or mend the transform."
+        )

@@ -1,6 +1,6 @@
 """Where and how a network computes: device, precision, threads, random numbers.
 
-Imports: nothing local.
+Imports: checks.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
+
+from oodlab import checks
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 SMALL = 1_000_000  # parameters; a dense network below this trains on one thread
@@ -21,8 +23,10 @@ def pick_device(device: str = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         picked = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device expects 'auto', 'cpu' or 'cuda', got {device!r}.") from error
+    except (RuntimeError, TypeError):
+        picked = None
+    if picked is None or picked.type not in ("cpu", "cuda"):
+        raise ValueError(f"device expects 'auto', 'cpu' or 'cuda', got {device!r}: training runs on these; use 'auto'.")
     if picked.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device expects what this machine has, got {device!r}: no GPU here; use 'auto'.")
     return picked
@@ -35,8 +39,7 @@ def pick_precision(precision: str, model: nn.Module, device: torch.device) -> to
     (AMX or AVX512-BF16 on CPU, any recent GPU) and float32 otherwise: small dense
     networks gain nothing, and energies near each other collapse to a few bfloat16 values.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision expects one of {', '.join(PRECISIONS)}, got {precision!r}.")
+    checks.one_of("precision", "one of", precision, PRECISIONS)
     if precision != "auto":
         return getattr(torch, precision)
     fast = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else bool(cpu_bfloat16())

@@ -7,7 +7,7 @@ the step, so an interrupted run continues with the same bits on CPU.
 Several processes train one model together where torch.distributed has started them;
 all that differs then is in training.parallel.
 
-Imports: graphs, samplers, its own folder.
+Imports: checks, graphs, samplers, its own folder.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from oodlab import checks
 from oodlab.graphs import Replayed, host_may_look
 from oodlab.samplers import Stopped
 from oodlab.training import parallel
 from oodlab.training.batches import Batches
 from oodlab.training.checkpoints import CHECKPOINT, read_checkpoint, write_checkpoint
 from oodlab.training.devices import own_randomness, own_threads, pick_device, pick_precision
+from oodlab.training.inspection import check_arguments, check_first_batch, check_rates
 from oodlab.training.progress import Progress
 
 STREAM = 1_000_000_007  # between the seed of the weights and that of the run: they share no random numbers
@@ -50,6 +52,11 @@ class Guard:
     limit: float = 1e8
     factor: float = 0.3
     patience: int = 3
+
+    def __post_init__(self) -> None:
+        checks.number("Guard", "limit", self.limit, above=0)
+        checks.number("Guard", "factor", self.factor, above=0, most=1, why="a diverged run needs lower rates")
+        checks.whole("Guard", "patience", self.patience, least=0)
 
 
 @dataclass(frozen=True)
@@ -88,8 +95,7 @@ class LinearTail:
     start: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.start < 1:
-            raise ValueError(f"LinearTail expects a start in [0, 1), got {self.start:g}: the tail needs a length.")
+        checks.number("LinearTail", "start", self.start, least=0, below=1, why="the tail needs a length")
 
     def __call__(self, used: float) -> float:
         """Return the factor after this share of the budget."""
@@ -110,6 +116,10 @@ def adam(
     """
     named = dict(model.named_parameters())
     own = lr_of or {}
+    checks.number("adam", "lr", lr, least=0)
+    for key, value in own.items():
+        rate = value.get("lr", lr) if isinstance(value, Mapping) else value
+        checks.number("adam", f"lr of {key!r}", rate, least=0)
     part_of = {
         name: max((key for key in own if name == key or name.startswith(f"{key}.")), key=len, default=None)
         for name in named
@@ -187,22 +197,40 @@ def fit(
         FloatingPointError: The run diverged more often than the guard's patience. A FloatingPointError
             of the objective, the probe or on_step counts as divergence.
     """
+    check_arguments(
+        model,
+        {
+            "objective": (objective, "one of oodlab.objectives"),
+            "batches": (batches, "Shuffled, Fresh or Transformed"),
+            "optimiser": (optimiser, "what builds one of the model, such as partial(adam, lr=1e-3)"),
+            **({"schedule": (schedule, "LinearTail(start)")} if schedule is not None else {}),
+        },
+        {
+            "seed": (seed, 0),
+            "warm_up": (warm_up, 0),
+            "probes": (probes, 0),
+            **{
+                name: (value, 1)
+                for name, value in {"steps": steps, "epochs": epochs, "checkpoint_every": checkpoint_every}.items()
+                if value is not None
+            },
+        },
+    )
     total = _budget(steps, epochs, batches)
-    if warm_up < 0:
-        raise ValueError(f"fit expects warm_up >= 0, got {warm_up}.")
     if (probe is None) != (probes == 0) or not 0 <= probes <= total:
         raise ValueError(f"fit expects a probe and 1 to {total} probes, or neither, got {probes}: see probe.")
     place = pick_device(device)
     dtype = pick_precision(precision, model, place)
-    if graph not in ("auto", "off"):
-        raise ValueError(f"fit expects graph 'auto' or 'off', got {graph!r}.")
+    checks.one_of("fit", "graph", graph, ("auto", "off"))
     guard = guard or Guard()
+    if not isinstance(guard, Guard):
+        raise ValueError(f"fit expects guard to be a Guard, got {type(guard).__name__}: write Guard(limit=1e8).")
     noise = torch.Generator(place).manual_seed(parallel.own_seed(seed + STREAM))
     run = _Run(model.to(place), objective, optimiser(model), noise, seed)
     if isinstance(objective, nn.Module):
         objective.to(place)
     parallel.divide(model, objective)
-    file = folder / CHECKPOINT if folder else None
+    file = Path(folder) / CHECKPOINT if folder else None
     alone = parallel.ranks() == 1
     gradients = partial(_gradients, run, dtype, place, should_stop if alone else None)
     if place.type == "cuda" and graph == "auto":
@@ -220,6 +248,10 @@ def fit(
             run.load(parallel.own_part(kept, objective))
             if 0 < run.step < total:
                 progress.say(f"{label}: continues at step {run.step} of {total}")
+        if run.step < total:
+            before = run.random_state()
+            check_first_batch(model, objective, batches, run.step, run.data, place)
+            run.set_random_state(before)
         if probed_after and run.step == 0 and not run.probes:
             run.look(probe)
         good, untried = run.state(), None
@@ -306,7 +338,7 @@ class _Run:
     probes: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.rates = [group["lr"] for group in self.optimiser.param_groups]
+        self.rates = check_rates(self.optimiser)
         # data are drawn on the CPU: its own generator is seeded, kept and restored with the run too
         self.data = self.generator if self.generator.device.type == "cpu" else torch.default_generator
         if parallel.ranks() > 1:  # where noise is each process's own, data are not
@@ -465,12 +497,12 @@ def _all(flags: Iterable[Tensor]) -> bool:
 
 def _budget(steps: int | None, epochs: int | None, batches: Batches) -> int:
     if (steps is None) == (epochs is None):
-        raise ValueError(f"fit expects steps or epochs, got steps={steps} and epochs={epochs}.")
+        raise ValueError(f"fit expects steps or epochs, got steps={steps} and epochs={epochs}: give one of the two.")
     if epochs is not None:
         per_epoch = getattr(batches, "steps_per_epoch", None)
         if per_epoch is None:
-            raise ValueError("fit expects steps when batches have no steps_per_epoch: fresh samples have no epochs.")
+            raise ValueError(
+                f"fit expects steps when batches have no steps_per_epoch, got epochs={epochs}: fresh samples have no epochs."
+            )
         steps = epochs * per_epoch
-    if steps < 1:
-        raise ValueError(f"fit expects a budget of at least one step, got {steps}.")
     return steps

@@ -1,6 +1,6 @@
 """Trainings that are kept: train a preset, go on with it, or load what it has become.
 
-Imports: workspace, its own folder.
+Imports: checks, workspace, its own folder.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from oodlab import workspace
+from oodlab import checks, workspace
 from oodlab.training import parallel
 from oodlab.training.batches import Batches
 from oodlab.training.checkpoints import CHECKPOINT, read_checkpoint
@@ -82,6 +82,7 @@ def train_or_load(
         anew: Train again what is finished; None asks workspace.trains_anew.
         device, precision, graph, should_stop, on_step: As in fit.
     """
+    _check("train_or_load", preset, seed)
     place = pick_device(device)
     with own_randomness(seed, place):
         model = preset.model()
@@ -124,6 +125,13 @@ def train_or_load_all(
         seeds: Seeds by the same names.
         device: As in fit.
     """
+    for name, preset in presets.items():
+        if not isinstance(seeds.get(name), Sequence) or not len(seeds[name]):
+            raise ValueError(
+                f"train_or_load_all expects seeds for {name!r}, got {seeds.get(name)!r}: give a sequence such as range(3)."
+            )
+        for seed in seeds[name]:
+            _check("train_or_load_all", preset, seed)
     tasks = [(preset, seed) for name, preset in presets.items() for seed in seeds[name]]
     if not workspace.trains_anew():
         tasks = [(preset, seed) for preset, seed in tasks if not _is_finished(preset, seed)]
@@ -139,6 +147,16 @@ def train_or_load_all(
         name: [train_or_load(preset, seed=seed, device=device, anew=anew) for seed in seeds[name]]
         for name, preset in presets.items()
     }
+
+
+def _check(who: str, preset: Trainable, seed: int) -> None:
+    missing = [name for name in Trainable.__annotations__ if not hasattr(preset, name)]
+    if missing:
+        raise ValueError(
+            f"{who} expects a preset, got {type(preset).__name__} without {', '.join(missing[:3])}: an experiment's trainings "
+            "are in its `runs`; pass one of them, at a profile."
+        )
+    checks.whole(who, "seed", seed, least=0)
 
 
 def _folder(preset: Trainable, seed: int) -> Path:

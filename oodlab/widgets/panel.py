@@ -4,7 +4,7 @@ A panel trains in a background thread, so the notebook stays usable and Stop
 acts between two steps of a chain.  Figures are object-oriented and reach the page
 as images: no plotting state is shared between threads.
 
-Imports: plotting, workspace.
+Imports: checks, plotting, workspace.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import ipywidgets as w
 from matplotlib.figure import Figure
 
-from oodlab import plotting, workspace
+from oodlab import checks, plotting, workspace
 
 REDRAW_SECONDS = 0.3  # least time between two live figures
 DRAWING_SHARE = 0.25  # of the time at most goes into drawing, on a slow machine too
@@ -35,6 +35,7 @@ def slider() -> dict[str, Any]:
 
 def show(build: Callable[[], RunPanel]) -> RunPanel | None:
     """Display a panel and return it; in a batch run say where it is instead of building it."""
+    checks.function("show", "build", build, instead="the function, such as widgets.gamma_sweep, without calling it")
     if workspace.in_batch():
         print("The panel of this notebook appears in JupyterLab; a batch run skips it.")
         return None

@@ -1,6 +1,6 @@
 """Approximate mass: how steep a density is where an input lies.
 
-Imports: models.energy, data.
+Imports: checks, models.energy, data.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from oodlab import checks
 from oodlab.data.transforms import LOGIT_SHRINK, from_pixels
 from oodlab.models.energy import Density
 
@@ -29,8 +30,7 @@ def log_prob_and_gradient(
             [0, 1], w = (255 pixel + u) / 256; or the logit of the shrunk w.
         create_graph: Keep the graph, to differentiate the gradient in turn; log_prob always keeps its own.
     """
-    if space not in ("input", "pixel", "logit"):
-        raise ValueError(f"log_prob_and_gradient expects space input, pixel or logit, got {space!r}.")
+    checks.one_of("log_prob_and_gradient", "space", space, ("input", "pixel", "logit"))
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         log_prob = model.log_prob(x)

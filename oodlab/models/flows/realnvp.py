@@ -1,6 +1,6 @@
 """RealNVP for images and for vectors.
 
-Imports: its own folder.
+Imports: checks, its own folder.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from oodlab import checks
 from oodlab.models.flows.conditioners import ConvConditioner, mlp_conditioner
 from oodlab.models.flows.flow import Flow
 from oodlab.models.flows.layers import (
@@ -54,11 +55,14 @@ def image_realnvp(
 
     Source: Dinh et al. (2017), arXiv:1605.08803, in the shape released with Kirichenko et al. (2020), arXiv:2006.08545.
     """
-    if scales < 1 or couplings < 0 or blocks < 0:
-        raise ValueError(
-            f"image_realnvp expects scales >= 1, couplings >= 0 and blocks >= 0, got {scales}, {couplings} and {blocks}."
-        )
-    channels, height, columns = shape
+    for name, value, least in (
+        ("scales", scales, 1),
+        ("width", width, 1),
+        ("couplings", couplings, 0),
+        ("blocks", blocks, 0),
+    ):
+        checks.whole("image_realnvp", name, value, least=least)
+    channels, height, columns = checks.image_shape("image_realnvp", shape)
     if height % 2 ** (scales - 1) or columns % 2 ** (scales - 1):
         raise ValueError(
             f"image_realnvp expects H and W divisible by 2**(scales - 1) = {2 ** (scales - 1)}, got {height} x {columns}: "
@@ -112,8 +116,8 @@ def vector_realnvp(
 
     Source: Dinh et al. (2017), arXiv:1605.08803.
     """
-    if dims < 2:
-        raise ValueError(f"vector_realnvp expects dims >= 2, got {dims}: a coupling needs a part to keep.")
+    checks.whole("vector_realnvp", "dims", dims, least=2, why="a coupling needs a part to keep")
+    checks.whole("vector_realnvp", "couplings", couplings, least=0)
     layers: list[FlowLayer] = []
     for i in range(couplings):
         mask = ((torch.arange(dims) + i) % 2).to(torch.get_default_dtype())
