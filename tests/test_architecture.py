@@ -24,7 +24,7 @@ LOWER = {
     "training",
     "detectors",
 }
-RUNNER = {"runner", "record", "notebook", "kernel", "progress", "__main__"}
+RUNNER = {"runner", "record", "notebook", "kernel", "cluster", "progress", "__main__"}
 ALLOWED = {  # module or folder: what it may import of the package
     "metrics": set(),
     "grids": set(),
@@ -57,6 +57,7 @@ HEAVY = (
     "papermill",
     "nbformat",
     "ipywidgets",
+    "distributed",
 )
 
 
