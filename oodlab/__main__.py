@@ -63,7 +63,8 @@ def figures(arguments: argparse.Namespace) -> int:
     print(summary(runs))
     failed = [run for run in runs if run.status == "failed"]
     for run in failed:
-        print(f"\n{run.experiment.name} failed; as far as it came: {run.partial}\n{run.error}")
+        came = f"; as far as it came: {run.partial}" if run.partial.exists() else ""
+        print(f"\n{run.experiment.name} failed{came}\n{run.error}")
     return 1 if failed else 0
 
 

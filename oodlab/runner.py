@@ -183,6 +183,7 @@ def execute(runs: Sequence[Run], *, jobs: int, progress: Progress, on: str = "lo
     for run in waiting:
         run.folder.mkdir(parents=True, exist_ok=True)
         run.events.unlink(missing_ok=True)
+        run.partial.unlink(missing_ok=True)
 
     said: set[str] = set()
     with _termination_raises(), _kernels(waiting, jobs, on) as at_once, ThreadPoolExecutor(at_once) as pool:

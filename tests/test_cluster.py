@@ -231,6 +231,7 @@ def test_a_failed_notebook_is_explained_as_here_and_not_tried_again(
     assert tries.read_text() == "xx", "once here, once there"
     partial = workspace.runs_folder() / "jobs" / "nae" / "fails-smoke" / "executed.ipynb"
     assert "no luck with 42" in partial.read_text()
+    assert f"as far as it came: {partial}" in explained["local"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
