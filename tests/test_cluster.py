@@ -273,7 +273,7 @@ def test_jobs_go_where_the_gpus_are_and_a_killed_workers_job_to_another(notebook
         (run,) = runner.plan([path], folder=notebooks)
         batch = driver.submit(runner.execute, [run], jobs=1, progress=Progress(shown, every=0), on=local.address)
         try:
-            wait_for(lambda: "nae/a  cell 2/4  NAE-OMI 3/30" in shown.getvalue() or batch.done(), 60)
+            wait_for(lambda: "nae/a  cell 3/5  NAE-OMI 3/30" in shown.getvalue() or batch.done(), 60)
             kernel, worker = map(int, local.started.read_text().split())
             (place,) = (process.args for process in local.processes if process.pid == worker)
 
