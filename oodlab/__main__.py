@@ -9,7 +9,9 @@ Imports: workspace, notebook, progress, record, runner; data when its command ne
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from oodlab.notebook import PROFILES, Experiment, UsageError, choose, find, read
 from oodlab.progress import Progress, minutes, table
 from oodlab.record import recorded
 from oodlab.runner import cores, execute, plan, summary
+
+JOBS = max(1, min(4, cores() // 2))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def figures(arguments: argparse.Namespace) -> int:
     """Run experiments and print the table of their figures."""
+    _check_place(arguments.on, arguments.jobs)
     folder = _notebooks(arguments.notebooks)
     if arguments.names:
         paths = choose(arguments.names, folder)
@@ -54,11 +59,12 @@ def figures(arguments: argparse.Namespace) -> int:
         out=arguments.out,
         force=arguments.force,
     )
-    execute(runs, jobs=arguments.jobs, progress=Progress(sys.stderr))
+    execute(runs, jobs=arguments.jobs or JOBS, progress=Progress(sys.stderr), on=arguments.on)
     print(summary(runs))
     failed = [run for run in runs if run.status == "failed"]
     for run in failed:
-        print(f"\n{run.experiment.name} failed; as far as it came: {run.partial}\n{run.error}")
+        came = f"; as far as it came: {run.partial}" if run.partial.exists() else ""
+        print(f"\n{run.experiment.name} failed{came}\n{run.error}")
     return 1 if failed else 0
 
 
@@ -95,6 +101,27 @@ def datasets(arguments: argparse.Namespace) -> int:
             print(error, file=sys.stderr)
             failed = 1
     return failed
+
+
+def _check_place(on: str, jobs: int | None) -> None:
+    """Raise UsageError unless --on names a place, --jobs fits it, and the extra it needs is there."""
+    if on == "local":
+        return
+    if not re.fullmatch(r"tcp://([\w.-]+|\[[\da-fA-F:]+\]):\d{1,5}", on):
+        raise UsageError(
+            f"oodlab expects --on local or --on tcp://HOST:PORT, got {on!r}: the second is the address that "
+            "`dask scheduler` prints when it starts; write for example --on tcp://127.0.0.1:8786."
+        )
+    if jobs is not None:
+        raise UsageError(
+            f"oodlab expects --jobs only with --on local, got --jobs {jobs} --on {on}: there, each worker runs as "
+            "many notebooks at a time as it has threads; leave --jobs out."
+        )
+    if importlib.util.find_spec("distributed") is None:
+        raise UsageError(
+            f"oodlab expects the package distributed for --on {on}, got none: it talks to the cluster and is an "
+            "extra of the kit; run pip install 'oodlab[cluster]'."
+        )
 
 
 def _describe(experiment: Experiment) -> str:
@@ -153,9 +180,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--jobs",
         type=_positive,
-        default=max(1, min(4, cores() // 2)),
         metavar="N",
-        help="notebooks at a time; default: one for two cores, at most 4 (here %(default)s)",
+        help=f"notebooks at a time on this machine; default: one for two cores, at most 4 (here {JOBS})",
+    )
+    run.add_argument(
+        "--on",
+        default="local",
+        metavar="PLACE",
+        help="local (the default), or tcp://HOST:PORT of a Dask scheduler whose workers run the notebooks",
     )
     run.add_argument("--force", action="store_true", help="run also what is up to date, and train anew")
     run.add_argument(

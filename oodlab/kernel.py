@@ -34,6 +34,10 @@ logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it has to say,
 SOCKETS = sys.platform != "win32"
 
 
+class ExplainedError(RuntimeError):
+    """A notebook failed, and the text says why: all that a user needs to read."""
+
+
 class Kernel:
     """Runs one notebook; another thread may kill it.
 
@@ -49,7 +53,13 @@ class Kernel:
         self._manager: AsyncKernelManager | None = None
 
     def execute(
-        self, path: Path, output: Path, *, parameters: dict[str, Any], on_cell: Callable[[int, int], None]
+        self,
+        path: Path,
+        output: Path,
+        *,
+        parameters: dict[str, Any],
+        on_start: Callable[[], None],
+        on_cell: Callable[[int, int], None],
     ) -> None:
         """Run the notebook to its end.
 
@@ -57,11 +67,13 @@ class Kernel:
             path: The notebook; left unchanged.
             output: Where the executed notebook goes; saved with every cell and every 5 s.
             parameters: Values of a cell inserted after the parameters cell.
+            on_start: Called when the work begins.
             on_cell: Called with (number from 1, of how many) when a code cell starts.
 
         Raises:
             Exception: whatever papermill, nbclient or jupyter_client raise; see `explain`.
         """
+        on_start()
         notebook = nbformat.read(path, as_version=4)
         # Not through papermill's own parameters: it turns a tuple into a string and
         # warns of parameters whose line it cannot parse.
@@ -135,7 +147,9 @@ def explain(error: Exception, log: Path, *, lines: int = 12) -> str:
         log: The kernel's kernel.log.
         lines: How many lines at most.
     """
-    if isinstance(error, PapermillExecutionError):
+    if isinstance(error, ExplainedError):
+        text = str(error)
+    elif isinstance(error, PapermillExecutionError):
         text = strip_color("\n".join(error.traceback)).lstrip("-") or f"{error.ename}: {error.evalue}"
     elif isinstance(error, DeadKernelError):
         printed = log.read_text(encoding="utf-8", errors="replace")

@@ -14,7 +14,7 @@ A run is up to date when its key (parameters, notebook, package, data, torch,
 figures folder) is the recorded one and its figures are still those it drew: a run
 of another variant may have put its own in their place.
 
-Imports: workspace, notebook, record, progress, kernel, data.
+Imports: workspace, notebook, record, progress, kernel, data; cluster where one is named.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +37,7 @@ from oodlab.notebook import Experiment, UsageError, read, resolve
 from oodlab.progress import Progress, minutes, table
 
 if TYPE_CHECKING:
+    from oodlab.cluster import RemoteKernel
     from oodlab.kernel import Kernel
 
 
@@ -57,7 +58,8 @@ class Run:
     cell: str = ""  # k/n
     step: dict[str, Any] = field(default_factory=dict)  # the last event of a training
     started: float = 0.0
-    kernel: Kernel | None = None
+    starts: int = 0  # more than one where a worker of a cluster was lost
+    kernel: Kernel | RemoteKernel | None = None
 
     @property
     def own(self) -> dict[str, Any]:
@@ -160,7 +162,7 @@ def plan(
     return runs
 
 
-def execute(runs: Sequence[Run], *, jobs: int, progress: Progress) -> None:
+def execute(runs: Sequence[Run], *, jobs: int, progress: Progress, on: str = "local") -> None:
     """Run those that wait, `jobs` at a time, each in a kernel of its own.
 
     A failing run ends as status "failed" with its `error`; the others go on. When the
@@ -170,24 +172,21 @@ def execute(runs: Sequence[Run], *, jobs: int, progress: Progress) -> None:
         runs: From `plan`; changed in place.
         jobs: How many kernels run at once; the cores are shared out among them.
         progress: Receives one line per running notebook.
+        on: "local", or the address of a Dask scheduler whose workers run the kernels;
+            `jobs` then has no part in it.
     """
     waiting = [run for run in runs if run.status == "waiting"]
     if not waiting:
         return
-    from oodlab.kernel import Kernel  # seconds to import, and only needed here
-
-    environment = _environment(min(jobs, len(waiting)))
     offsets = {run.experiment.name: 0 for run in waiting}
+    starts = {run.experiment.name: 1 for run in waiting}
     for run in waiting:
         run.folder.mkdir(parents=True, exist_ok=True)
         run.events.unlink(missing_ok=True)
-        places = {"OODLAB_PROGRESS": str(run.events), "OODLAB_FIGURES": str(run.figures_folder)}
-        if run.anew:
-            places["OODLAB_ANEW"] = "1"
-        run.kernel = Kernel(run.folder, environment | places)
+        run.partial.unlink(missing_ok=True)
 
     said: set[str] = set()
-    with _termination_raises(), ThreadPoolExecutor(jobs) as pool:
+    with _termination_raises(), _kernels(waiting, jobs, on) as at_once, ThreadPoolExecutor(at_once) as pool:
         futures = [pool.submit(_execute, run) for run in waiting]
         try:
             pending = set(futures)
@@ -195,6 +194,9 @@ def execute(runs: Sequence[Run], *, jobs: int, progress: Progress) -> None:
                 _, pending = wait(pending, timeout=0.5)
                 for run in waiting:
                     name = run.experiment.name
+                    if run.starts > starts[name]:
+                        starts[name] = run.starts
+                        progress.say(f"{name}  starts again: the worker it ran on is gone")
                     if run.status == "running":
                         news, offsets[name] = new_events(run.events, offsets[name])
                         run.step = next((e for e in reversed(news) if e.get("event") == "step"), run.step)
@@ -236,6 +238,20 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def environment(inherited: Mapping[str, str], threads: int) -> dict[str, str]:
+    """Return the environment of a kernel that may use so many threads; all folders are absolute."""
+    from oodlab.data.search import cache_folder, search_path  # not above: importing torch takes a second
+
+    environment = dict(inherited)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # torch reads them when it starts
+        named = environment.get(name, "")
+        environment[name] = str(min(threads, int(named)) if named.isdigit() else threads)
+    environment["OODLAB_RUNS"] = str(workspace.runs_folder())
+    environment["OODLAB_CACHE"] = str(cache_folder())
+    environment["OODLAB_DATA"] = os.pathsep.join(str(folder) for folder in search_path())
+    return environment
+
+
 def summary(runs: Sequence[Run]) -> str:
     """Return the table that ends a batch."""
     rows = []
@@ -254,18 +270,42 @@ def summary(runs: Sequence[Run]) -> str:
     return table(head, rows, right=("seconds", "paper"))
 
 
+@contextlib.contextmanager
+def _kernels(runs: Sequence[Run], jobs: int, on: str) -> Iterator[int]:
+    """Give every run a kernel, here or on a cluster, and yield how many to start at once."""
+    if on != "local":
+        from oodlab.cluster import connect
+
+        with connect(on) as cluster:
+            for run in runs:
+                run.kernel = cluster.kernel(run.events, run.figures_folder, anew=run.anew)
+            yield len(runs)  # all: they wait for a worker over there
+        return
+    from oodlab.kernel import Kernel  # seconds to import, and only needed here
+
+    common = environment(os.environ, max(1, cores() // min(jobs, len(runs))))
+    for run in runs:
+        places = {"OODLAB_PROGRESS": str(run.events), "OODLAB_FIGURES": str(run.figures_folder)}
+        run.kernel = Kernel(run.folder, common | places | ({"OODLAB_ANEW": "1"} if run.anew else {}))
+    yield jobs
+
+
 def _execute(run: Run) -> None:
     """Run one notebook, in a thread of the pool."""
     from oodlab.kernel import explain
 
-    run.started, run.status = time.monotonic(), "running"
+    run.started = time.monotonic()
+
+    def on_start() -> None:
+        run.started, run.status = time.monotonic(), "running"
+        run.starts, run.cell, run.step = run.starts + 1, "", {}
 
     def on_cell(number: int, count: int) -> None:
         run.cell = f"{number}/{count}"
 
     inserted = {"profile": run.values["profile"], **run.own}
     try:
-        run.kernel.execute(run.experiment.path, run.partial, parameters=inserted, on_cell=on_cell)
+        run.kernel.execute(run.experiment.path, run.partial, parameters=inserted, on_start=on_start, on_cell=on_cell)
         run.seconds = time.monotonic() - run.started
         drawn = [event for event in new_events(run.events, 0)[0] if event.get("event") == "figure"]
         run.figures = list({figure["png"]: figure for figure in drawn}.values())  # the last of each
@@ -301,21 +341,6 @@ def _termination_raises() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _environment(jobs: int) -> dict[str, str]:
-    """Return the environment that the kernels of a batch have in common; all folders are absolute."""
-    from oodlab.data.search import cache_folder, search_path  # not above: importing torch takes a second
-
-    environment = dict(os.environ)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # torch reads them when it starts
-        share = max(1, cores() // jobs)
-        named = environment.get(name, "")
-        environment[name] = str(min(share, int(named)) if named.isdigit() else share)
-    environment["OODLAB_RUNS"] = str(workspace.runs_folder())
-    environment["OODLAB_CACHE"] = str(cache_folder())
-    environment["OODLAB_DATA"] = os.pathsep.join(str(folder) for folder in search_path())
-    return environment
 
 
 def _own(experiment: Experiment, values: dict[str, Any]) -> dict[str, Any]:

@@ -61,6 +61,11 @@ def figures_folder() -> Path:
     return Path(named).resolve() if named else runs_folder() / "figures"
 
 
+def permitted(folder: Path, *, stand_in: bool) -> Path:
+    """Return where a figure for this folder goes: one of a stand-in's data never replaces a committed one."""
+    return runs_folder() / "figures" if stand_in and folder == reference_figures() else folder
+
+
 def in_batch() -> bool:
     """Say whether the batch runner started this process: no widgets, sparse text."""
     return bool(os.environ.get("OODLAB_PROGRESS"))

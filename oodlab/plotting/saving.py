@@ -84,11 +84,9 @@ def save_figure(
     Returns:
         Where both files are.
     """
-    folder = workspace.figures_folder()
     captions = [used.caption for used in data]
     stand_in = any(used.stand_in_for for used in data)
-    if stand_in and folder == workspace.reference_figures():
-        folder = workspace.runs_folder() / "figures"
+    folder = workspace.permitted(workspace.figures_folder(), stand_in=stand_in)
     stem = folder / f"{name}{'-' + part if part else ''}"
     seed_text = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
     used = f"Data: {'; '.join(captions)}; {seed_text}."

@@ -1,0 +1,362 @@
+"""The same notebooks on the workers of a Dask cluster: bytes there, bytes back.
+
+    with connect("tcp://10.0.0.1:8786") as cluster:
+        kernel = cluster.kernel(events, figures, anew=False)
+        kernel.execute(path, output, parameters={}, on_start=..., on_cell=...)
+
+A worker gets the notebook and its parameters, runs it in a kernel of its own in a
+temporary folder and returns the executed notebook, its figures and its events; no
+file system is shared. Data, downloads and checkpoints are the worker's own
+(OODLAB_DATA, OODLAB_CACHE, OODLAB_RUNS), so a job that comes to a worker again
+continues from its checkpoint.
+
+A job runs again elsewhere when its worker is lost, as often as the scheduler's
+distributed.scheduler.allowed-failures says (3), and never when its notebook fails.
+A kernel ends with its worker (ipykernel watches its parent) and when its job is
+no longer wanted: cancelled, or the driver gone.
+
+Imports: distributed, workspace, notebook, record, runner, kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import shutil
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from pathlib import Path
+from typing import Any
+
+import dask
+from distributed import Client, Future, KilledWorker, Status, get_worker
+
+from oodlab import record, workspace
+from oodlab.kernel import ExplainedError, Kernel, explain
+from oodlab.notebook import UsageError
+from oodlab.runner import environment, new_events
+
+logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it has to say, the runner says once
+TOPIC = "oodlab"  # of the workers' news to the drivers
+CONNECT_SECONDS = 10
+PATIENCE_SECONDS = 60  # that jobs wait for a first worker to come back: a nanny needs about 2
+ENDING = (Status.closing, Status.closed, Status.failed)
+WORKER = "dask worker {address} --nworkers 1 --nthreads 1"
+
+
+@contextlib.contextmanager
+def connect(address: str) -> Iterator[Cluster]:
+    """Connect to a scheduler whose workers all fit this process; on leaving, all jobs are off.
+
+    Raises:
+        UsageError: nobody answers at the address, there are no workers, or one does not fit.
+    """
+    try:
+        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"oodlab expects a Dask scheduler at {address}, got no answer within {CONNECT_SECONDS} s "
+            f"({type(error).__name__}): it does not run, or this machine does not reach it; start it with "
+            "`dask scheduler --host HOST --port PORT`."
+        ) from error
+    with client:
+        yield Cluster(client, address)
+
+
+class Cluster:
+    """The workers behind a scheduler.
+
+    Args:
+        client: A connection.
+        address: The scheduler's, as the user wrote it.
+
+    Raises:
+        UsageError: there are no workers, or one does not fit.
+    """
+
+    def __init__(self, client: Client, address: str):
+        self.client = client
+        self.address = address
+        self.listeners: dict[str, Callable[[dict[str, Any]], None]] = {}  # job -> who hears its news
+        self.resources: dict[str, float] = {}  # that a job asks for
+        found = self.workers()
+        if not found:
+            raise UsageError(
+                f"oodlab expects workers at {address}, got none: the scheduler only hands out jobs; start one on "
+                f"each machine with `{WORKER.format(address=address)}` (for a GPU, add --resources GPU=1)."
+            )
+        if any("GPU" in worker["resources"] for worker in found.values()):
+            self.resources = {"GPU": 1}
+        self.facts = facts()
+        there = client.run(facts, on_error="return")
+        wrong = [_misfit(worker, theirs, self.facts) for worker, theirs in sorted(there.items())]
+        if any(wrong):
+            raise UsageError("\n".join(filter(None, wrong)))
+        self.threads: dict[str, int] = {}  # host -> of all its workers
+        for worker in found.values():
+            self.threads[worker["host"]] = self.threads.get(worker["host"], 0) + worker["nthreads"]
+        client.subscribe_topic(TOPIC, self._hear)
+
+    def workers(self) -> dict[str, Any]:
+        """Return those that a job may go to: address -> what the scheduler knows of them."""
+        found = self.client.scheduler_info()["workers"]
+        return {name: worker for name, worker in found.items() if self.resources.keys() <= worker["resources"].keys()}
+
+    def kernel(self, events: Path, figures: Path, *, anew: bool) -> RemoteKernel:
+        """Return a kernel on whichever worker is free first.
+
+        Args:
+            events: File for the notebook's events, while it runs the last of each second.
+            figures: Folder for the figures.
+            anew: Finished trainings are done again.
+        """
+        return RemoteKernel(self, events, figures, anew=anew)
+
+    def _hear(self, news: tuple[float, dict[str, Any]]) -> None:
+        """Pass a worker's news on; other drivers' jobs are unknown here."""
+        listener = self.listeners.get(news[1]["job"])
+        if listener:
+            listener(news[1])
+
+
+class RemoteKernel:
+    """Runs one notebook on a worker, as `kernel.Kernel` does here; another thread may kill it."""
+
+    def __init__(self, cluster: Cluster, events: Path, figures: Path, *, anew: bool):
+        self.cluster = cluster
+        self.events = events
+        self.figures = figures
+        self.anew = anew
+        self._future: Future | None = None
+
+    def execute(
+        self,
+        path: Path,
+        output: Path,
+        *,
+        parameters: dict[str, Any],
+        on_start: Callable[[], None],
+        on_cell: Callable[[int, int], None],
+    ) -> None:
+        """Run the notebook to its end, and put what it made where a run here would have put it.
+
+        Args:
+            path: The notebook; left unchanged.
+            output: Where the executed notebook goes, when it has ended.
+            parameters: Values of a cell inserted after the parameters cell.
+            on_start: Called when a worker begins, and again when another one must.
+            on_cell: Called with (number from 1, of how many) when a code cell starts.
+
+        Raises:
+            ExplainedError: the notebook failed, or the cluster did.
+            Exception: whatever the worker's side of the kit raised.
+        """
+
+        def hear(news: dict[str, Any]) -> None:
+            if "cell" in news:
+                on_cell(*news["cell"])
+            elif "step" in news:
+                with open(self.events, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(news["step"]) + "\n")
+            else:
+                on_start()
+
+        key = f"oodlab-{path.parent.name}-{path.stem}-{uuid.uuid4().hex}"
+        cluster = self.cluster
+        cluster.listeners[key] = hear
+        try:
+            self._future = cluster.client.submit(
+                job,
+                path.read_bytes(),
+                parameters,
+                self.anew,
+                cluster.facts,
+                cluster.threads,
+                key=key,
+                resources=cluster.resources,
+            )
+            result = self._result(self._future)
+        finally:
+            del cluster.listeners[key]
+            self._future = None  # lets the cluster forget the result
+        self._land(result, output)
+        if result["error"]:
+            raise ExplainedError(result["error"])
+
+    def kill(self) -> None:
+        """Call the job off; its worker ends the kernel within a second."""
+        future = self._future
+        if future is not None:
+            future.cancel()
+
+    def _result(self, future: Future) -> dict[str, Any]:
+        """Wait for a job's result for as long as there is a worker."""
+        address, last_seen = self.cluster.address, time.monotonic()
+        while True:
+            try:
+                return future.result(timeout=5)
+            except TimeoutError:
+                pass
+            except CancelledError as error:
+                raise ExplainedError(
+                    f"The scheduler at {address} is gone, and what ran there with it; finished runs are kept, and "
+                    "trainings continue from their checkpoints on the workers: start it and run again."
+                ) from error
+            except KilledWorker as error:
+                raise ExplainedError(
+                    f"Every worker of {address} that began this notebook was lost, the last of them "
+                    f"{error.last_worker.address}; the usual reason is that its machine ran out of memory."
+                ) from error
+            if self.cluster.workers():
+                last_seen = time.monotonic()
+            elif time.monotonic() - last_seen > PATIENCE_SECONDS:
+                raise ExplainedError(
+                    f"{address} has had no worker for this notebook for {PATIENCE_SECONDS} s; start one with "
+                    f"`{WORKER.format(address=address)}` and run again."
+                )
+
+    def _land(self, result: dict[str, Any], output: Path) -> None:
+        """Write what a worker returned: figures, then events, then the notebook."""
+        for event in result["events"]:
+            if event.get("event") == "figure":
+                numbers = json.loads(result["files"][event["json"]])
+                stand_in = isinstance(numbers, dict) and bool(numbers.get("stand_in"))
+                folder = workspace.permitted(self.figures, stand_in=stand_in)
+                for kind in ("png", "json"):
+                    name, event[kind] = event[kind], str(folder / event[kind])
+                    with workspace.atomic_file(folder / name) as file:
+                        file.write(result["files"][name])
+        with workspace.atomic_file(self.events) as file:
+            file.writelines(json.dumps(event).encode() + b"\n" for event in result["events"])
+        if result["notebook"] is not None:
+            with workspace.atomic_file(output) as file:
+                file.write(result["notebook"])
+
+
+def facts() -> dict[str, str]:
+    """Return what a worker and the driver must have in common.
+
+    Of torch the version without the build, of Python without the patch: a driver
+    without a GPU may use workers with one.
+    """
+    source, numbers, torch = record.code()
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"oodlab": record.digest([source, numbers])[:12], "torch": torch.partition("+")[0], "Python": python}
+
+
+def job(
+    notebook: bytes, parameters: dict[str, Any], anew: bool, wanted: dict[str, str], threads: Mapping[str, int]
+) -> dict[str, Any]:
+    """Run a notebook; this is what a worker executes, in one of its threads.
+
+    Args:
+        notebook: The file's content.
+        parameters: Values of a cell inserted after the parameters cell.
+        anew: Finished trainings are done again.
+        wanted: The driver's facts.
+        threads: Host -> worker threads of all its workers; its cores are shared out among them.
+
+    Returns:
+        error ("" if none), notebook (executed, None if it could not be read), events,
+        those of figures with paths relative to the figures' folder, and files: such a
+        path -> content.
+
+    Raises:
+        ValueError: this worker does not fit, as one may that came after the driver looked.
+    """
+    worker = get_worker()
+    misfit = _misfit(worker.address, facts(), wanted)
+    if misfit:
+        raise ValueError(misfit)
+    key = worker.get_current_task()
+    # Below the worker's own folder: Dask removes that also for a worker that was killed.
+    folder = Path(tempfile.mkdtemp(prefix="job-", dir=worker.local_directory)).resolve()
+    path, output, figures, reported = (
+        folder / name for name in ("notebook.ipynb", "executed.ipynb", "figures", "events.jsonl")
+    )
+    path.write_bytes(notebook)
+    places = {"OODLAB_PROGRESS": str(reported), "OODLAB_FIGURES": str(figures)}
+    kernel = Kernel(folder, _environment(worker, threads) | places | ({"OODLAB_ANEW": "1"} if anew else {}))
+
+    def say(**news: Any) -> None:
+        worker.log_event(TOPIC, {"job": key, **news})
+
+    error = ""
+    try:
+        with _watched(kernel, worker, key, reported, say):
+            try:
+                kernel.execute(
+                    path, output, parameters=parameters, on_start=say, on_cell=lambda *cell: say(cell=list(cell))
+                )
+            except Exception as fault:  # the driver's user reads it
+                error = explain(fault, folder / "kernel.log")
+        events, _ = new_events(reported, 0)
+        files = {}
+        for event in events:
+            if event.get("event") == "figure":
+                for kind in ("png", "json"):
+                    file = Path(event[kind])
+                    event[kind] = file.relative_to(figures).as_posix()
+                    files[event[kind]] = file.read_bytes()
+        executed = output.read_bytes() if output.exists() else None
+        return {"error": error, "notebook": executed, "events": events, "files": files}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _watched(kernel: Kernel, worker: Any, key: str, reported: Path, say: Callable[..., None]) -> Iterator[None]:
+    """Twice a second, send a training's last step, and kill the kernel if its job is not wanted any more."""
+    over = threading.Event()
+
+    def watch() -> None:
+        offset = 0
+        while not over.wait(0.5):
+            task = worker.state.tasks.get(key)
+            if task is None or task.state != "executing" or worker.status in ENDING:
+                kernel.kill()  # again and again: it may just be starting
+            news, offset = new_events(reported, offset)
+            steps = [event for event in news if event.get("event") == "step"]
+            if steps:
+                say(step=steps[-1])
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _environment(worker: Any, threads: Mapping[str, int]) -> dict[str, str]:
+    """Return a kernel's environment: the worker's, without what Dask sets for its own threads.
+
+    The cores that the worker may use are shared out among the threads of all workers
+    of its host, whether or not each runs a notebook now.
+    """
+    host = worker.address.rpartition(":")[0].partition("://")[2].strip("[]")
+    dasks = dask.config.get("distributed.nanny.pre-spawn-environ")  # OMP_NUM_THREADS=1 and the like
+    inherited = {name: value for name, value in os.environ.items() if name not in dasks}
+    sharing = max(threads.get(host, 0), worker.state.nthreads)
+    return environment(inherited, max(1, dask.system.CPU_COUNT // sharing))
+
+
+def _misfit(worker: str, theirs: dict[str, str] | BaseException, wanted: dict[str, str]) -> str:
+    """Say why a worker does not fit the driver; "" if it does."""
+    who = f"oodlab expects of the worker {worker} what the driver has"
+    advice = "install the same on both and start the worker again."
+    if isinstance(theirs, BaseException):
+        return f"{who}, got {type(theirs).__name__}: {theirs}: the kit is not there or another one; {advice}"
+    differing = [name for name in wanted if theirs.get(name) != wanted[name]]
+    if not differing:
+        return ""
+    got = ", ".join(f"{name} {theirs.get(name)} (the driver has {wanted[name]})" for name in differing)
+    return f"{who}, got {got}: the figures would not be those of a run here; {advice}"
