@@ -309,24 +309,27 @@ class Ground:
         run.start()
         return run
 
-    def undisturbed(self, place: str) -> tuple[Run, int]:
-        """Return a run to its end, and its number of events."""
+    def undisturbed(self, place: str) -> tuple[Run, int, float]:
+        """Return a run to its end, its number of events, and the seconds between two of them."""
         if place not in self.whole:
             run = self.begin(place)
+            wait_for(run.events, "the first event")
+            started = time.monotonic()
             run.finish()
+            seconds = time.monotonic() - started
             assert not run.left()
             assert len(run.checkpoints()) == PLACES[place].trains
-            self.whole[place] = run, len(run.events())
+            self.whole[place] = run, len(run.events()), seconds / len(run.events())
         return self.whole[place]
 
     def survive(self, place: str, signals: list[signal.Signals], chance: random.Random) -> Iterator[str]:
         """Kill one run once per signal, each time at a random moment; yield what was hit; compare its end."""
-        whole, events = self.undisturbed(place)
+        whole, events, interval = self.undisturbed(place)
         run = self.begin(place)
         for number in signals:
             left = max(1, events - sum(state["step"] for state in run.checkpoints().values()))
             after = chance.randrange(left)
-            pause = chance.random() * (3.0 if after == 0 and place != "figures" else 0.02)
+            pause = chance.random() * (3.0 if after == 0 and place != "figures" else interval)
             group = number == signal.SIGINT and chance.random() < 0.5
             hit = run.kill(number, group=group, after=after, pause=pause)
             before, kept = run.events(), run.checkpoints()

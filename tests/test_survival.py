@@ -1,4 +1,4 @@
-"""Runs that are killed go on and end with the same bits: eight moments; survival.py does more of them."""
+"""Runs that are killed go on and end with the same bits: eleven moments; survival.py does more of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[survival.Ground
     [
         ("training, OMI", [SIGINT, SIGKILL]),
         ("training, PCD", [SIGTERM]),
-        ("figures", [SIGKILL, SIGINT]),
+        ("figures", [SIGKILL, SIGINT, SIGKILL, SIGTERM, SIGKILL]),
         ("side by side", [SIGINT]),
         ("batch", [SIGKILL, SIGTERM]),
     ],
