@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import itertools
 import json
 import multiprocessing
@@ -80,7 +81,7 @@ def train_side_by_side() -> None:
     training.stored.WORTH_A_PROCESS = 1
     torch.set_num_threads(2)
     runs = settings("NAE-OMI, D_z = 3", "NAE-CD")
-    training.train_or_load_all(runs, {name: (0, 1) for name in runs}, device="cpu")
+    training.train_or_load_all(runs, {name: (0,) for name in runs}, device="cpu")
 
 
 def draw(n: int = 12) -> None:
@@ -136,10 +137,10 @@ PLACES = {
     "training, OMI": Place(train, ("NAE-OMI, D_z = 3",)),
     "training, CD": Place(train, ("NAE-CD",)),
     "training, PCD": Place(train, ("NAE-PCD, 5 % restart",)),
-    "side by side": Place(train_side_by_side, trains=4),
+    "side by side": Place(train_side_by_side, trains=2),
     "figures": Place(draw, trains=0),
     "batch": Place(batch, (NOTEBOOK,)),
-    "batch, side by side": Place(batch, (TOGETHER,), trains=4),
+    "batch, side by side": Place(batch, (TOGETHER,), trains=2),
 }
 
 
@@ -155,6 +156,7 @@ def _begin(place: str, folder: Path) -> None:
     said = os.open(folder / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(said, 1)
     os.dup2(said, 2)
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     torch.set_num_threads(1)
     with open(folder / "begun", "w"):
         PLACES[place].work(*PLACES[place].arguments)
@@ -216,7 +218,11 @@ class Run:
             with contextlib.suppress(ProcessLookupError):
                 (os.killpg if group else os.kill)(self.process.pid, number)
         self.process.join(PATIENCE)
-        assert self.process.exitcode is not None, f"{self.place}: goes on after {self.killed[-1]}"
+        if self.process.exitcode is None:
+            os.kill(self.process.pid, signal.SIGUSR1)  # its threads' stacks go to said.txt
+            self.process.join(1)
+            os.killpg(self.process.pid, signal.SIGKILL)
+            raise AssertionError(f"{self.place}: goes on after {self.killed}\n{self.said()}")
         wait_for(lambda: not self.left(), f"the end of {self.left()}")
         return hit and self.process.exitcode != 0
 
@@ -303,24 +309,27 @@ class Ground:
         run.start()
         return run
 
-    def undisturbed(self, place: str) -> tuple[Run, int]:
-        """Return a run to its end, and its number of events."""
+    def undisturbed(self, place: str) -> tuple[Run, int, float]:
+        """Return a run to its end, its number of events, and the seconds between two of them."""
         if place not in self.whole:
             run = self.begin(place)
+            wait_for(run.events, "the first event")
+            started = time.monotonic()
             run.finish()
+            seconds = time.monotonic() - started
             assert not run.left()
             assert len(run.checkpoints()) == PLACES[place].trains
-            self.whole[place] = run, len(run.events())
+            self.whole[place] = run, len(run.events()), seconds / len(run.events())
         return self.whole[place]
 
     def survive(self, place: str, signals: list[signal.Signals], chance: random.Random) -> Iterator[str]:
         """Kill one run once per signal, each time at a random moment; yield what was hit; compare its end."""
-        whole, events = self.undisturbed(place)
+        whole, events, interval = self.undisturbed(place)
         run = self.begin(place)
         for number in signals:
             left = max(1, events - sum(state["step"] for state in run.checkpoints().values()))
             after = chance.randrange(left)
-            pause = chance.random() * (3.0 if after == 0 and place != "figures" else 0.02)
+            pause = chance.random() * (3.0 if after == 0 and place != "figures" else interval)
             group = number == signal.SIGINT and chance.random() < 0.5
             hit = run.kill(number, group=group, after=after, pause=pause)
             before, kept = run.events(), run.checkpoints()

@@ -11,6 +11,7 @@ import inspect
 import io
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -188,8 +189,8 @@ def _train_side_by_side(tasks: Sequence[tuple[Trainable, int]], workers: int) ->
         ProcessPoolExecutor(workers, **start) as pool,
         Progress(f"{len(tasks)} trainings, {workers} at a time", len(tasks), True) as progress,
     ):
-        futures = [pool.submit(_train_one, preset, seed) for preset, seed in tasks]
         try:
+            futures = [pool.submit(_train_one, preset, seed) for preset, seed in tasks]
             for done, future in enumerate(as_completed(futures), 1):
                 said = future.result()
                 progress.show(done, {})
@@ -197,7 +198,7 @@ def _train_side_by_side(tasks: Sequence[tuple[Trainable, int]], workers: int) ->
                     progress.say(line)
         except BaseException:  # an interrupt too: the workers write their checkpoints and end
             stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)  # waits: whoever runs the cell again finds nobody writing
             raise
 
 
@@ -210,6 +211,7 @@ def _start_worker(stop: Event, parent: int) -> None:
     """Keep the worker on one thread, and let it end with the process that started it."""
     global _stop
     _stop = stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent turns it into stop
     torch.set_num_threads(1)
 
     def watch() -> None:
