@@ -229,10 +229,11 @@ class RemoteKernel:
                 numbers = json.loads(result["files"][event["json"]])
                 stand_in = isinstance(numbers, dict) and bool(numbers.get("stand_in"))
                 folder = workspace.permitted(self.figures, stand_in=stand_in)
-                for kind in ("png", "json"):
-                    name, event[kind] = event[kind], str(folder / event[kind])
-                    with workspace.atomic_file(folder / name) as file:
-                        file.write(result["files"][name])
+                with workspace.only_writer((folder / event["json"]).parent):
+                    for kind in ("png", "json"):
+                        name, event[kind] = event[kind], str(folder / event[kind])
+                        with workspace.atomic_file(folder / name) as file:
+                            file.write(result["files"][name])
         with workspace.atomic_file(self.events) as file:
             file.writelines(json.dumps(event).encode() + b"\n" for event in result["events"])
         if result["notebook"] is not None:

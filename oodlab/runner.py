@@ -309,9 +309,9 @@ def _execute(run: Run) -> None:
         run.seconds = time.monotonic() - run.started
         drawn = [event for event in new_events(run.events, 0)[0] if event.get("event") == "figure"]
         run.figures = list({figure["png"]: figure for figure in drawn}.values())  # the last of each
-        record.remember(run.experiment.name, run.variant, run.result())
         run.executed.parent.mkdir(parents=True, exist_ok=True)
         os.replace(run.partial, run.executed)
+        record.remember(run.experiment.name, run.variant, run.result())  # last: only what is whole is up to date
         run.status = "done"
     except Exception as error:  # whatever it is, the other notebooks go on and the user reads it
         run.seconds = time.monotonic() - run.started

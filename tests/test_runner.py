@@ -185,7 +185,8 @@ while len(list(meeting.iterdir())) < 2:  # ends only if both run at the same tim
     monkeypatch.setenv("MEETING", str(meeting))
     monkeypatch.setenv("OODLAB_RUNS", "runs")
     monkeypatch.setenv("OODLAB_DATA", os.pathsep.join(("meeting/..", "meeting")))
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(runner, "cores", lambda: 6)
     sockets, make = [], kernel.tempfile.mkdtemp
     monkeypatch.setattr(kernel.tempfile, "mkdtemp", lambda **options: sockets.append(make(**options)) or sockets[-1])
@@ -420,7 +421,7 @@ def test_list_shows_parameters_and_cost(notebooks: Path, capsys) -> None:
     estimate = {"smoke": {"seconds": 12, "megabytes": 1.5}, "quick": {"seconds": 250, "megabytes": 30}}
     write(notebooks / "nae" / "a.ipynb", core=True, figures="Figs 3, 5", estimate=estimate)
     write(notebooks / "nae" / "b.ipynb")
-    record.remember("nae/a", "quick", {"profile": "quick", "seconds": 71.4})
+    record.remember("nae/a", "quick", {"profile": "quick", "key": "", "seconds": 71.4, "figures": [], "digests": {}})
 
     assert main(["list", "--notebooks", str(notebooks)]) == 0
 
