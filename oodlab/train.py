@@ -20,8 +20,6 @@ import os
 import pickle
 import signal
 import sys
-import threading
-import time
 import traceback
 from pathlib import Path
 
@@ -55,7 +53,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _train(preset: Preset, arguments: argparse.Namespace) -> int:
     """Train, as one of torchrun's processes if it started this one, and return the exit status."""
-    _end_with([arguments.owner] if arguments.owner else [])
+    if "WORLD_SIZE" in os.environ:
+        parallel.end_with(os.getppid(), *([arguments.owner] if arguments.owner else []))
     torch.set_num_threads(arguments.threads or max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     heard: list[int] = []
 
@@ -99,28 +98,6 @@ def _trainings() -> dict[str, tuple[Preset, str]]:
     """Return every training of the kit by its name, with what its experiment calls it."""
     runs = [run for experiment in presets.experiments().values() for run in experiment.runs.items()]
     return {preset.name: (preset, title) for title, preset in runs}
-
-
-def _end_with(owners: list[int]) -> None:
-    """End this process with any of those that started it: nobody is left to stop it."""
-    parent = os.getppid()
-    if "WORLD_SIZE" not in os.environ:
-        return
-
-    def watch() -> None:
-        while os.getppid() == parent and all(_runs(owner) for owner in owners):
-            time.sleep(1)
-        os._exit(1)  # checkpoints are written whole or not at all
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -633,6 +633,35 @@ def test_a_launch_that_is_ended_leaves_a_checkpoint_and_no_process(
     assert not list(workspace.runs_folder().rglob(".checkpoint*"))
 
 
+ENDS = """\
+import os, subprocess, sys, time
+child = "import os, time; from oodlab.training import parallel; parallel.end_with({}); print(flush=True); time.sleep(1000)"
+other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+process = subprocess.Popen([sys.executable, "-c", child.format(f"{os.getpid()}, {other.pid}")], stdout=subprocess.PIPE)
+process.stdout.readline()
+print(process.pid, other.pid, flush=True)
+if "other" in sys.argv:
+    other.kill()
+    other.wait()
+process.wait()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("gone", ["parent", "other"])
+def test_a_process_ends_with_the_one_that_started_it_or_another_it_was_told(gone: str) -> None:
+    with subprocess.Popen([sys.executable, "-c", ENDS, gone], stdout=subprocess.PIPE) as parent:
+        process, other = map(int, parent.stdout.readline().split())
+        try:
+            if gone == "parent":
+                parent.kill()
+            wait_for(lambda: not alive(process), seconds=PATIENCE)
+        finally:
+            for pid in (process, other, parent.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
 def test_what_cannot_be_launched_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     smoke = presets.nae.EIGHT_GAUSSIANS.at("smoke").runs["NAE-OMI, D_z = 3"]
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))

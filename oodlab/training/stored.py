@@ -12,8 +12,6 @@ import io
 import multiprocessing
 import os
 import signal
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
@@ -213,13 +211,7 @@ def _start_worker(stop: Event, parent: int) -> None:
     _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent turns it into stop
     torch.set_num_threads(1)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)  # nobody is left to wait for a result; checkpoints are written whole or not at all
-
-    threading.Thread(target=watch, daemon=True).start()
+    parallel.end_with(parent)
 
 
 def _train_one(preset: Trainable, seed: int) -> list[str]:
