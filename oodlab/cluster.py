@@ -41,7 +41,7 @@ from distributed import Client, Future, KilledWorker, Status, get_worker
 from oodlab import record, workspace
 from oodlab.kernel import ExplainedError, Kernel, explain
 from oodlab.notebook import UsageError
-from oodlab.runner import environment, new_events
+from oodlab.runner import environment
 
 logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it has to say, the runner says once
 TOPIC = "oodlab"  # of the workers' news to the drivers
@@ -298,7 +298,7 @@ def job(
                 )
             except Exception as fault:  # the driver's user reads it
                 error = explain(fault, folder / "kernel.log")
-        events, _ = new_events(reported, 0)
+        events, _ = workspace.events(reported, 0)
         files = {}
         for event in events:
             if event.get("event") == "figure":
@@ -323,7 +323,7 @@ def _watched(kernel: Kernel, worker: Any, key: str, reported: Path, say: Callabl
             task = worker.state.tasks.get(key)
             if task is None or task.state != "executing" or worker.status in ENDING:
                 kernel.kill()  # again and again: it may just be starting
-            news, offset = new_events(reported, offset)
+            news, offset = workspace.events(reported, offset)
             steps = [event for event in news if event.get("event") == "step"]
             if steps:
                 say(step=steps[-1])

@@ -392,7 +392,7 @@ def test_a_stand_ins_figure_never_replaces_a_committed_one(
         {"events": [drawn], "files": files, "notebook": None}, tmp_path / "executed.ipynb"
     )
 
-    (event,) = runner.new_events(events, 0)[0]
+    (event,) = workspace.events(events, 0)[0]
     folder = workspace.runs_folder() / "figures" if stand_in else committed
     assert (event["png"], event["json"]) == (str(folder / "nae/a.png"), str(folder / "nae/a.json"))
     assert Path(event["png"]).read_bytes() == b"drawn"

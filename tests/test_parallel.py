@@ -548,7 +548,7 @@ def test_a_notebook_trains_on_two_processes_and_sees_how_far(
     shown = io.StringIO()
     runner.execute([run], jobs=1, progress=Progress(shown, every=0))
     assert run.status == "done", run.error
-    events = runner.new_events(run.events, 0)[0]
+    events = workspace.events(run.events, 0)[0]
     label = "nae/eight_gaussians/omi-3 seed 5"
     steps = [event["step"] for event in events if event["event"] == "step" and event["label"] == label]
     assert steps == list(range(1, 9)), "each step once: loading reports none"
@@ -561,9 +561,12 @@ def test_a_notebook_trains_on_two_processes_and_sees_how_far(
 
 
 FAILS = """\
+import os
 from oodlab import workspace
 for event in ({"event": "said", "text": "diverged at step 3"}, *EVENTS):
     workspace.report(**event)
+    with open(os.environ["OODLAB_PROGRESS"], "a") as file:
+        file.write("torn {\\n")
 print("a line\\n" * 20 + "terminate called\\nE1121 torch/distributed/elastic/multiprocessing/api.py:988] failed")
 print("its own traceback\\n" * 20)
 raise SystemExit(1)

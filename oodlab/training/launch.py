@@ -8,15 +8,13 @@ Imports: workspace, its own folder.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
@@ -68,7 +66,6 @@ def _train(preset: Trainable, processes: int, seed: int, device: str) -> None:
     with tempfile.TemporaryDirectory(prefix="oodlab-") as name:
         events, log, pickled = (Path(name) / part for part in ("events", "log", "preset"))
         pickled.write_bytes(pickle.dumps(preset))
-        events.touch()
         torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         given = {"pickled": pickled, "owner": os.getpid(), "seed": seed, "device": device}
         given["threads"] = max(1, torch.get_num_threads() // processes)
@@ -76,7 +73,6 @@ def _train(preset: Trainable, processes: int, seed: int, device: str) -> None:
         command += [f"--{option}={value}" for option, value in given.items()]
         with (
             log.open("wb") as printed,
-            events.open("rb") as stream,
             Progress(f"{preset.name} seed {seed}", preset.steps, True) as progress,
         ):
             process = subprocess.Popen(
@@ -87,12 +83,13 @@ def _train(preset: Trainable, processes: int, seed: int, device: str) -> None:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # an interrupt reaches it once, from here
             )
-            errors: list[str] = []
+            errors, offset = [], 0
             try:
                 while process.poll() is None:
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         process.wait(timeout=0.2)
-                    errors += _show(stream, progress)
+                    news, offset = workspace.events(events, offset)
+                    errors += _show(news, progress)
             finally:
                 _end(process)
         if process.returncode and not _is_finished(preset, seed):  # one that falls as it leaves has done its part
@@ -109,25 +106,17 @@ def _last_lines(log: Path) -> str:
     return "\n".join(lines[: failed[0] + 1][-LAST_LINES:])
 
 
-def _show(stream: BinaryIO, progress: Progress) -> list[str]:
+def _show(events: list[dict[str, Any]], progress: Progress) -> list[str]:
     """Show the events that came, and return the errors among them."""
     errors = []
-    for event in _new_events(stream):
-        if event["event"] == "step":
+    for event in events:
+        if event.get("event") == "step":
             progress.show(event["step"], event["numbers"])
-        elif event["event"] == "said":
+        elif event.get("event") == "said":
             progress.say(event["text"])
-        elif event["event"] == "error":
+        elif event.get("event") == "error":
             errors.append(event["text"])
     return errors
-
-
-def _new_events(stream: BinaryIO) -> Iterator[dict[str, Any]]:
-    while line := stream.readline():
-        if not line.endswith(b"\n"):  # its end is still to come
-            stream.seek(-len(line), os.SEEK_CUR)
-            return
-        yield json.loads(line)
 
 
 def _end(process: subprocess.Popen) -> None:
