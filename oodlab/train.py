@@ -29,6 +29,7 @@ from oodlab import presets, workspace
 from oodlab.presets import Preset
 from oodlab.runner import cores
 from oodlab.training import parallel, pick_device, train_or_load
+from oodlab.training.devices import GRAPHS, PRECISIONS
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -66,7 +67,14 @@ def _train(preset: Preset, arguments: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, hear)
     device = parallel.join_group(arguments.device)
-    result = train_or_load(preset, seed=arguments.seed, device=device, should_stop=lambda: bool(heard))
+    result = train_or_load(
+        preset,
+        seed=arguments.seed,
+        device=device,
+        precision=arguments.precision,
+        graph=arguments.graph,
+        should_stop=lambda: bool(heard),
+    )
     if parallel.rank() == 0:
         state = "trained" if result.finished else "stopped; the same command continues"
         print(
@@ -109,6 +117,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--device", default="auto", help="cpu or cuda, one GPU for each process; default: cuda if there"
     )
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="of the network's arithmetic")
+    parser.add_argument("--graph", default="auto", choices=GRAPHS, help="off: no step becomes a CUDA graph")
     parser.add_argument("--threads", type=int, metavar="N", help="of each process; default: the cores, shared out")
     parser.add_argument("--list", action="store_true", help="print the presets and end")
     for name, kind in {"--pickled": Path, "--owner": int}.items():  # training.launch hands over a preset object

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 import traceback
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -42,7 +44,18 @@ from oodlab.objectives import (
     VariationalLikelihood,
     reconstruction,
 )
-from oodlab.training import Fresh, Guard, LinearTail, Shuffled, Transformed, adam, fit, train_or_load, train_or_load_all
+from oodlab.training import (
+    Fresh,
+    Guard,
+    LinearTail,
+    Shuffled,
+    Transformed,
+    adam,
+    fit,
+    train_or_load,
+    train_or_load_all,
+    train_or_load_in_parallel,
+)
 
 nan, inf = math.nan, math.inf
 X = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
@@ -465,6 +478,17 @@ ROWS: dict[str, tuple] = {
     "tol device gpu": (lambda: train_or_load(PRESET,device='gpu'), "device expects 'auto', 'cpu' or 'cuda'", "got 'gpu'"),
     "tol precision": (lambda: train_or_load(PRESET,precision='fp16'), "precision expects one of auto, float32 or bfloat16", "got 'fp16'"),
     "tol exp": (lambda: train_or_load(presets.nae.EIGHT_GAUSSIANS), "train_or_load expects a preset", "got Experiment without model, objective, bat"),
+    "tol graph": (lambda: train_or_load(PRESET,graph='none'), "train_or_load expects graph auto or off", "got 'none'"),
+    "tola precision": (lambda: train_or_load_all({'a':PRESET},{'a':[0]},precision='fp16'), "precision expects one of auto, float32 or bfloat16", "got 'fp16'"),
+    "tola graph": (lambda: train_or_load_all({'a':PRESET},{'a':[0]},graph=False), "train_or_load_all expects graph auto or off", "got False"),
+    "tolp processes 0": (lambda: train_or_load_in_parallel(PRESET,processes=0), "train_or_load_in_parallel expects processes >= 1", "got 0"),
+    "tolp processes str": (lambda: train_or_load_in_parallel(PRESET,processes='2'), "train_or_load_in_parallel expects processes >= 1", "got '2'"),
+    "tolp processes float": (lambda: train_or_load_in_parallel(PRESET,processes=2.), "train_or_load_in_parallel expects processes >= 1", "got 2.0"),
+    "tolp no preset": (lambda: train_or_load_in_parallel('nae',processes=2), "train_or_load_in_parallel expects a preset", "got str without name, profile, text"),
+    "tolp seed -1": (lambda: train_or_load_in_parallel(PRESET,processes=2,seed=-1), "train_or_load_in_parallel expects seed >= 0", "got -1"),
+    "tolp graph": (lambda: train_or_load_in_parallel(PRESET,processes=2,graph='on'), "train_or_load_in_parallel expects graph auto or off", "got 'on'"),
+    "tolp lambda": (lambda: train_or_load_in_parallel(PRESET.changed(objective=lambda model: no_step),processes=2), "train_or_load_in_parallel expects a preset whose parts come from modules", "got nae/eight_gaussians/ae-3 with one defined in", "put it into a file of its own"),
+    "tolp lock": (lambda: train_or_load_in_parallel(SimpleNamespace(**{**vars(PRESET), "text": "", "objective": threading.Lock()}),processes=2), "train_or_load_in_parallel expects a preset whose parts come from modules", "put it into a file of its own"),
     "tola seeds missing": (lambda: train_or_load_all({'a':PRESET},{'b':[0]}), "train_or_load_all expects seeds for 'a'", "got None"),
     "tola seeds int": (lambda: train_or_load_all({'a':PRESET},{'a':0}), "train_or_load_all expects seeds for 'a'", "got 0"),
     "tola seeds empty": (lambda: train_or_load_all({'a':PRESET},{'a':[]}), "train_or_load_all expects seeds for 'a'", "got []"),

@@ -47,6 +47,7 @@ from oodlab.progress import Progress
 from oodlab.replay import ReplayBuffer, Uniform, joined, share_of
 from oodlab.samplers import LangevinChain, MalaChain
 from oodlab.training import Fresh, Result, Shuffled, fit, parallel, train_or_load, train_or_load_in_parallel
+from oodlab.training import launch as launching
 from oodlab.training.loop import STREAM
 
 BATCH = 12  # no other size below is 12: it says which dimension of a draw is the batch's
@@ -668,8 +669,6 @@ def test_a_process_ends_with_the_one_that_started_it_or_another_it_was_told(gone
 def test_what_cannot_be_launched_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     smoke = presets.nae.EIGHT_GAUSSIANS.at("smoke").runs["NAE-OMI, D_z = 3"]
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))
-    with pytest.raises(ValueError, match="at least one process, got 0"):
-        train_or_load_in_parallel(smoke, processes=0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ValueError, match="got 2 processes and 1 GPUs"):
         parallel.check_gpus(torch.device("cuda"), 2)
@@ -682,6 +681,31 @@ def test_what_cannot_be_launched_is_refused_at_once(monkeypatch: pytest.MonkeyPa
 
 def of_the_notebook(model: nn.Module) -> Callable:
     return maximum_likelihood
+
+
+def test_what_the_caller_turns_off_is_off_in_every_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line of the processes is read by what they run."""
+    asked: list[tuple] = []
+
+    def record(preset: presets.Preset, *, seed: int, precision: str, graph: str, **options: object) -> Result:
+        asked.append((seed, precision, graph))
+        return train_or_load(preset, seed=seed, device="cpu", precision=precision, graph=graph)
+
+    def launch(command: list[str], **run: object) -> subprocess.Popen:
+        assert train.main(command[command.index("oodlab.train") + 1 :]) == 0
+        return start([sys.executable, "-c", ""], **run)
+
+    start, smoke = subprocess.Popen, presets.nae.EIGHT_GAUSSIANS.at("smoke").runs["AE, D_z = 3"]
+    monkeypatch.setattr(subprocess, "Popen", launch)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(train, "train_or_load", record)
+    monkeypatch.setattr(launching, "train_or_load", record)
+    settings = {"processes": 2, "device": "cpu", "precision": "bfloat16", "graph": "off"}
+    result = train_or_load_in_parallel(smoke, seed=2, **settings)
+    assert asked == [(2, "bfloat16", "off")] * 2, "trained, and loaded"
+    monkeypatch.setenv("OODLAB_RUNS", str(workspace.runs_folder() / "other"))
+    exact = train_or_load(smoke, seed=2, device="cpu")
+    assert any(not torch.equal(a, b) for a, b in zip(result.model.parameters(), exact.model.parameters(), strict=True))
 
 
 def test_a_finished_training_is_launched_again_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:

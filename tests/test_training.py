@@ -6,7 +6,9 @@ import dataclasses
 import json
 import math
 import re
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -649,6 +651,27 @@ def test_side_by_side_gives_the_bits_of_one_after_the_other(tmp_path: Path, monk
         own = [line for line in lines if line["label"].startswith("nae") and line["step"] == 1]
         assert len(own) == (6 if anew else 0), "each is trained once, and not again when it is loaded"
         events.write_text("")
+
+
+def test_what_the_caller_turns_off_is_off_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the processes that train, and in this one that loads."""
+    smoke = nae.EIGHT_GAUSSIANS.at("smoke").runs["AE, circle"]
+    asked: list[tuple] = []
+
+    class Here(ThreadPoolExecutor):
+        def __init__(self, workers: int, **start: object) -> None:
+            super().__init__(1)
+
+    def record(preset: object, *, precision: str, graph: str, **options: object) -> None:
+        asked.append(("should_stop" in options, precision, graph))
+
+    monkeypatch.setattr(training.stored, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(training.stored, "train_or_load", record)
+    monkeypatch.setattr(training.stored, "_stop", threading.Event())
+    monkeypatch.setattr(training.stored, "WORTH_A_PROCESS", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    training.train_or_load_all({"a": smoke}, {"a": [0, 1]}, device="cpu", precision="bfloat16", graph="off")
+    assert asked == [(side, "bfloat16", "off") for side in (True, True, False, False)]
 
 
 def test_an_error_side_by_side_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from oodlab import checks, workspace
 from oodlab.training import parallel
 from oodlab.training.batches import Batches
 from oodlab.training.checkpoints import CHECKPOINT, read_checkpoint
-from oodlab.training.devices import is_small, own_randomness, pick_device
+from oodlab.training.devices import GRAPHS, PRECISIONS, is_small, own_randomness, pick_device
 from oodlab.training.loop import OnStep, Probe, Result, fit
 from oodlab.training.progress import Progress
 
@@ -81,7 +81,7 @@ def train_or_load(
         anew: Train again what is finished; None asks workspace.trains_anew.
         device, precision, graph, should_stop, on_step: As in fit.
     """
-    _check("train_or_load", preset, seed)
+    _check("train_or_load", preset, seed, precision, graph)
     place = pick_device(device)
     with own_randomness(seed, place):
         model = preset.model()
@@ -112,7 +112,12 @@ def train_or_load(
 
 
 def train_or_load_all(
-    presets: Mapping[str, Trainable], seeds: Mapping[str, Sequence[int]], *, device: str = "auto"
+    presets: Mapping[str, Trainable],
+    seeds: Mapping[str, Sequence[int]],
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    graph: str = "auto",
 ) -> dict[str, list[Result]]:
     """Train or load several presets for several seeds each.
 
@@ -122,7 +127,7 @@ def train_or_load_all(
     Args:
         presets: By name.
         seeds: Seeds by the same names.
-        device: As in fit.
+        device, precision, graph: As in fit.
     """
     for name, preset in presets.items():
         if not isinstance(seeds.get(name), Sequence) or not len(seeds[name]):
@@ -130,7 +135,7 @@ def train_or_load_all(
                 f"train_or_load_all expects seeds for {name!r}, got {seeds.get(name)!r}: give a sequence such as range(3)."
             )
         for seed in seeds[name]:
-            _check("train_or_load_all", preset, seed)
+            _check("train_or_load_all", preset, seed, precision, graph)
     tasks = [(preset, seed) for name, preset in presets.items() for seed in seeds[name]]
     if not workspace.trains_anew():
         tasks = [(preset, seed) for preset, seed in tasks if not _is_finished(preset, seed)]
@@ -140,15 +145,18 @@ def train_or_load_all(
         small = all(is_small(preset.model()) for preset in presets.values())
     side_by_side = workers > 1 and worth_it and small
     if side_by_side:
-        _train_side_by_side(tasks, workers)
+        _train_side_by_side(tasks, workers, precision, graph)
     anew = False if side_by_side else None  # what the processes have just finished is loaded
     return {
-        name: [train_or_load(preset, seed=seed, device=device, anew=anew) for seed in seeds[name]]
+        name: [
+            train_or_load(preset, seed=seed, device=device, precision=precision, graph=graph, anew=anew)
+            for seed in seeds[name]
+        ]
         for name, preset in presets.items()
     }
 
 
-def _check(who: str, preset: Trainable, seed: int) -> None:
+def _check(who: str, preset: Trainable, seed: int, precision: str, graph: str) -> None:
     missing = [name for name in Trainable.__annotations__ if not hasattr(preset, name)]
     if missing:
         raise ValueError(
@@ -156,6 +164,8 @@ def _check(who: str, preset: Trainable, seed: int) -> None:
             "are in its `runs`; pass one of them, at a profile."
         )
     checks.whole(who, "seed", seed, least=0)
+    checks.one_of("precision", "one of", precision, PRECISIONS)  # as fit says it
+    checks.one_of(who, "graph", graph, GRAPHS)
 
 
 def _folder(preset: Trainable, seed: int) -> Path:
@@ -179,7 +189,7 @@ def _is_finished(preset: Trainable, seed: int) -> bool:
     return file.exists() and read_checkpoint(file, preset.text)["step"] == preset.steps
 
 
-def _train_side_by_side(tasks: Sequence[tuple[Trainable, int]], workers: int) -> None:
+def _train_side_by_side(tasks: Sequence[tuple[Trainable, int]], workers: int, precision: str, graph: str) -> None:
     spawn = multiprocessing.get_context("spawn")  # fork would copy a process whose threads hold locks
     stop = spawn.Event()
     start = {"mp_context": spawn, "initializer": _start_worker, "initargs": (stop, os.getpid())}
@@ -188,7 +198,7 @@ def _train_side_by_side(tasks: Sequence[tuple[Trainable, int]], workers: int) ->
         Progress(f"{len(tasks)} trainings, {workers} at a time", len(tasks), True) as progress,
     ):
         try:
-            futures = [pool.submit(_train_one, preset, seed) for preset, seed in tasks]
+            futures = [pool.submit(_train_one, preset, seed, precision, graph) for preset, seed in tasks]
             for done, future in enumerate(as_completed(futures), 1):
                 said = future.result()
                 progress.show(done, {})
@@ -214,8 +224,8 @@ def _start_worker(stop: Event, parent: int) -> None:
     parallel.end_with(parent)
 
 
-def _train_one(preset: Trainable, seed: int) -> list[str]:
+def _train_one(preset: Trainable, seed: int, precision: str, graph: str) -> list[str]:
     """Train; the result reaches the caller as a checkpoint, what is unusual as text."""
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        train_or_load(preset, seed=seed, device="cpu", should_stop=_stop.is_set)
+        train_or_load(preset, seed=seed, device="cpu", precision=precision, graph=graph, should_stop=_stop.is_set)
     return [line for line in said.getvalue().splitlines() if "diverged" in line or "continues" in line]
