@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -52,18 +51,23 @@ class Trace(TorchDispatchMode):
         operations: Each with its numbers and the shapes of its tensors; equal
             lists mean that the two computations differ in their tensors' values only.
         reads: Names of operations that wait for the device and tell the host a value.
+        generators: Addresses of those that random numbers came from, but for torch's own.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.operations: list[tuple[Any, ...]] = []
         self.reads: list[str] = []
+        self.generators: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         if _reads(func, args, result):
             self.reads.append(str(func))
+        self.generators |= {
+            value._cdata for value in (*args, *kwargs.values()) if isinstance(value, torch.Generator)
+        }  # a wrapper of its own at every call
         self.operations.append((func, _signature(args), _signature(kwargs)))
         return result
 
@@ -73,16 +77,21 @@ class Replayed:
 
     The function runs as it is at first.  Its calls number 1, 2, 4, 8, ... are traced, and
     after two equal traces without reads the next call captures it: a replay buffer that
-    is still filling only puts the moment off.  Inputs of another shape run as they are.
-    On a CPU every call does.
+    is still filling only puts the moment off.  Inputs of another shape end that: from
+    then on, as always on a CPU, the function runs as it is.
 
     What the function changes in place (buffers, gradients it has allocated) a replay
     changes, too; what it returns is copied.  Tensors it uses besides its inputs keep
     their memory for as long as this object lives: load weights with load_state_dict.
+    What it keeps on the host is what it was when captured: build a new object when
+    something sets that back, as an earlier state of a replay buffer does.
 
     Args:
         function: Draws random numbers from `generator` or torch's default one only.
         generator: On the device.
+
+    Raises:
+        RuntimeError: At the call that captures: CUDA cannot hold this in a graph.
     """
 
     def __init__(self, function: Callable[..., Parts], generator: torch.Generator | None = None) -> None:
@@ -90,7 +99,7 @@ class Replayed:
         self.captured = False
         self._calls = 0
         self._trace: Trace | None = None
-        self._static = self._failed = False
+        self._static = self._over = False
         self._inputs: tuple[Tensor | None, ...] = ()
         self._outputs: Parts = {}
 
@@ -102,9 +111,11 @@ class Replayed:
         with torch.cuda.device(device):
             if not self._calls:
                 self._stream = torch.cuda.Stream()  # one for all calls: what is captured may not meet another's work
-            if self._static and not self.captured and not self._failed:
+            if self.captured and _shapes(inputs) != _shapes(self._inputs):
+                self.captured, self._over, self._graph = False, True, None  # its gradients' memory is read no more
+            if self._static and not self.captured and not self._over:
                 self._capture(inputs)
-            if self.captured and _shapes(inputs) == _shapes(self._inputs):
+            if self.captured:
                 for kept, new in zip(self._inputs, inputs, strict=True):
                     if kept is not None:
                         kept.copy_(new)
@@ -125,7 +136,8 @@ class Replayed:
             with Trace() as trace:
                 result = self.function(*inputs)
         last, self._trace = self._trace, trace
-        self._static = last is not None and last.operations == trace.operations and not trace.reads
+        own = trace.generators <= {getattr(self.generator, "_cdata", None)}
+        self._static = last is not None and last.operations == trace.operations and own and not trace.reads
         return result
 
     def _capture(self, inputs: tuple[Tensor | None, ...]) -> None:
@@ -139,10 +151,11 @@ class Replayed:
                 torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"),
             ):
                 self._outputs = self.function(*self._inputs)
-            self.captured = True
-        except RuntimeError as error:  # slower, and as right as before
-            self._failed = True
-            warnings.warn(f"no CUDA graph could be captured, runs go on without: {error}", stacklevel=3)
+        except RuntimeError as error:  # generators and streams may be left in the middle: no going on from here
+            raise RuntimeError(
+                f"a CUDA graph expects what the device can record, got: {error}; run without one: graph='off'."
+            ) from error
+        self.captured = True
 
 
 def _shapes(tensors: tuple[Tensor | None, ...]) -> list[Any]:

@@ -194,7 +194,8 @@ def langevin(
 
     Raises:
         ValueError: step_size is not positive, or steps or noise_std are negative.
-        FloatingPointError: a chain left the finite numbers.
+        FloatingPointError: a chain left the finite numbers; in what is to be replayed as a
+            graph nobody can look, and all states become NaN instead.
         Stopped: should_stop said so.
 
     Source: Roberts & Tweedie (1996); step and noise tuned apart as in

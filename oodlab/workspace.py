@@ -175,8 +175,8 @@ def report(event: str, **fields: Any) -> None:
     name = os.environ.get("OODLAB_PROGRESS")
     if name:
         line = json.dumps({"event": event, **fields}, ensure_ascii=False)
-        with explained(Path(name)), open(name, "a", encoding="utf-8") as file:  # one short write: lines never interleave
-            file.write(line + "\n")
+        with explained(Path(name)), open(name, "a", encoding="utf-8") as file:
+            file.write(line + "\n")  # one short write: lines never interleave
 
 
 def events(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:

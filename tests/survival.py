@@ -40,6 +40,7 @@ from torch import Tensor, nn
 
 from oodlab import plotting, presets, training, workspace
 from oodlab.__main__ import main as command
+from oodlab.plotting.saving import read_figure
 from oodlab.samplers import MalaChain, RejectOutside
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
@@ -284,7 +285,9 @@ def figures(run: Run) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for file in run.folder.glob("runs/figures/**/*.*"):
         if not file.name.startswith("."):
-            content = json.loads(file.read_text()) if file.suffix == ".json" else file.read_bytes()
+            content = read_figure(file)[0] if file.suffix == ".json" else file.read_bytes()
+            if file.suffix == ".json":
+                del content["sha256"]["record"]  # it hashes the seconds, too
             found[str(file.relative_to(run.folder))] = content
     return found
 

@@ -26,7 +26,7 @@ from oodlab.objectives import (
 )
 from oodlab.replay import Normal, ReplayBuffer, Uniform
 from oodlab.samplers import Annealed, Box, ClipElements, LangevinChain, MalaChain, RejectOutside, langevin
-from oodlab.training import adam, fit
+from oodlab.training import adam, fit, loop
 from oodlab.training.batches import Fresh
 
 CHAIN = LangevinChain(12, 0.01, noise_std=Annealed(0.1), clip=ClipElements(1.0), bounds=Box(-3, 3))
@@ -161,6 +161,37 @@ def test_where_nobody_may_look_a_lost_chain_turns_to_nan(bounds: Any, generator:
         chain(lambda x: x * math.inf)
 
 
+def test_random_numbers_of_another_generator_are_not_static(generator: torch.Generator) -> None:
+    replayed = Replayed(lambda x: {"y": x + torch.randn(x.shape, generator=generator)}, torch.Generator())
+    for _ in range(8):
+        replayed(torch.zeros(5))
+    assert not replayed._static
+
+
+def test_after_a_roll_back_a_run_captures_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a graph keeps of the host, such as how full a replay was, belongs to the state that is lost."""
+    made = []
+    monkeypatch.setattr(loop, "_replayed", lambda step, *_: made.append(step) or step)
+    calls = [0]
+
+    def fails_once(model: nn.Module, x: Tensor, y: Tensor | None = None, **run: Any) -> dict[str, Tensor]:
+        calls[0] += 1
+        if calls[0] == 3:
+            raise FloatingPointError("provoked")
+        return {"loss": model.log_density(x).mean()}
+
+    fit(
+        energy(),
+        fails_once,
+        Fresh(lambda n, generator: torch.randn(n, 2, generator=generator), 4),
+        optimiser=lambda model: adam(model, lr=1e-3),
+        steps=6,
+        device="cpu",
+        show_progress=False,
+    )
+    assert len(made) == 2
+
+
 # ------------------------------------------------------------------------------ on a GPU
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -182,8 +213,10 @@ def test_a_captured_chain_has_the_exact_stationary_variance_of_its_recursion() -
 
 
 @gpu
-def test_training_with_and_without_graph_agrees() -> None:
+def test_training_with_and_without_graph_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without noise both take the same steps; float32 sums in another order may differ in the last digits."""
+    made: list[Replayed] = []
+    monkeypatch.setattr(loop, "Replayed", lambda *arguments: made.append(Replayed(*arguments)) or made[-1])
 
     def weights(graph: str) -> Tensor:
         torch.manual_seed(0)
@@ -202,3 +235,24 @@ def test_training_with_and_without_graph_agrees() -> None:
         return torch.cat([p.detach().flatten() for p in model.parameters()])
 
     assert torch.allclose(weights("auto"), weights("off"), atol=1e-4)
+    assert [graph.captured for graph in made] == [True]
+
+
+@gpu
+def test_another_shape_ends_the_replaying_and_keeps_gradients_right() -> None:
+    weight = torch.ones(3, device="cuda", requires_grad=True)
+
+    def gradients(x: Tensor) -> dict[str, Tensor]:
+        weight.grad = None
+        loss = (weight * x).sum()
+        loss.backward()
+        return {"loss": loss.detach()}
+
+    replayed = Replayed(gradients)
+    for i in range(6):
+        replayed(torch.full((2, 3), float(i), device="cuda"))
+    assert replayed.captured
+    for rows, value in [(2, 7.0), (1, 8.0), (2, 9.0)]:
+        replayed(torch.full((rows, 3), value, device="cuda"))
+        assert weight.grad.tolist() == [rows * value] * 3
+    assert not replayed.captured

@@ -30,7 +30,7 @@ from oodlab.samplers import Stopped
 from oodlab.training import parallel
 from oodlab.training.batches import Batches
 from oodlab.training.checkpoints import CHECKPOINT, read_checkpoint, write_checkpoint
-from oodlab.training.devices import own_randomness, own_threads, pick_device, pick_precision
+from oodlab.training.devices import GRAPHS, own_randomness, own_threads, pick_device, pick_precision
 from oodlab.training.inspection import check_arguments, check_first_batch, check_rates
 from oodlab.training.progress import Progress
 
@@ -221,7 +221,7 @@ def fit(
         raise ValueError(f"fit expects a probe and 1 to {total} probes, or neither, got {probes}: see probe.")
     place = pick_device(device)
     dtype = pick_precision(precision, model, place)
-    checks.one_of("fit", "graph", graph, ("auto", "off"))
+    checks.one_of("fit", "graph", graph, GRAPHS)
     guard = guard or Guard()
     if not isinstance(guard, Guard):
         raise ValueError(f"fit expects guard to be a Guard, got {type(guard).__name__}: write Guard(limit=1e8).")
@@ -232,9 +232,8 @@ def fit(
     parallel.divide(model, objective)
     file = Path(folder) / CHECKPOINT if folder else None
     alone = parallel.ranks() == 1
-    gradients = partial(_gradients, run, dtype, place, should_stop if alone else None)
-    if place.type == "cuda" and graph == "auto":
-        gradients = Replayed(gradients, run.generator)
+    eager = partial(_gradients, run, dtype, place, should_stop if alone else None)
+    gradients = _replayed(eager, noise, graph)
     every = checkpoint_every or max(1, total // 20)
     look_every = math.ceil(total / HISTORY_ROWS)
     probed_after = {round(i * total / probes) for i in range(probes + 1)} if probes else set()
@@ -299,6 +298,7 @@ def fit(
                 break
             except FloatingPointError as error:
                 run.roll_back(good, guard, error, progress)
+                gradients = _replayed(eager, noise, graph)  # the old graph holds how full the replay was then
                 worst, untried = torch.zeros((), device=place), None
                 continue
             if saves:
@@ -456,6 +456,11 @@ class _Run:
         progress.say(
             f"{progress.label}: diverged at step {lost} ({error}); back to step {self.step}, learning rates x {rate:.2g}"
         )
+
+
+def _replayed(gradients: Callable[..., dict[str, Tensor]], generator: torch.Generator, graph: str) -> Callable:
+    """Return the function as it runs on the generator's device."""
+    return Replayed(gradients, generator) if generator.device.type == "cuda" and graph == "auto" else gradients
 
 
 def _own_gradients(

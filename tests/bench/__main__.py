@@ -2,7 +2,8 @@
 
     python -m tests.bench [WORD ...]       rows whose names contain a word; default: all
 
-Ratios of medians in one run; nothing else should run on the machine meanwhile.
+Ratios of medians in one run (the notebooks are timed once); nothing else should run on
+the machine meanwhile.
 """
 
 from __future__ import annotations
@@ -32,23 +33,35 @@ BENCHES: dict[str, Callable[[], list[Row] | Row]] = {
     "import": whole.import_row,
 }
 
+MEMORY = "memory"
 
-def main(words: list[str]) -> None:
-    """Run the benches named, print the tables and write them to the runs folder."""
+
+def main(words: list[str]) -> int:
+    """Run the benches named, print the tables; a full run writes them to the runs folder."""
+    unknown = [word for word in words if not any(word in name for name in (*BENCHES, MEMORY))]
+    if unknown:
+        print(f"bench expects words of {', '.join((*BENCHES, MEMORY))}, got {', '.join(unknown)}.", file=sys.stderr)
+        return 2
+
+    def wanted(name: str) -> bool:
+        return not words or any(word in name for word in words)
+
+    memory = whole.memory_rows() if wanted(MEMORY) else []
     rows: list[Row] = []
     for name, bench in BENCHES.items():
-        if not words or any(word in name for word in words):
+        if wanted(name):
             print(f"{name} ...", file=sys.stderr, flush=True)
             found = bench()
             rows += found if isinstance(found, list) else [found]
     speed = [row.cells() for row in rows]
-    print(plotting.Table(speed, digits=4))
-    memory = whole.memory_rows() if not words or "memory" in words else []
-    if memory:
-        print(plotting.Table(memory, digits=2))
-    file = workspace.runs_folder() / "bench.json"
-    workspace.write_json(file, {"machine": machine(), "speed": speed, "memory": memory})
-    print(f"{machine()}\nkept in {file}")
+    for table in filter(None, (speed, memory)):
+        print(plotting.Table(table, digits=3))
+    print(machine())
+    if not words:
+        file = workspace.runs_folder() / "bench.json"
+        workspace.write_json(file, {"machine": machine(), "speed": speed, "memory": memory})
+        print(f"kept in {file}")
+    return 0
 
 
 def machine() -> dict[str, object]:
@@ -71,4 +84,4 @@ def machine() -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))
