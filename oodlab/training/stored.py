@@ -57,6 +57,7 @@ class Trainable(Protocol):
     schedule: Callable[[float], float] | None
     probe: Callable[[], Probe] | None
     probes: int
+    start: Trainable | None
 
 
 def train_or_load(
@@ -74,12 +75,16 @@ def train_or_load(
 
     The checkpoint lies below the runs folder under the preset's name, profile,
     seed and the hash of its text and of the source code that decides a training.
+    The training it starts from is kept in the same way, for all that start from it.
 
     Args:
         preset: See presets.Preset.
-        seed: Of the initial weights and of the run.
-        anew: Train again what is finished; None asks workspace.trains_anew.
-        device, precision, graph, should_stop, on_step: As in fit.
+        seed: Of the initial weights and of the run, also of the one it starts from.
+        anew: Train again what is finished, but not what it starts from; None asks workspace.trains_anew.
+        device, precision, graph, should_stop, on_step: As in fit; on_step is of this training only.
+
+    Returns:
+        The training's result, or, where should_stop ended the one it starts from, that one's.
     """
     _check("train_or_load", preset, seed, precision, graph)
     place = pick_device(device)
@@ -89,6 +94,12 @@ def train_or_load(
     anew = workspace.trains_anew() if anew is None else anew
     if anew:
         parallel.from_first(partial(_forget, preset, seed))
+    if preset.start and not parallel.from_first((folder / CHECKPOINT).exists):
+        given = {"device": device, "precision": precision, "graph": graph, "should_stop": should_stop}
+        first = train_or_load(preset.start, seed=seed, anew=False, **given)
+        if not first.finished:
+            return first
+        model.load_state_dict(first.model.state_dict())
     return fit(
         model,
         preset.objective(model),
@@ -139,13 +150,15 @@ def train_or_load_all(
     tasks = [(preset, seed) for name, preset in presets.items() for seed in seeds[name]]
     if not workspace.trains_anew():
         tasks = [(preset, seed) for preset, seed in tasks if not _is_finished(preset, seed)]
-    workers = min(torch.get_num_threads(), len(tasks)) if pick_device(device).type == "cpu" else 1
-    worth_it = sum(preset.steps for preset, _ in tasks) >= WORTH_A_PROCESS
+    waves = _waves(tasks)
+    workers = min(torch.get_num_threads(), max(map(len, waves), default=0)) if pick_device(device).type == "cpu" else 1
+    worth_it = sum(preset.steps for wave in waves for preset, _ in wave) >= WORTH_A_PROCESS
     with own_randomness(0, torch.device("cpu")):  # building a model draws its weights
         small = all(is_small(preset.model()) for preset in presets.values())
     side_by_side = workers > 1 and worth_it and small
     if side_by_side:
-        _train_side_by_side(tasks, workers, precision, graph)
+        for wave in waves:
+            _train_side_by_side(wave, workers, precision, graph)
     anew = False if side_by_side else None  # what the processes have just finished is loaded
     return {
         name: [
@@ -164,18 +177,36 @@ def _check(who: str, preset: Trainable, seed: int, precision: str, graph: str) -
             "are in its `runs`; pass one of them, at a profile."
         )
     checks.whole(who, "seed", seed, least=0)
+    if preset.start:
+        _check(who, preset.start, seed, precision, graph)
+        shapes = [{name: tuple(value.shape) for name, value in _fresh(part).items()} for part in (preset, preset.start)]
+        if shapes[0] != shapes[1]:
+            other = next(name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name))
+            raise ValueError(
+                f"{preset.name} expects to start from a training of the same model, got {preset.start.name}: {other} is "
+                f"{shapes[0].get(other)} here and {shapes[1].get(other)} there."
+            )
     checks.one_of("precision", "one of", precision, PRECISIONS)  # as fit says it
     checks.one_of(who, "graph", graph, GRAPHS)
 
 
+def _fresh(preset: Trainable) -> dict[str, Tensor]:
+    with own_randomness(0, torch.device("cpu")):  # building a model draws its weights
+        return preset.model().state_dict()
+
+
 def _folder(preset: Trainable, seed: int) -> Path:
     """Where a training's checkpoint lies; other code or another setting has another folder."""
-    builders = [
-        getattr(part, "func", part) for part in (preset.model, preset.objective, preset.batches, preset.probe) if part
-    ]
-    code = workspace.source_hash(*DECIDES_A_TRAINING) + "".join(inspect.getsource(builder) for builder in builders)
+    code = workspace.source_hash(*DECIDES_A_TRAINING) + _builders(preset)
     key = hashlib.sha256((preset.text + code).encode()).hexdigest()[:12]
     return workspace.runs_folder() / "checkpoints" / preset.name / f"{preset.profile}-seed{seed}-{key}"
+
+
+def _builders(preset: Trainable) -> str:
+    """Return the source of what builds a training's parts, and those of the one it starts from."""
+    parts = [part for part in (preset.model, preset.objective, preset.batches, preset.probe) if part]
+    own = "".join(inspect.getsource(getattr(part, "func", part)) for part in parts)
+    return own + (_builders(preset.start) if preset.start else "")
 
 
 def _forget(preset: Trainable, seed: int) -> None:
@@ -187,6 +218,24 @@ def _forget(preset: Trainable, seed: int) -> None:
 def _is_finished(preset: Trainable, seed: int) -> bool:
     file = _folder(preset, seed) / CHECKPOINT
     return file.exists() and read_checkpoint(file, preset.text)["step"] == preset.steps
+
+
+def _waves(tasks: Sequence[tuple[Trainable, int]]) -> list[list[tuple[Trainable, int]]]:
+    """Put these trainings, and the unfinished ones that they start from, behind what they start from."""
+    chosen = {_folder(*task): task for task in tasks}
+    waves: dict[int, list[tuple[Trainable, int]]] = {}
+    for preset, seed in tasks:
+        while preset.start:
+            preset = preset.start
+            if not _is_finished(preset, seed):
+                chosen.setdefault(_folder(preset, seed), (preset, seed))
+    for preset, seed in chosen.values():
+        waves.setdefault(_depth(preset), []).append((preset, seed))
+    return [wave for _, wave in sorted(waves.items())]
+
+
+def _depth(preset: Trainable) -> int:
+    return 1 + _depth(preset.start) if preset.start else 0
 
 
 def _train_side_by_side(tasks: Sequence[tuple[Trainable, int]], workers: int, precision: str, graph: str) -> None:
