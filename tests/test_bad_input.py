@@ -284,6 +284,7 @@ ROWS: dict[str, tuple] = {
     "shuffled seed a": (lambda: run(batches=Shuffled(X,None,5,'a')), "Shuffled expects seed >= 0", "got 'a'"),
     "shuffled seed -1": (lambda: run(batches=Shuffled(X,None,5,-1)), "Shuffled expects seed >= 0", "got -1"),
     "shuffled split": (lambda: run(batches=Shuffled(data.from_arrays(X),None,5,0)), "Shuffled expects x as a tensor (N, *event)", "got Split"),
+    "shuffled shape statistics": (lambda: run(JointEnergy(nn.Sequential(nn.BatchNorm1d(2),nn.Linear(2,2))),batches=Shuffled(torch.randn(20,5),None,5,0)), "fit expects inputs that JointEnergy takes", "got (5,) for each", "should contain 5 elements"),
     "shuffled shape": (lambda: run(batches=Shuffled(torch.randn(20,5),None,5,0)), "fit expects inputs that NormalizedAutoencoder takes", "got (5,) for each"),
     "fresh nan": (FloatingPointError, lambda: run(batches=Fresh(lambda n,g:torch.full((n,2),nan),5)), "fit expects finite numbers", "got NaN or infinite entries in 5 of 5 inputs"),
     "fresh bs 0": (lambda: run(batches=Fresh(data.eight_gaussians,0)), "Fresh expects batch_size >= 1", "got 0"),
@@ -535,6 +536,29 @@ def test_bad_input_is_answered_before_anything_is_done(row: tuple, nothing_done:
     where = traceback.extract_tb(refusal.value.__traceback__)[-1].filename
     assert Path(where).is_relative_to(Path(oodlab.__file__).parent)
     assert not workspace.runs_folder().exists(), "a checkpoint was written"
+
+
+PASSED_ON = {
+    "memory": torch.OutOfMemoryError("CUDA out of memory: see max_split_size_mb"),
+    "device": RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED, workspace of size 8"),
+    "the model's own": RuntimeError("the weights are not there yet"),
+    "a kind of its own": detectors.NotFittedError("the shape is not known yet"),
+}
+
+
+@pytest.mark.parametrize("entry", ["fit", "score_samples"])
+@pytest.mark.parametrize("error", PASSED_ON.values(), ids=PASSED_ON)
+def test_an_error_that_is_not_about_a_shape_reaches_the_user_as_it_is(
+    error: RuntimeError, entry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    model = ae()
+    monkeypatch.setattr(model, "log_density", fail)
+    with pytest.raises(RuntimeError) as raised:
+        run(model) if entry == "fit" else detectors.LogDensity(model).score_samples(X)
+    assert raised.value is error
 
 
 def test_what_looks_at_the_first_batch_changes_nothing() -> None:
