@@ -492,6 +492,7 @@ ROWS: dict[str, tuple] = {
     "tolp processes float": (lambda: train_or_load_in_parallel(PRESET,processes=2.), "train_or_load_in_parallel expects processes >= 1", "got 2.0"),
     "tolp no preset": (lambda: train_or_load_in_parallel('nae',processes=2), "train_or_load_in_parallel expects a preset", "got str without name, profile, text"),
     "tolp seed -1": (lambda: train_or_load_in_parallel(PRESET,processes=2,seed=-1), "train_or_load_in_parallel expects seed >= 0", "got -1"),
+    "tolp precision": (lambda: train_or_load_in_parallel(PRESET,processes=2,precision='fp16'), "precision expects one of auto, float32 or bfloat16", "got 'fp16'"),
     "tolp graph": (lambda: train_or_load_in_parallel(PRESET,processes=2,graph='on'), "train_or_load_in_parallel expects graph auto or off", "got 'on'"),
     "tolp lambda": (lambda: train_or_load_in_parallel(SimpleNamespace(**{**vars(PRESET), "text": "", "objective": lambda model: no_step}),processes=2), "train_or_load_in_parallel expects a preset whose parts come from modules", "got nae/eight_gaussians/ae-3 with one defined in", "put it into a file of its own"),
     "tolp lock": (lambda: train_or_load_in_parallel(SimpleNamespace(**{**vars(PRESET), "text": "", "objective": threading.Lock()}),processes=2), "train_or_load_in_parallel expects a preset whose parts come from modules", "put it into a file of its own"),
