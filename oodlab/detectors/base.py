@@ -155,8 +155,10 @@ def _read_scores(file: Path) -> dict[str, np.ndarray] | None:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except (OSError, MemoryError):  # say nothing about what is in the file
+        raise
     except Exception:  # zip and header errors have no common class
         file.unlink()  # a cache can always be made again
         return None
