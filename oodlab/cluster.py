@@ -15,7 +15,7 @@ distributed.scheduler.allowed-failures says (3), and never when its notebook fai
 A kernel ends with its worker (ipykernel watches its parent) and when its job is
 no longer wanted: cancelled, or the driver gone.
 
-Imports: distributed, workspace, notebook, record, runner, kernel.
+Imports: dask, distributed, workspace, notebook, record, runner, kernel.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Cluster:
 
     def workers(self) -> dict[str, Any]:
         """Return those that a job may go to: address -> what the scheduler knows of them."""
-        found = self.client.scheduler_info()["workers"]
+        found = self.client.scheduler_info(n_workers=-1)["workers"]
         return {name: worker for name, worker in found.items() if self.resources.keys() <= worker["resources"].keys()}
 
     def kernel(self, events: Path, figures: Path, *, anew: bool) -> RemoteKernel:
