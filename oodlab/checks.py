@@ -14,7 +14,7 @@ import numbers
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-_SHAPE_WORDS = ("shape", "size", "channels", "elements not")  # of torch's errors when a layer cannot take its input
+_SHAPE_WORDS = ("shape", "size", "elements not")  # of torch's errors when a layer cannot take its input
 
 
 def number(

@@ -290,6 +290,7 @@ ROWS: dict[str, tuple] = {
     "shuffled seed -1": (lambda: run(batches=Shuffled(X,None,5,-1)), "Shuffled expects seed >= 0", "got -1"),
     "shuffled split": (lambda: run(batches=Shuffled(data.from_arrays(X),None,5,0)), "Shuffled expects x as a tensor (N, *event)", "got Split"),
     "shuffled shape statistics": (lambda: run(JointEnergy(nn.Sequential(nn.BatchNorm1d(2),nn.Linear(2,2))),batches=Shuffled(torch.randn(20,5),None,5,0)), "fit expects inputs that JointEnergy takes", "got (5,) for each", "should contain 5 elements"),
+    "shuffled shape channels": (lambda: run(JointEnergy(nn.Sequential(nn.Conv2d(3,2,8),nn.Flatten())),batches=Shuffled(torch.randn(20,1,8,8),None,5,0)), "fit expects inputs that JointEnergy takes", "got (1, 8, 8) for each", "to have 3 channels"),
     "shuffled shape": (lambda: run(batches=Shuffled(torch.randn(20,5),None,5,0)), "fit expects inputs that NormalizedAutoencoder takes", "got (5,) for each"),
     "fresh nan": (FloatingPointError, lambda: run(batches=Fresh(lambda n,g:torch.full((n,2),nan),5)), "fit expects finite numbers", "got NaN or infinite entries in 5 of 5 inputs"),
     "fresh bs 0": (lambda: run(batches=Fresh(data.eight_gaussians,0)), "Fresh expects batch_size >= 1", "got 0"),
