@@ -291,6 +291,23 @@ def test_damaged_scores_are_computed_again(damage: Callable) -> None:
     assert np.array_equal(detectors.cached_scores(detector, sets, key="k")["test"], scores)
 
 
+@pytest.mark.parametrize("error", [PermissionError(13, "denied"), OSError(5, "no answer from the disk"), MemoryError()])
+def test_scores_that_could_not_be_read_stay(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says nothing about what is in the file."""
+    detector, sets = detectors.LogDensity(autoencoder()), {"test": torch.randn(50, 2)}
+    detectors.cached_scores(detector, sets, key="k")
+    (file,) = (workspace.runs_folder() / "scores").iterdir()
+    before = file.read_bytes()
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(np, "load", fail)
+    with pytest.raises(type(error)):
+        detectors.cached_scores(detector, sets, key="k")
+    assert file.read_bytes() == before
+
+
 # ------------------------------------------------------- folders that cannot be written, disks that are full
 
 

@@ -1,6 +1,6 @@
 """The one door: load(name, split) -> Split.
 
-Imports: the other files of oodlab.data.
+Imports: oodlab.checks, oodlab.workspace, the other files of oodlab.data.
 """
 
 from __future__ import annotations

@@ -111,9 +111,8 @@ def _train(preset: Trainable, pickled: bytes, processes: int, given: dict[str, A
                     errors += _show(news, progress)
             finally:
                 _end(process)
-        if process.returncode and not _is_finished(
-            preset, given["seed"]
-        ):  # one that falls as it leaves has done its part
+        # one that falls as it leaves has done its part
+        if process.returncode and not _is_finished(preset, given["seed"]):
             said = errors[0] if errors else _last_lines(log)
             raise RuntimeError(
                 f"{preset.name} on {processes} processes ended with status {process.returncode}; its last lines:\n{said}"

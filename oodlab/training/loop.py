@@ -203,7 +203,16 @@ def fit(
             "objective": (objective, "one of oodlab.objectives"),
             "batches": (batches, "Shuffled, Fresh or Transformed"),
             "optimiser": (optimiser, "what builds one of the model, such as partial(adam, lr=1e-3)"),
-            **({"schedule": (schedule, "LinearTail(start)")} if schedule is not None else {}),
+            **{
+                name: (value, instead)
+                for name, value, instead in (
+                    ("schedule", schedule, "LinearTail(start)"),
+                    ("probe", probe, "what measures the model, such as a preset's probe"),
+                    ("should_stop", should_stop, "what says whether to stop, such as threading.Event().is_set"),
+                    ("on_step", on_step, "what takes (step, steps, numbers, parts)"),
+                )
+                if value is not None
+            },
         },
         {
             "seed": (seed, 0),
