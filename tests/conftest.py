@@ -24,6 +24,8 @@ from oodlab.detectors import (
 )
 from oodlab.models import (
     MLP,
+    Conv14Decoder,
+    Conv14Encoder,
     Conv28Decoder,
     Conv28Encoder,
     Density,
@@ -94,6 +96,12 @@ def probabilistic_pca(loadings: tuple[float, float] = (1.5, -0.5), std: float = 
 def conv28() -> NormalizedAutoencoder:
     """Build a narrow convolutional autoencoder of 28 x 28 images with its codes on the sphere."""
     return NormalizedAutoencoder(Conv28Encoder(3, width=2), Conv28Decoder(3, width=2), latent=3, sphere=True)
+
+
+def conv_vae() -> VariationalAutoencoder:
+    """Build a narrow variational autoencoder of 14 x 14 images."""
+    encoder, decoder = Conv14Encoder(6, width=2), Conv14Decoder(3, width=2)
+    return VariationalAutoencoder(encoder, decoder, latent=3, samples=3, code_shape=(3, 1, 1))
 
 
 def near_a_line(n: int, generator: torch.Generator) -> Tensor:
@@ -167,6 +175,7 @@ MODELS = {  # name: (build a small one, shape of one input)
     "NAE on the circle": (lambda: smooth_nae(2, sphere=True), (2,)),
     "convolutional NAE": (conv28, (1, 28, 28)),
     "VAE": (probabilistic_pca, (2,)),
+    "convolutional VAE": (conv_vae, (1, 14, 14)),
     "flow of the plane": (flow_of_the_plane, (2,)),
     "flow of images": (flow_of_images, (2, 4, 4)),
     "joint energy": (joint_energy, (1, 8, 8)),

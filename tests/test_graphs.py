@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ from oodlab.objectives import (
     PenalisedLikelihood,
     SlicedScoreMatching,
     VariationalLikelihood,
+    denoising,
+    reconstruction,
 )
 from oodlab.replay import Normal, ReplayBuffer, Uniform
 from oodlab.samplers import Annealed, Box, ClipElements, LangevinChain, MalaChain, RejectOutside, langevin
@@ -61,6 +64,8 @@ STEPS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
     "PCD by class": (energy, lambda: ContrastiveDivergence(FromReplay(CHAIN, slots(3)))),
     "JEM": (energy, lambda: Joint(ContrastiveDivergence(FromReplay(CHAIN, slots())), gamma=0.5)),
     "NAE-OMI": (lambda: smooth_nae(3), lambda: NormalizedLikelihood(on_manifold())),
+    "AE": (lambda: smooth_nae(3), lambda: partial(reconstruction, encoder_l2=1e-4)),
+    "DAE": (lambda: smooth_nae(3), lambda: denoising),
     "SSM": (energy, SlicedScoreMatching),
     "VERA": (with_generator, lambda: VariationalLikelihood(**VERA)),
     "likelihood": (flow_of_the_plane, lambda: PenalisedLikelihood(0.0, space="input")),

@@ -170,6 +170,15 @@ def test_a_residual_block_adds_before_it_pools_and_activates(generator: torch.Ge
     assert layer(x).detach() == pytest.approx(leaky(means + 0.5), abs=1e-6)
 
 
+def test_groups_are_as_many_as_the_sources_say() -> None:
+    def groups(module: nn.Module) -> list[int]:
+        return [layer.num_groups for layer in module.modules() if isinstance(layer, nn.GroupNorm)]
+
+    assert groups(Conv32BigEncoder(4, width=2)) == []
+    assert groups(Conv32BigDecoder(4, width=2)) == [1] * 6 + [2]
+    assert groups(Conv64Encoder(4, width=8)) == groups(Conv64Decoder(4, width=8)) == [8] * 4
+
+
 @pytest.mark.parametrize("half", [half for pair in PAIRS.values() for half in pair[:2]])
 def test_sizes_that_build_no_network_are_refused(half: type[nn.Module]) -> None:
     for setting in ({"width": 0}, {"width": 2.5}, {"channels": 0}):

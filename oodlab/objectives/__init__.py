@@ -3,6 +3,7 @@
 from oodlab.objectives.autoencoding import (
     NormalizedLikelihood,
     Parts,
+    denoising,
     kl_to_standard_normal,
     negative_elbo,
     reconstruction,
@@ -27,6 +28,7 @@ __all__ = [
     "SlicedScoreMatching",
     "VariationalLikelihood",
     "cost_of_alpha",
+    "denoising",
     "kl_to_standard_normal",
     "maximum_likelihood",
     "negative_elbo",
