@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import conv28, conv_vae, linear_nae, smooth_nae
+from conftest import (
+    conv28,
+    conv_vae,
+    linear_nae,
+    mixture_autoencoder,
+    reencoding_autoencoder,
+    smooth_nae,
+    vector_quantised,
+)
 from torch import Tensor, nn
 
 from oodlab.detectors import LogDensity, Reconstruction
 from oodlab.models import Conv14Decoder, Conv14Encoder, NormalizedAutoencoder, VariationalAutoencoder
-from oodlab.objectives import Negatives, NormalizedLikelihood, denoising, negative_elbo, reconstruction
+from oodlab.objectives import (
+    AdversarialReencoding,
+    MixtureLikelihood,
+    Negatives,
+    NormalizedLikelihood,
+    VectorQuantisation,
+    WassersteinMMD,
+    denoising,
+    negative_elbo,
+    reconstruction,
+)
 
 
 def gradients(loss: Tensor, model: nn.Module) -> dict[str, Tensor]:
@@ -175,3 +194,30 @@ def test_the_family_shares_one_pair_of_networks() -> None:
     shapes = [{name: tuple(p.shape) for name, p in m.named_parameters()} for m in (plain, vae)]
     differ = {name for name in shapes[0].keys() & shapes[1].keys() if shapes[0][name] != shapes[1][name]}
     assert differ == {"encoder.7.weight", "encoder.7.bias"}
+
+
+# ------------------------------------------------------------------------------ means over inputs or not
+
+
+@pytest.mark.parametrize(
+    ("build", "objective"),
+    [
+        (lambda: smooth_nae(3), reconstruction),
+        (vector_quantised, VectorQuantisation()),
+        (reencoding_autoencoder, AdversarialReencoding()),
+        (lambda: smooth_nae(3), WassersteinMMD(0.1)),
+        (lambda: mixture_autoencoder(seed=1), MixtureLikelihood()),
+    ],
+    ids=["reconstruction", "codebook", "adversarial", "WAE", "mixture"],
+)
+def test_an_objective_that_is_no_mean_over_inputs_says_so(
+    build: Callable[[], nn.Module], objective: Callable[..., dict[str, Tensor]], generator: torch.Generator
+) -> None:
+    """Slices of a batch have the batch's value on average, or the objective couples it: then several processes refuse."""
+    model, x = build().double(), torch.randn(40, 2, generator=generator, dtype=torch.float64)
+    whole, *halves = (
+        number(objective(model, part, generator=torch.Generator().manual_seed(0))["loss"])
+        for part in (x, x[:20], x[20:])
+    )
+    is_mean = abs(sum(halves) / 2 - whole) < 1e-12
+    assert is_mean != getattr(objective, "couples_batch", False)
