@@ -28,6 +28,7 @@ from oodlab.objectives import (
     VectorQuantisation,
     WassersteinMMD,
     denoising,
+    kl_to_standard_normal,
     negative_elbo,
     reconstruction,
 )
@@ -164,6 +165,7 @@ def test_a_vae_of_images_is_that_of_their_pixels(generator: torch.Generator) -> 
     ]:
         assert ours.shape == (4,)
         assert ours.detach() == pytest.approx(theirs.detach(), rel=1e-12)
+    assert kl_to_standard_normal(*model.posterior(x)).shape == (4,)
     elbos = [
         negative_elbo(m, data, generator=torch.Generator().manual_seed(1)) for m, data in ((model, x), (flat, pixels))
     ]

@@ -130,6 +130,18 @@ def test_an_images_error_does_not_depend_on_the_others_and_no_layer_keeps_statis
 
 
 @pytest.mark.parametrize("name", PAIRS)
+def test_far_out_along_a_ray_the_error_grows_as_the_square_of_the_distance(name: str) -> None:
+    """Reconstructions stay in (0, 1): E(a x) / a^2 tends to |x|^2 / D, whatever the weights say."""
+    encoder_of, decoder_of, down, _ = PAIRS[name]
+    model = NormalizedAutoencoder(encoder_of(5, channels=1, width=8), decoder_of(5, channels=1, width=8), latent=5)
+    x = torch.rand(2, 1, down[0], down[0], generator=torch.Generator().manual_seed(0))
+    wanted = x.square().mean(dim=(1, 2, 3))
+    for a in (1e3, 1e6):
+        off = (model.reconstruction_error(a * x).detach() / a**2 - wanted).abs() / wanted
+        assert float(off.max()) < 4 / a + 1e-5  # the cross term 2 mean(x r) / a, and float32
+
+
+@pytest.mark.parametrize("name", PAIRS)
 def test_codes_and_images_are_float32_in_reduced_precision_too(name: str) -> None:
     encoder_of, decoder_of, down, _ = PAIRS[name]
     encoder, decoder = encoder_of(5, channels=1, width=8), decoder_of(5, channels=1, width=8)
