@@ -31,36 +31,19 @@ from oodlab.models import (
     EnergyWithGenerator,
     Flow,
     JointEnergy,
+    LinearNAE,
     NoisyGenerator,
     NormalizedAutoencoder,
     TableGenerator,
     VariationalAutoencoder,
     WideResNet,
     image_realnvp,
+    linear_autoencoder,
     vector_realnvp,
 )
 from oodlab.models.flows import ActNorm
 
 torch.set_num_threads(1)  # the tests' nets are tiny: threads only get into each other's way
-
-
-class Transposed(nn.Module):
-    """z -> W^T z of a linear layer x -> W x: the decoder of a linear, tied autoencoder."""
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        self.linear = linear
-
-    def forward(self, z: Tensor) -> Tensor:
-        return nn.functional.linear(z, self.linear.weight.T)
-
-
-def linear_nae(weight: Tensor, temperature: float = 1.0) -> NormalizedAutoencoder:
-    """Encoder W, decoder W^T, in W's dtype; weight (latent, D)."""
-    encoder = nn.Linear(weight.shape[1], weight.shape[0], bias=False).to(weight.dtype)
-    encoder.weight.data.copy_(weight)
-    model = NormalizedAutoencoder(encoder, Transposed(encoder), latent=len(weight), temperature=temperature)
-    return model.to(weight.dtype)
 
 
 def smooth_nae(latent: int, *, sphere: bool = False, temperature: float = 0.5) -> NormalizedAutoencoder:
@@ -113,7 +96,7 @@ def near_the_decision(n: int, generator: torch.Generator) -> Tensor:
 
 def line() -> NormalizedAutoencoder:
     """Reconstruct the first axis exactly and nothing else."""
-    return linear_nae(torch.tensor([[1.0, 0.0]]))
+    return linear_autoencoder(torch.tensor([[1.0, 0.0]]))
 
 
 def joint_energy() -> JointEnergy:
@@ -166,6 +149,7 @@ MODELS = {  # name: (build a small one, shape of one input)
     "NAE": (lambda: smooth_nae(3), (2,)),
     "NAE on the circle": (lambda: smooth_nae(2, sphere=True), (2,)),
     "convolutional NAE": (conv28, (1, 28, 28)),
+    "linear NAE": (lambda: LinearNAE(linear_autoencoder(torch.tensor([[0.4, -0.3], [0.1, 1.6]]))), (2,)),
     "VAE": (probabilistic_pca, (2,)),
     "flow of the plane": (flow_of_the_plane, (2,)),
     "flow of images": (flow_of_images, (2, 4, 4)),

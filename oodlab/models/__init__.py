@@ -6,6 +6,7 @@ from oodlab.models.energy import Density, EnergyModel, frozen, stein_score
 from oodlab.models.flows import Flow, approximate_mass, image_realnvp, vector_realnvp
 from oodlab.models.generators import EnergyWithGenerator, ImageGenerator, NoisyGenerator, TableGenerator
 from oodlab.models.joint import JointEnergy
+from oodlab.models.linear_nae import LinearNAE, LinearOptimum, linear_autoencoder, most_likely_linear_nae
 from oodlab.models.nets import MLP, ResidualBlock, ResidualMLP
 from oodlab.models.wide_resnet import WideResNet
 
@@ -19,6 +20,8 @@ __all__ = [
     "Flow",
     "ImageGenerator",
     "JointEnergy",
+    "LinearNAE",
+    "LinearOptimum",
     "NoisyGenerator",
     "NormalizedAutoencoder",
     "ResidualBlock",
@@ -29,6 +32,8 @@ __all__ = [
     "approximate_mass",
     "frozen",
     "image_realnvp",
+    "linear_autoencoder",
+    "most_likely_linear_nae",
     "stein_score",
     "vector_realnvp",
 ]

@@ -7,5 +7,6 @@ Imports: its own folder.
 """
 
 from oodlab.presets.nae.eight_gaussians import EIGHT_GAUSSIANS
+from oodlab.presets.nae.linear_case import LINEAR_CASE
 
-__all__ = ["EIGHT_GAUSSIANS"]
+__all__ = ["EIGHT_GAUSSIANS", "LINEAR_CASE"]
