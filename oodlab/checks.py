@@ -7,11 +7,14 @@ Imports: the standard library.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+_SHAPE_WORDS = ("shape", "size", "elements not")  # of torch's errors when a layer cannot take its input
 
 
 def number(
@@ -116,6 +119,30 @@ def function(who: str, name: str, value: Any, *, instead: str) -> None:
     """
     if not callable(value):
         raise ValueError(f"{who} expects {name} to be a function, got {type(value).__name__}: pass {instead}.")
+
+
+@contextlib.contextmanager
+def inputs_fit(who: str, model: Any, shape: Sequence[int], *, instead: str) -> Iterator[None]:
+    """Say of torch's error about a shape, raised below this, that the model does not take the inputs.
+
+    Args:
+        who: Function or class that was called.
+        model: What is called with the inputs.
+        shape: Of one input.
+        instead: What to do.
+
+    Raises:
+        ValueError: Instead of that error; all others (memory, the device, the model's own) pass as they are.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        said = str(error)
+        if type(error) is not RuntimeError or "CUDA" in said or not any(word in said for word in _SHAPE_WORDS):
+            raise
+        raise ValueError(
+            f"{who} expects inputs that {type(model).__name__} takes, got {tuple(shape)} for each: {said}; {instead}."
+        ) from error
 
 
 def _range(name: str, least: float | None, above: float | None, most: float | None, below: float | None) -> str:

@@ -13,9 +13,9 @@ continues from its checkpoint.
 A job runs again elsewhere when its worker is lost, as often as the scheduler's
 distributed.scheduler.allowed-failures says (3), and never when its notebook fails.
 A kernel ends with its worker (ipykernel watches its parent) and when its job is
-no longer wanted: cancelled, or the driver gone.
+no longer wanted: cancelled, or the driver gone. What a worker does is in `worker`.
 
-Imports: distributed, workspace, notebook, record, runner, kernel.
+Imports: distributed, workspace, notebook, kernel, worker.
 """
 
 from __future__ import annotations
@@ -23,31 +23,23 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
-import platform
-import shutil
-import tempfile
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
-import dask
-from distributed import Client, Future, KilledWorker, Status, get_worker
+from distributed import Client, Future, KilledWorker
 
-from oodlab import record, workspace
-from oodlab.kernel import ExplainedError, Kernel, explain
+from oodlab import workspace
+from oodlab.kernel import ExplainedError
 from oodlab.notebook import UsageError
-from oodlab.runner import environment, new_events
+from oodlab.worker import TOPIC, facts, job, misfit
 
 logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it has to say, the runner says once
-TOPIC = "oodlab"  # of the workers' news to the drivers
 CONNECT_SECONDS = 10
 PATIENCE_SECONDS = 60  # that jobs wait for a first worker to come back: a nanny needs about 2
-ENDING = (Status.closing, Status.closed, Status.failed)
 WORKER = "dask worker {address} --nworkers 1 --nthreads 1"
 
 
@@ -96,7 +88,7 @@ class Cluster:
             self.resources = {"GPU": 1}
         self.facts = facts()
         there = client.run(facts, on_error="return")
-        wrong = [_misfit(worker, theirs, self.facts) for worker, theirs in sorted(there.items())]
+        wrong = [misfit(worker, theirs, self.facts) for worker, theirs in sorted(there.items())]
         if any(wrong):
             raise UsageError("\n".join(filter(None, wrong)))
         self.threads: dict[str, int] = {}  # host -> of all its workers
@@ -106,7 +98,7 @@ class Cluster:
 
     def workers(self) -> dict[str, Any]:
         """Return those that a job may go to: address -> what the scheduler knows of them."""
-        found = self.client.scheduler_info()["workers"]
+        found = self.client.scheduler_info(n_workers=-1)["workers"]
         return {name: worker for name, worker in found.items() if self.resources.keys() <= worker["resources"].keys()}
 
     def kernel(self, events: Path, figures: Path, *, anew: bool) -> RemoteKernel:
@@ -239,125 +231,3 @@ class RemoteKernel:
         if result["notebook"] is not None:
             with workspace.atomic_file(output) as file:
                 file.write(result["notebook"])
-
-
-def facts() -> dict[str, str]:
-    """Return what a worker and the driver must have in common.
-
-    Of torch the version without the build, of Python without the patch: a driver
-    without a GPU may use workers with one.
-    """
-    source, numbers, torch = record.code()
-    python = ".".join(platform.python_version_tuple()[:2])
-    return {"oodlab": record.digest([source, numbers])[:12], "torch": torch.partition("+")[0], "Python": python}
-
-
-def job(
-    notebook: bytes, parameters: dict[str, Any], anew: bool, wanted: dict[str, str], threads: Mapping[str, int]
-) -> dict[str, Any]:
-    """Run a notebook; this is what a worker executes, in one of its threads.
-
-    Args:
-        notebook: The file's content.
-        parameters: Values of a cell inserted after the parameters cell.
-        anew: Finished trainings are done again.
-        wanted: The driver's facts.
-        threads: Host -> worker threads of all its workers; its cores are shared out among them.
-
-    Returns:
-        error ("" if none), notebook (executed, None if it could not be read), events,
-        those of figures with paths relative to the figures' folder, and files: such a
-        path -> content.
-
-    Raises:
-        ValueError: this worker does not fit, as one may that came after the driver looked.
-    """
-    worker = get_worker()
-    misfit = _misfit(worker.address, facts(), wanted)
-    if misfit:
-        raise ValueError(misfit)
-    key = worker.get_current_task()
-    # Below the worker's own folder: Dask removes that also for a worker that was killed.
-    folder = Path(tempfile.mkdtemp(prefix="job-", dir=worker.local_directory)).resolve()
-    path, output, figures, reported = (
-        folder / name for name in ("notebook.ipynb", "executed.ipynb", "figures", "events.jsonl")
-    )
-    path.write_bytes(notebook)
-    places = {"OODLAB_PROGRESS": str(reported), "OODLAB_FIGURES": str(figures)}
-    kernel = Kernel(folder, _environment(worker, threads) | places | ({"OODLAB_ANEW": "1"} if anew else {}))
-
-    def say(**news: Any) -> None:
-        worker.log_event(TOPIC, {"job": key, **news})
-
-    error = ""
-    try:
-        with _watched(kernel, worker, key, reported, say):
-            try:
-                kernel.execute(
-                    path, output, parameters=parameters, on_start=say, on_cell=lambda *cell: say(cell=list(cell))
-                )
-            except Exception as fault:  # the driver's user reads it
-                error = explain(fault, folder / "kernel.log")
-        events, _ = new_events(reported, 0)
-        files = {}
-        for event in events:
-            if event.get("event") == "figure":
-                for kind in ("png", "json"):
-                    file = Path(event[kind])
-                    event[kind] = file.relative_to(figures).as_posix()
-                    files[event[kind]] = file.read_bytes()
-        executed = output.read_bytes() if output.exists() else None
-        return {"error": error, "notebook": executed, "events": events, "files": files}
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _watched(kernel: Kernel, worker: Any, key: str, reported: Path, say: Callable[..., None]) -> Iterator[None]:
-    """Twice a second, send a training's last step, and kill the kernel if its job is not wanted any more."""
-    over = threading.Event()
-
-    def watch() -> None:
-        offset = 0
-        while not over.wait(0.5):
-            task = worker.state.tasks.get(key)
-            if task is None or task.state != "executing" or worker.status in ENDING:
-                kernel.kill()  # again and again: it may just be starting
-            news, offset = new_events(reported, offset)
-            steps = [event for event in news if event.get("event") == "step"]
-            if steps:
-                say(step=steps[-1])
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
-
-
-def _environment(worker: Any, threads: Mapping[str, int]) -> dict[str, str]:
-    """Return a kernel's environment: the worker's, without what Dask sets for its own threads.
-
-    The cores that the worker may use are shared out among the threads of all workers
-    of its host, whether or not each runs a notebook now.
-    """
-    host = worker.address.rpartition(":")[0].partition("://")[2].strip("[]")
-    dasks = dask.config.get("distributed.nanny.pre-spawn-environ")  # OMP_NUM_THREADS=1 and the like
-    inherited = {name: value for name, value in os.environ.items() if name not in dasks}
-    sharing = max(threads.get(host, 0), worker.state.nthreads)
-    return environment(inherited, max(1, dask.system.CPU_COUNT // sharing))
-
-
-def _misfit(worker: str, theirs: dict[str, str] | BaseException, wanted: dict[str, str]) -> str:
-    """Say why a worker does not fit the driver; "" if it does."""
-    who = f"oodlab expects of the worker {worker} what the driver has"
-    advice = "install the same on both and start the worker again."
-    if isinstance(theirs, BaseException):
-        return f"{who}, got {type(theirs).__name__}: {theirs}: the kit is not there or another one; {advice}"
-    differing = [name for name in wanted if theirs.get(name) != wanted[name]]
-    if not differing:
-        return ""
-    got = ", ".join(f"{name} {theirs.get(name)} (the driver has {wanted[name]})" for name in differing)
-    return f"{who}, got {got}: the figures would not be those of a run here; {advice}"

@@ -20,7 +20,6 @@ Imports: workspace, notebook, record, progress, kernel, data; cluster where one 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -198,7 +197,7 @@ def execute(runs: Sequence[Run], *, jobs: int, progress: Progress, on: str = "lo
                         starts[name] = run.starts
                         progress.say(f"{name}  starts again: the worker it ran on is gone")
                     if run.status == "running":
-                        news, offsets[name] = new_events(run.events, offsets[name])
+                        news, offsets[name] = workspace.events(run.events, offsets[name])
                         run.step = next((e for e in reversed(news) if e.get("event") == "step"), run.step)
                     elif run.status in ("done", "failed") and name not in said:
                         said.add(name)
@@ -209,28 +208,6 @@ def execute(runs: Sequence[Run], *, jobs: int, progress: Progress, on: str = "lo
             _stop(waiting, futures)
     for future in futures:
         future.result()  # a fault of the runner itself is not a failed notebook
-
-
-def new_events(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
-    """Read the events appended to a progress file since `offset`.
-
-    Returns:
-        The events of the whole lines found, and the offset to go on from. A line that
-        is no JSON object, as a killed process leaves it, is passed over.
-    """
-    if not path.exists():
-        return [], offset
-    with open(path, "rb") as file:
-        file.seek(offset)
-        text = file.read()
-    whole = text[: text.rfind(b"\n") + 1]
-    events = []
-    for line in whole.splitlines():
-        with contextlib.suppress(ValueError):
-            event = json.loads(line)
-            if isinstance(event, dict):
-                events.append(event)
-    return events, offset + len(whole)
 
 
 def cores() -> int:
@@ -307,7 +284,7 @@ def _execute(run: Run) -> None:
     try:
         run.kernel.execute(run.experiment.path, run.partial, parameters=inserted, on_start=on_start, on_cell=on_cell)
         run.seconds = time.monotonic() - run.started
-        drawn = [event for event in new_events(run.events, 0)[0] if event.get("event") == "figure"]
+        drawn = [event for event in workspace.events(run.events, 0)[0] if event.get("event") == "figure"]
         run.figures = list({figure["png"]: figure for figure in drawn}.values())  # the last of each
         run.executed.parent.mkdir(parents=True, exist_ok=True)
         os.replace(run.partial, run.executed)

@@ -20,8 +20,6 @@ import os
 import pickle
 import signal
 import sys
-import threading
-import time
 import traceback
 from pathlib import Path
 
@@ -31,6 +29,7 @@ from oodlab import presets, workspace
 from oodlab.presets import Preset
 from oodlab.runner import cores
 from oodlab.training import parallel, pick_device, train_or_load
+from oodlab.training.devices import GRAPHS, PRECISIONS
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,7 +54,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _train(preset: Preset, arguments: argparse.Namespace) -> int:
     """Train, as one of torchrun's processes if it started this one, and return the exit status."""
-    _end_with([arguments.owner] if arguments.owner else [])
+    if "WORLD_SIZE" in os.environ:
+        parallel.end_with(os.getppid(), *([arguments.owner] if arguments.owner else []))
     torch.set_num_threads(arguments.threads or max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     heard: list[int] = []
 
@@ -67,7 +67,14 @@ def _train(preset: Preset, arguments: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, hear)
     device = parallel.join_group(arguments.device)
-    result = train_or_load(preset, seed=arguments.seed, device=device, should_stop=lambda: bool(heard))
+    result = train_or_load(
+        preset,
+        seed=arguments.seed,
+        device=device,
+        precision=arguments.precision,
+        graph=arguments.graph,
+        should_stop=lambda: bool(heard),
+    )
     if parallel.rank() == 0:
         state = "trained" if result.finished else "stopped; the same command continues"
         print(
@@ -101,28 +108,6 @@ def _trainings() -> dict[str, tuple[Preset, str]]:
     return {preset.name: (preset, title) for title, preset in runs}
 
 
-def _end_with(owners: list[int]) -> None:
-    """End this process with any of those that started it: nobody is left to stop it."""
-    parent = os.getppid()
-    if "WORLD_SIZE" not in os.environ:
-        return
-
-    def watch() -> None:
-        while os.getppid() == parent and all(_runs(owner) for owner in owners):
-            time.sleep(1)
-        os._exit(1)  # checkpoints are written whole or not at all
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def _parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     parser = argparse.ArgumentParser(prog="python -m oodlab.train", description="Train one preset, as torchrun's too.")
@@ -132,6 +117,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--device", default="auto", help="cpu or cuda, one GPU for each process; default: cuda if there"
     )
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="of the network's arithmetic")
+    parser.add_argument("--graph", default="auto", choices=GRAPHS, help="off: no step becomes a CUDA graph")
     parser.add_argument("--threads", type=int, metavar="N", help="of each process; default: the cores, shared out")
     parser.add_argument("--list", action="store_true", help="print the presets and end")
     for name, kind in {"--pickled": Path, "--owner": int}.items():  # training.launch hands over a preset object

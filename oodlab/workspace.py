@@ -177,3 +177,25 @@ def report(event: str, **fields: Any) -> None:
         line = json.dumps({"event": event, **fields}, ensure_ascii=False)
         with explained(Path(name)), open(name, "a", encoding="utf-8") as file:
             file.write(line + "\n")  # one short write: lines never interleave
+
+
+def events(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+    """Read the events appended to a progress file since `offset`.
+
+    Returns:
+        The events of the whole lines found, and the offset to go on from. A line that
+        is no JSON object, as a killed process leaves it, is passed over.
+    """
+    if not path.exists():
+        return [], offset
+    with open(path, "rb") as file:
+        file.seek(offset)
+        text = file.read()
+    whole = text[: text.rfind(b"\n") + 1]
+    found = []
+    for line in whole.splitlines():
+        with contextlib.suppress(ValueError):
+            event = json.loads(line)
+            if isinstance(event, dict):
+                found.append(event)
+    return found, offset + len(whole)

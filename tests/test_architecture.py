@@ -25,7 +25,7 @@ LOWER = {
     "training",
     "detectors",
 }
-RUNNER = {"runner", "record", "notebook", "kernel", "cluster", "progress", "__main__"}
+RUNNER = {"runner", "record", "notebook", "kernel", "cluster", "worker", "progress", "__main__"}
 ALLOWED = {  # module or folder: what it may import of the package, besides checks
     "checks": set(),
     "metrics": set(),

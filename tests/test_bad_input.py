@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 import traceback
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -42,7 +44,18 @@ from oodlab.objectives import (
     VariationalLikelihood,
     reconstruction,
 )
-from oodlab.training import Fresh, Guard, LinearTail, Shuffled, Transformed, adam, fit, train_or_load, train_or_load_all
+from oodlab.training import (
+    Fresh,
+    Guard,
+    LinearTail,
+    Shuffled,
+    Transformed,
+    adam,
+    fit,
+    train_or_load,
+    train_or_load_all,
+    train_or_load_in_parallel,
+)
 
 nan, inf = math.nan, math.inf
 X = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
@@ -248,6 +261,11 @@ ROWS: dict[str, tuple] = {
     "fit checkpoint_every 1.5": (lambda: run(checkpoint_every=1.5), "fit expects checkpoint_every >= 1", "got 1.5"),
     "fit probes": (lambda: run(probes=3), "fit expects a probe and 1 to 2 probes, or neither", "got 3"),
     "fit schedule float": (lambda: run(schedule=.5), "fit expects schedule to be a function", "got float"),
+    "fit probe str": (lambda: run(probe='codes',probes=1), "fit expects probe to be a function", "got str"),
+    "fit probe dict alone": (lambda: run(probe={}), "fit expects probe to be a function", "got dict"),
+    "fit should_stop False": (lambda: run(should_stop=False), "fit expects should_stop to be a function", "got bool"),
+    "fit should_stop event": (lambda: run(should_stop=threading.Event()), "fit expects should_stop to be a function", "got Event", "threading.Event().is_set"),
+    "fit on_step list": (lambda: run(on_step=[]), "fit expects on_step to be a function", "got list"),
     "fit guard dict": (lambda: run(guard={'limit':3}), "fit expects guard to be a Guard", "got dict"),
     "guard limit nan": (lambda: run(guard=Guard(limit=nan)), "Guard expects limit > 0", "got nan"),
     "guard factor 2": (lambda: run(guard=Guard(factor=2.)), "Guard expects 0 < factor <= 1", "got 2"),
@@ -271,6 +289,8 @@ ROWS: dict[str, tuple] = {
     "shuffled seed a": (lambda: run(batches=Shuffled(X,None,5,'a')), "Shuffled expects seed >= 0", "got 'a'"),
     "shuffled seed -1": (lambda: run(batches=Shuffled(X,None,5,-1)), "Shuffled expects seed >= 0", "got -1"),
     "shuffled split": (lambda: run(batches=Shuffled(data.from_arrays(X),None,5,0)), "Shuffled expects x as a tensor (N, *event)", "got Split"),
+    "shuffled shape statistics": (lambda: run(JointEnergy(nn.Sequential(nn.BatchNorm1d(2),nn.Linear(2,2))),batches=Shuffled(torch.randn(20,5),None,5,0)), "fit expects inputs that JointEnergy takes", "got (5,) for each", "should contain 5 elements"),
+    "shuffled shape channels": (lambda: run(JointEnergy(nn.Sequential(nn.Conv2d(3,2,8),nn.Flatten())),batches=Shuffled(torch.randn(20,1,8,8),None,5,0)), "fit expects inputs that JointEnergy takes", "got (1, 8, 8) for each", "to have 3 channels"),
     "shuffled shape": (lambda: run(batches=Shuffled(torch.randn(20,5),None,5,0)), "fit expects inputs that NormalizedAutoencoder takes", "got (5,) for each"),
     "fresh nan": (FloatingPointError, lambda: run(batches=Fresh(lambda n,g:torch.full((n,2),nan),5)), "fit expects finite numbers", "got NaN or infinite entries in 5 of 5 inputs"),
     "fresh bs 0": (lambda: run(batches=Fresh(data.eight_gaussians,0)), "Fresh expects batch_size >= 1", "got 0"),
@@ -465,6 +485,18 @@ ROWS: dict[str, tuple] = {
     "tol device gpu": (lambda: train_or_load(PRESET,device='gpu'), "device expects 'auto', 'cpu' or 'cuda'", "got 'gpu'"),
     "tol precision": (lambda: train_or_load(PRESET,precision='fp16'), "precision expects one of auto, float32 or bfloat16", "got 'fp16'"),
     "tol exp": (lambda: train_or_load(presets.nae.EIGHT_GAUSSIANS), "train_or_load expects a preset", "got Experiment without model, objective, bat"),
+    "tol graph": (lambda: train_or_load(PRESET,graph='none'), "train_or_load expects graph auto or off", "got 'none'"),
+    "tola precision": (lambda: train_or_load_all({'a':PRESET},{'a':[0]},precision='fp16'), "precision expects one of auto, float32 or bfloat16", "got 'fp16'"),
+    "tola graph": (lambda: train_or_load_all({'a':PRESET},{'a':[0]},graph=False), "train_or_load_all expects graph auto or off", "got False"),
+    "tolp processes 0": (lambda: train_or_load_in_parallel(PRESET,processes=0), "train_or_load_in_parallel expects processes >= 1", "got 0"),
+    "tolp processes str": (lambda: train_or_load_in_parallel(PRESET,processes='2'), "train_or_load_in_parallel expects processes >= 1", "got '2'"),
+    "tolp processes float": (lambda: train_or_load_in_parallel(PRESET,processes=2.), "train_or_load_in_parallel expects processes >= 1", "got 2.0"),
+    "tolp no preset": (lambda: train_or_load_in_parallel('nae',processes=2), "train_or_load_in_parallel expects a preset", "got str without name, profile, text"),
+    "tolp seed -1": (lambda: train_or_load_in_parallel(PRESET,processes=2,seed=-1), "train_or_load_in_parallel expects seed >= 0", "got -1"),
+    "tolp precision": (lambda: train_or_load_in_parallel(PRESET,processes=2,precision='fp16'), "precision expects one of auto, float32 or bfloat16", "got 'fp16'"),
+    "tolp graph": (lambda: train_or_load_in_parallel(PRESET,processes=2,graph='on'), "train_or_load_in_parallel expects graph auto or off", "got 'on'"),
+    "tolp lambda": (lambda: train_or_load_in_parallel(SimpleNamespace(**{**vars(PRESET), "text": "", "objective": lambda model: no_step}),processes=2), "train_or_load_in_parallel expects a preset whose parts come from modules", "got nae/eight_gaussians/ae-3 with one defined in", "put it into a file of its own"),
+    "tolp lock": (lambda: train_or_load_in_parallel(SimpleNamespace(**{**vars(PRESET), "text": "", "objective": threading.Lock()}),processes=2), "train_or_load_in_parallel expects a preset whose parts come from modules", "put it into a file of its own"),
     "tola seeds missing": (lambda: train_or_load_all({'a':PRESET},{'b':[0]}), "train_or_load_all expects seeds for 'a'", "got None"),
     "tola seeds int": (lambda: train_or_load_all({'a':PRESET},{'a':0}), "train_or_load_all expects seeds for 'a'", "got 0"),
     "tola seeds empty": (lambda: train_or_load_all({'a':PRESET},{'a':[]}), "train_or_load_all expects seeds for 'a'", "got []"),
@@ -511,6 +543,29 @@ def test_bad_input_is_answered_before_anything_is_done(row: tuple, nothing_done:
     where = traceback.extract_tb(refusal.value.__traceback__)[-1].filename
     assert Path(where).is_relative_to(Path(oodlab.__file__).parent)
     assert not workspace.runs_folder().exists(), "a checkpoint was written"
+
+
+PASSED_ON = {
+    "memory": torch.OutOfMemoryError("CUDA out of memory: see max_split_size_mb"),
+    "device": RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED, workspace of size 8"),
+    "the model's own": RuntimeError("the weights are not there yet"),
+    "a kind of its own": detectors.NotFittedError("the shape is not known yet"),
+}
+
+
+@pytest.mark.parametrize("entry", ["fit", "score_samples"])
+@pytest.mark.parametrize("error", PASSED_ON.values(), ids=PASSED_ON)
+def test_an_error_that_is_not_about_a_shape_reaches_the_user_as_it_is(
+    error: RuntimeError, entry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    model = ae()
+    monkeypatch.setattr(model, "log_density", fail)
+    with pytest.raises(RuntimeError) as raised:
+        run(model) if entry == "fit" else detectors.LogDensity(model).score_samples(X)
+    assert raised.value is error
 
 
 def test_what_looks_at_the_first_batch_changes_nothing() -> None:

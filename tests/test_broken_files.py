@@ -117,6 +117,37 @@ def test_a_damaged_file_of_the_cache_is_downloaded_again(
     assert torch.equal(split.x[:, 0], torch.from_numpy(stored))
 
 
+@pytest.mark.parametrize("other", ["has fetched it", "has failed to"])
+def test_of_two_processes_that_meet_a_damaged_download_one_fetches_it(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other is done when this one, which has seen the damage too, may write."""
+    monkeypatch.setenv("OODLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("OODLAB_DATA", raising=False)
+    stored = np.random.default_rng(0).integers(0, 256, (60, 28, 28), dtype=np.uint8)
+    file = cache_folder() / "kmnist" / "train.npz"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"damaged")
+    asked = []
+
+    def download(name: str) -> None:
+        asked.append(name)
+        np.savez_compressed(file, x=stored, y=np.arange(60) % 10)
+
+    @contextlib.contextmanager
+    def after_the_other(folder: Path) -> Iterator[None]:
+        assert folder == file.parent
+        file.unlink()
+        if other == "has fetched it":
+            np.savez_compressed(file, x=stored, y=np.arange(60) % 10)
+        yield
+
+    monkeypatch.setattr(loading, "fetch", download)
+    monkeypatch.setattr(loading, "only_writer", after_the_other)
+    assert torch.equal(data.load("kmnist").x[:, 0], torch.from_numpy(stored))
+    assert asked == ([] if other == "has fetched it" else ["kmnist"])
+
+
 def test_a_damaged_checkpoint_is_an_error_and_stays_where_it_is(damage: Callable, tmp_path: Path) -> None:
     """A flipped bit inside a tensor too: torch.load compares no checksums and would return another model."""
     file = tmp_path / "checkpoint.pt"
@@ -258,6 +289,23 @@ def test_damaged_scores_are_computed_again(damage: Callable) -> None:
     (file,) = (workspace.runs_folder() / "scores").iterdir()
     damage(file)
     assert np.array_equal(detectors.cached_scores(detector, sets, key="k")["test"], scores)
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "denied"), OSError(5, "no answer from the disk"), MemoryError()])
+def test_scores_that_could_not_be_read_stay(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says nothing about what is in the file."""
+    detector, sets = detectors.LogDensity(autoencoder()), {"test": torch.randn(50, 2)}
+    detectors.cached_scores(detector, sets, key="k")
+    (file,) = (workspace.runs_folder() / "scores").iterdir()
+    before = file.read_bytes()
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(np, "load", fail)
+    with pytest.raises(type(error)):
+        detectors.cached_scores(detector, sets, key="k")
+    assert file.read_bytes() == before
 
 
 # ------------------------------------------------------- folders that cannot be written, disks that are full

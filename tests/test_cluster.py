@@ -133,9 +133,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
 
 def facts() -> dict[str, str]:
     """Return what the kit compares; imported here, as without the extra all tests are skipped."""
-    from oodlab import cluster
+    from oodlab import worker
 
-    return cluster.facts()
+    return worker.facts()
 
 
 def told(notebook: str) -> dict:
@@ -352,7 +352,7 @@ def test_a_job_checks_its_worker_itself(cluster: Local) -> None:
     """It may have come after the driver looked at them all."""
     from distributed import Client
 
-    from oodlab.cluster import job
+    from oodlab.worker import job
 
     with Client(cluster.address, set_as_default=False) as client:
         future = client.submit(job, b"no notebook", {}, False, facts() | {"torch": "1.13"}, {})
@@ -367,12 +367,12 @@ def test_a_job_checks_its_worker_itself(cluster: Local) -> None:
 def test_a_hosts_cores_are_shared_out_among_its_workers_threads(
     monkeypatch: pytest.MonkeyPatch, cores: int, neighbours: dict, threads: str
 ) -> None:
-    from oodlab import cluster
+    from oodlab.worker import _environment
 
     monkeypatch.setattr("dask.system.CPU_COUNT", cores)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # Dask's
     worker = SimpleNamespace(address="tcp://10.0.0.1:4711", state=SimpleNamespace(nthreads=2))
-    environment = cluster._environment(worker, neighbours)
+    environment = _environment(worker, neighbours)
     assert (environment["OMP_NUM_THREADS"], environment["MKL_NUM_THREADS"]) == (threads, threads)
     assert "OPENBLAS_NUM_THREADS" not in environment
 
@@ -392,11 +392,24 @@ def test_a_stand_ins_figure_never_replaces_a_committed_one(
         {"events": [drawn], "files": files, "notebook": None}, tmp_path / "executed.ipynb"
     )
 
-    (event,) = runner.new_events(events, 0)[0]
+    (event,) = workspace.events(events, 0)[0]
     folder = workspace.runs_folder() / "figures" if stand_in else committed
     assert (event["png"], event["json"]) == (str(folder / "nae/a.png"), str(folder / "nae/a.json"))
     assert Path(event["png"]).read_bytes() == b"drawn"
     assert committed.exists() is not stand_in
+
+
+def test_every_worker_counts() -> None:
+    """Some versions of Dask's client know of five unless asked for all."""
+    from oodlab.cluster import Cluster
+
+    known = {f"tcp://10.0.0.{i}:1": {"resources": {}} for i in range(9)}
+
+    def scheduler_info(n_workers: int = 5) -> dict:
+        return {"workers": dict(list(known.items())[: None if n_workers == -1 else n_workers])}
+
+    there = SimpleNamespace(client=SimpleNamespace(scheduler_info=scheduler_info), resources={})
+    assert Cluster.workers(there) == known
 
 
 def test_a_cluster_that_is_lost_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -419,6 +432,6 @@ def test_a_cluster_that_is_lost_is_explained(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_run_on_this_machine_needs_no_dask(notebooks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(notebooks / "nae" / "a.ipynb")
-    for module in ("dask", "distributed", "oodlab.cluster"):
+    for module in ("dask", "distributed", "oodlab.cluster", "oodlab.worker"):
         monkeypatch.setitem(sys.modules, module, None)  # importing it fails
     assert main(["figures", "--notebooks", str(notebooks)]) == 0

@@ -173,8 +173,6 @@ def test_a_provoked_training_ends_healthy_or_says_what_happened(
     assert len(said) == (3 if outcome == "stopped" else result.rollbacks)
     if way == "rate x 10,000" or (method, way) in PROVOKED:
         assert outcome != "survived", "nothing was provoked"
-    with capsys.disabled():
-        print(f"\n{method}: {way}: {outcome}", end=" ")
 
     file = tmp_path / "checkpoint.pt"
     if file.exists():

@@ -47,6 +47,7 @@ from oodlab.progress import Progress
 from oodlab.replay import ReplayBuffer, Uniform, joined, share_of
 from oodlab.samplers import LangevinChain, MalaChain
 from oodlab.training import Fresh, Result, Shuffled, fit, parallel, train_or_load, train_or_load_in_parallel
+from oodlab.training import launch as launching
 from oodlab.training.loop import STREAM
 
 BATCH = 12  # no other size below is 12: it says which dimension of a draw is the batch's
@@ -548,7 +549,7 @@ def test_a_notebook_trains_on_two_processes_and_sees_how_far(
     shown = io.StringIO()
     runner.execute([run], jobs=1, progress=Progress(shown, every=0))
     assert run.status == "done", run.error
-    events = runner.new_events(run.events, 0)[0]
+    events = workspace.events(run.events, 0)[0]
     label = "nae/eight_gaussians/omi-3 seed 5"
     steps = [event["step"] for event in events if event["event"] == "step" and event["label"] == label]
     assert steps == list(range(1, 9)), "each step once: loading reports none"
@@ -561,9 +562,12 @@ def test_a_notebook_trains_on_two_processes_and_sees_how_far(
 
 
 FAILS = """\
+import os
 from oodlab import workspace
 for event in ({"event": "said", "text": "diverged at step 3"}, *EVENTS):
     workspace.report(**event)
+    with open(os.environ["OODLAB_PROGRESS"], "a") as file:
+        file.write("torn {\\n")
 print("a line\\n" * 20 + "terminate called\\nE1121 torch/distributed/elastic/multiprocessing/api.py:988] failed")
 print("its own traceback\\n" * 20)
 raise SystemExit(1)
@@ -633,11 +637,38 @@ def test_a_launch_that_is_ended_leaves_a_checkpoint_and_no_process(
     assert not list(workspace.runs_folder().rglob(".checkpoint*"))
 
 
+ENDS = """\
+import os, subprocess, sys, time
+child = "import os, time; from oodlab.training import parallel; parallel.end_with({}); print(flush=True); time.sleep(1000)"
+other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+process = subprocess.Popen([sys.executable, "-c", child.format(f"{os.getpid()}, {other.pid}")], stdout=subprocess.PIPE)
+process.stdout.readline()
+print(process.pid, other.pid, flush=True)
+if "other" in sys.argv:
+    other.kill()
+    other.wait()
+process.wait()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("gone", ["parent", "other"])
+def test_a_process_ends_with_the_one_that_started_it_or_another_it_was_told(gone: str) -> None:
+    with subprocess.Popen([sys.executable, "-c", ENDS, gone], stdout=subprocess.PIPE) as parent:
+        process, other = map(int, parent.stdout.readline().split())
+        try:
+            if gone == "parent":
+                parent.kill()
+            wait_for(lambda: not alive(process), seconds=PATIENCE)
+        finally:
+            for pid in (process, other, parent.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
 def test_what_cannot_be_launched_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     smoke = presets.nae.EIGHT_GAUSSIANS.at("smoke").runs["NAE-OMI, D_z = 3"]
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))
-    with pytest.raises(ValueError, match="at least one process, got 0"):
-        train_or_load_in_parallel(smoke, processes=0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ValueError, match="got 2 processes and 1 GPUs"):
         parallel.check_gpus(torch.device("cuda"), 2)
@@ -650,6 +681,31 @@ def test_what_cannot_be_launched_is_refused_at_once(monkeypatch: pytest.MonkeyPa
 
 def of_the_notebook(model: nn.Module) -> Callable:
     return maximum_likelihood
+
+
+def test_what_the_caller_turns_off_is_off_in_every_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line of the processes is read by what they run."""
+    asked: list[tuple] = []
+
+    def record(preset: presets.Preset, *, seed: int, precision: str, graph: str, **options: object) -> Result:
+        asked.append((seed, precision, graph))
+        return train_or_load(preset, seed=seed, device="cpu", precision=precision, graph=graph)
+
+    def launch(command: list[str], **run: object) -> subprocess.Popen:
+        assert train.main(command[command.index("oodlab.train") + 1 :]) == 0
+        return start([sys.executable, "-c", ""], **run)
+
+    start, smoke = subprocess.Popen, presets.nae.EIGHT_GAUSSIANS.at("smoke").runs["AE, D_z = 3"]
+    monkeypatch.setattr(subprocess, "Popen", launch)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(train, "train_or_load", record)
+    monkeypatch.setattr(launching, "train_or_load", record)
+    settings = {"processes": 2, "device": "cpu", "precision": "bfloat16", "graph": "off"}
+    result = train_or_load_in_parallel(smoke, seed=2, **settings)
+    assert asked == [(2, "bfloat16", "off")] * 2, "trained, and loaded"
+    monkeypatch.setenv("OODLAB_RUNS", str(workspace.runs_folder() / "other"))
+    exact = train_or_load(smoke, seed=2, device="cpu")
+    assert any(not torch.equal(a, b) for a, b in zip(result.model.parameters(), exact.model.parameters(), strict=True))
 
 
 def test_a_finished_training_is_launched_again_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:

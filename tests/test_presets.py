@@ -28,6 +28,7 @@ EXPERIMENTS = {
     if isinstance(value, Experiment)
 }
 RUNS = {run.name: run for experiment in EXPERIMENTS.values() for run in experiment.runs.values()}
+RUNS |= {run.start.name: run.start for run in RUNS.values() if run.start}
 
 
 @pytest.fixture(params=EXPERIMENTS)
@@ -58,6 +59,7 @@ def test_every_number_of_a_paper_has_its_source_or_is_said_to_be_open(experiment
     assert unsourced(experiment) == []
     for run in experiment.runs.values():
         assert len(list(numbers(run))) > 5
+        assert run.start is None or unsourced(run.start) == []
         assert unsourced(run) == [], run.name
 
 
@@ -231,6 +233,17 @@ def test_changed_follows_the_rule_of_profiles() -> None:
         toy().changed(model={"widht": 2})
     experiment = Experiment(name="nae/toy", runs={"a": toy()}, seeds=1, settings={})
     assert experiment.changed(steps=3).runs["a"].steps == 3
+
+
+def test_what_a_training_starts_from_shrinks_with_it_and_is_part_of_its_text() -> None:
+    toy_start = toy(name="nae/toy/start", steps=7)
+    whole = toy(start=toy_start)
+    assert describe(toy_start).splitlines() == [
+        line.strip() for line in whole.text.splitlines() if line.startswith("    ")
+    ]
+    assert whole.at("smoke").start.text == toy_start.at("smoke").text
+    assert whole.changed(start={"steps": 8}).start.steps == 8
+    assert "start.steps" not in dict(numbers(whole)), "it has sources of its own"
 
 
 def test_at_knows_its_profiles_and_starts_from_the_papers() -> None:

@@ -358,15 +358,15 @@ time.sleep(1.5)
 
 def test_events_are_read_once_and_whole(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    assert runner.new_events(path, 0) == ([], 0)
+    assert workspace.events(path, 0) == ([], 0)
     path.write_bytes(b'{"event": "step"}\n{"eve')
-    events, offset = runner.new_events(path, 0)
+    events, offset = workspace.events(path, 0)
     assert events == [{"event": "step"}]
     with open(path, "ab") as file:
         file.write(b'nt": "figure"}\ntorn {\n3\n')
-    events, offset = runner.new_events(path, offset)
+    events, offset = workspace.events(path, offset)
     assert events == [{"event": "figure"}]
-    assert runner.new_events(path, offset) == ([], path.stat().st_size)
+    assert workspace.events(path, offset) == ([], path.stat().st_size)
 
 
 def test_progress_is_sparse_where_lines_cannot_be_rewritten() -> None:

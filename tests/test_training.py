@@ -6,7 +6,10 @@ import dataclasses
 import json
 import math
 import re
+import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +24,7 @@ from oodlab import training, workspace
 from oodlab.data import eight_gaussians
 from oodlab.models import MLP, NormalizedAutoencoder
 from oodlab.objectives import FromReplay, NormalizedLikelihood, OnManifold, reconstruction
-from oodlab.presets import nae
+from oodlab.presets import Preset, nae
 from oodlab.replay import ReplayBuffer, Uniform
 from oodlab.samplers import LangevinChain, MalaChain
 from oodlab.training import Fresh, Guard, LinearTail, Result, Shuffled, Transformed, adam, fit, train_or_load
@@ -649,6 +652,101 @@ def test_side_by_side_gives_the_bits_of_one_after_the_other(tmp_path: Path, monk
         own = [line for line in lines if line["label"].startswith("nae") and line["step"] == 1]
         assert len(own) == (6 if anew else 0), "each is trained once, and not again when it is loaded"
         events.write_text("")
+
+
+def started(start: str = "AE, circle", **changes: object) -> Preset:
+    """OMI from a plain autoencoder, at smoke size."""
+    smoke = nae.EIGHT_GAUSSIANS.at("smoke").runs
+    return smoke["NAE-OMI, circle"].changed(start=smoke[start], **changes)
+
+
+def test_a_training_begins_with_the_final_weights_of_another() -> None:
+    """Which is trained once, for all that start from it; its own course does not enter."""
+    events: list[tuple[int, int]] = []
+    first = train_or_load(started().start, seed=3, device="cpu").model.state_dict()
+    file = next(workspace.runs_folder().rglob("checkpoint.pt"))
+    before = file.stat().st_mtime_ns
+    for lr in (0.0, 1e-9):
+        preset = started(optimiser={"lr": lr, "lr_of": {"log_temperature": lr}})
+        result = train_or_load(preset, seed=3, device="cpu", on_step=lambda step, *_: events.append(step), anew=True)
+        assert result.step == preset.steps
+        for name, value in result.model.state_dict().items():
+            assert torch.allclose(value, first[name], atol=1e-6)
+    assert file.stat().st_mtime_ns == before
+    assert events == 2 * list(range(1, preset.steps + 1))
+    shutil.rmtree(file.parent)
+    assert train_or_load(preset, seed=3, device="cpu").finished
+    assert not file.exists(), "what is finished needs its start no more"
+
+
+def test_a_start_that_is_stopped_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = train_or_load(started(), seed=3, device="cpu")
+    monkeypatch.setenv("OODLAB_RUNS", str(tmp_path / "other"))
+    stopped = train_or_load(started(), seed=3, device="cpu", should_stop=asking(3))
+    assert (stopped.finished, len(list(workspace.runs_folder().rglob("checkpoint.pt")))) == (False, 1)
+    stopped = train_or_load(started(), seed=3, device="cpu", should_stop=asking(8))
+    assert (stopped.finished, len(list(workspace.runs_folder().rglob("checkpoint.pt")))) == (False, 2)
+    goes_on = train_or_load(started(), seed=3, device="cpu")
+    assert_same_bits(dict(goes_on.model.state_dict()), dict(alone.model.state_dict()))
+
+
+def test_a_start_is_of_the_same_model_and_is_asked_first() -> None:
+    with pytest.raises(
+        ValueError, match="expects to start from a training of the same model, got nae/eight_gaussians/ae-3: enc"
+    ):
+        train_or_load(started("AE, D_z = 3"), device="cpu")
+    assert not list(workspace.runs_folder().rglob("checkpoint.pt"))
+
+
+def test_starts_come_first_and_once_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a start is among the trainings asked for, behind what starts from it."""
+    omi = started()
+    runs = {"a": omi, "b": omi.changed(name="nae/eight_gaussians/other"), "AE": omi.start}
+    seeds = {name: [4, 5] for name in runs}
+    alone = training.train_or_load_all(runs, seeds, device="cpu")
+    monkeypatch.setenv("OODLAB_RUNS", str(tmp_path / "shared"))
+    monkeypatch.setattr(training.stored, "WORTH_A_PROCESS", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    events = tmp_path / "events.jsonl"
+    monkeypatch.setenv("OODLAB_PROGRESS", str(events))
+    for anew in ("", "1"):
+        monkeypatch.setenv("OODLAB_ANEW", anew)
+        shared = training.train_or_load_all(runs, seeds, device="cpu")
+        for name in runs:
+            for one, other in zip(alone[name], shared[name], strict=True):
+                assert_same_bits(dict(one.model.state_dict()), dict(other.model.state_dict()))
+    lines = [json.loads(line) for line in events.read_text().splitlines()]
+    began = [
+        line["label"] for line in lines if line["event"] == "step" and line["step"] == 1 and "seed" in line["label"]
+    ]
+    assert sorted(began) == sorted(2 * [f"{preset.name} seed {seed}" for preset in runs.values() for seed in (4, 5)])
+    assert max(i for i, label in enumerate(began[:6]) if "/ae" in label) == 1
+    waves = training.stored._waves([(runs["a"], 6), (runs["AE"], 6), (runs["b"], 6)])
+    assert [[preset.name.split("/")[-1] for preset, _ in wave] for wave in waves] == [
+        ["ae-circle"],
+        ["omi-circle", "other"],
+    ]
+
+
+def test_what_the_caller_turns_off_is_off_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the processes that train, and in this one that loads."""
+    smoke = nae.EIGHT_GAUSSIANS.at("smoke").runs["AE, circle"]
+    asked: list[tuple] = []
+
+    class Here(ThreadPoolExecutor):
+        def __init__(self, workers: int, **start: object) -> None:
+            super().__init__(1)
+
+    def record(preset: object, *, precision: str, graph: str, **options: object) -> None:
+        asked.append(("should_stop" in options, precision, graph))
+
+    monkeypatch.setattr(training.stored, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(training.stored, "train_or_load", record)
+    monkeypatch.setattr(training.stored, "_stop", threading.Event())
+    monkeypatch.setattr(training.stored, "WORTH_A_PROCESS", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    training.train_or_load_all({"a": smoke}, {"a": [0, 1]}, device="cpu", precision="bfloat16", graph="off")
+    assert asked == [(side, "bfloat16", "off") for side in (True, True, False, False)]
 
 
 def test_an_error_side_by_side_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ Files are sought on the search path OODLAB_DATA, then in the cache; else a set
 is downloaded where it can be. `sets` holds the table, `search` the search
 path, `rows` the split rule.
 
-Imports: oodlab.workspace.
+Imports: its own folder.
 """
 
 from oodlab.data.augment import Augment, augmented_signed

@@ -27,7 +27,7 @@ def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]
     try:
         with np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in file.files}  # all of them: a damaged name must not hide y
-    except (FileNotFoundError, PermissionError):
+    except (OSError, MemoryError):  # say nothing about what is in the file
         raise
     except Exception as error:  # zip, LZMA, zlib and header errors have no common class
         raise ValueError(

@@ -1,10 +1,11 @@
 """The one door: load(name, split) -> Split.
 
-Imports: the other files of oodlab.data.
+Imports: oodlab.checks, oodlab.workspace, the other files of oodlab.data.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import os
@@ -24,7 +25,7 @@ from oodlab.data.rows import SPLITS, part_of, selection, tenths
 from oodlab.data.search import Choice, find, how_to_get, known, looked_at, stored_parts
 from oodlab.data.sets import SetEntry, entry, find_entry
 from oodlab.data.split import Split, SplitInfo
-from oodlab.workspace import explained
+from oodlab.workspace import explained, only_writer
 
 MOST_REMEMBERED = 200_000_000  # bytes of a packed file; larger ones are read anew each time
 
@@ -180,13 +181,18 @@ def _read(file: Path) -> tuple:
 
 
 def _read_or_fetch(file: Path, title: str) -> tuple:
-    """Read a downloaded file; one that is damaged is downloaded again."""
-    try:
+    """Read a downloaded file; one that is damaged is downloaded again, by one process of those that meet it."""
+    with contextlib.suppress(ValueError, FileNotFoundError):  # what is wrong is found again below
         return _read(file)
-    except ValueError as error:
-        print(f"oodlab: {error} Downloading it again.")
-        with explained(file):
-            file.unlink()
+    with only_writer(file.parent):
+        try:
+            return _read(file)  # fetched by another process in the meantime
+        except FileNotFoundError:  # removed by one whose download failed
+            pass
+        except ValueError as error:
+            print(f"oodlab: {error} Downloading it again.")
+            with explained(file):
+                file.unlink(missing_ok=True)
         fetch(title)
         return _read(file)
 

@@ -22,8 +22,6 @@ from torch import Tensor, nn
 from oodlab import checks, workspace
 from oodlab.models import frozen
 
-_SHAPE_WORDS = ("shape", "size", "channels")  # of torch's errors when a layer cannot take its input
-
 
 class NotFittedError(RuntimeError):
     """A detector that learns something was asked for scores before it was fitted."""
@@ -101,15 +99,9 @@ class Detector(abc.ABC):
         scores = []
         with frozen(self.model), torch.no_grad():
             for part in x.split(batch_size):
-                try:
+                instead = "bring them to the shape it was trained in"
+                with checks.inputs_fit(name, self.model, x.shape[1:], instead=instead):
                     batch = self._score_batch(part.to(device, torch.float32))
-                except RuntimeError as error:
-                    if not any(word in str(error) for word in _SHAPE_WORDS):
-                        raise
-                    raise ValueError(
-                        f"{name} expects inputs that {type(self.model).__name__} takes, got {tuple(x.shape[1:])} for each: "
-                        f"{error}; bring them to the shape it was trained in."
-                    ) from error
                 if batch.shape != (len(part),):
                     raise ValueError(
                         f"{name}._score_batch expects to return shape ({len(part)},), got {tuple(batch.shape)}."
@@ -163,8 +155,10 @@ def _read_scores(file: Path) -> dict[str, np.ndarray] | None:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except (OSError, MemoryError):  # say nothing about what is in the file
+        raise
     except Exception:  # zip and header errors have no common class
         file.unlink()  # a cache can always be made again
         return None

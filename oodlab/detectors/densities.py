@@ -10,7 +10,7 @@ from torch import Tensor
 from oodlab import checks
 from oodlab.detectors.base import Detector
 from oodlab.models import Density, EnergyModel, NormalizedAutoencoder
-from oodlab.models.flows.mass import Space, approximate_mass
+from oodlab.models.flows.mass import SPACES, Space, approximate_mass
 
 
 class LogDensity(Detector):
@@ -54,7 +54,7 @@ class ApproximateMass(Detector):
 
     def __init__(self, model: Density, *, event_shape: tuple[int, ...] | None = None, space: Space = "pixel") -> None:
         super().__init__(model, event_shape=event_shape)
-        checks.one_of("ApproximateMass", "space", space, ("input", "pixel", "logit"))
+        checks.one_of("ApproximateMass", "space", space, SPACES)
         self.space = space
 
     def _score_batch(self, x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 x is what the density is of; for images w = (255 pixel + u) / 256 in [0, 1]^D,
 so that bits_per_dim means bits per dimension of the 8-bit image.
 
-Imports: checks, models.
+Imports: checks, objectives.autoencoding, models.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from oodlab import checks
 from oodlab.models import Density
-from oodlab.models.flows.mass import Space, log_prob_and_gradient
+from oodlab.models.flows.mass import SPACES, Space, log_prob_and_gradient
 from oodlab.objectives.autoencoding import Parts
 
 
@@ -60,7 +60,7 @@ class PenalisedLikelihood:
         checks.number("PenalisedLikelihood", "eps", self.eps, least=0)
         each = "alpha means something else under each"
         checks.one_of("PenalisedLikelihood", "reduction", self.reduction, ("per_sample", "batch"), why=each)
-        checks.one_of("PenalisedLikelihood", "space", self.space, ("input", "pixel", "logit"), why=each)
+        checks.one_of("PenalisedLikelihood", "space", self.space, SPACES, why=each)
 
     @property
     def advice(self) -> str:

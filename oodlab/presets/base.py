@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import textwrap
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -43,7 +44,9 @@ class Preset:
         warm_up: Steps of linear learning-rate warm-up.
         schedule: Factor on the learning rate by share of the budget used; None is constant.
         probe: Builds what measures the model during the run; None measures nothing.
-        probes: Number of measurements, evenly spaced, besides one of the untrained model.
+        probes: Number of measurements, evenly spaced, besides one before the first update.
+        start: The training whose final weights this one begins with, of the same model;
+            None begins with fresh ones.
         profile: Which budget the fields describe.
         sources: Source of each number, by field or `field.argument`.
         unstated: What the paper leaves open, with our choice.
@@ -60,6 +63,7 @@ class Preset:
     schedule: Callable[[float], float] | None = None
     probe: Callable[[], Callable[[nn.Module], Any]] | None = None
     probes: int = 0
+    start: Preset | None = None
     profile: str = "paper"
     sources: Mapping[str, str] = field(default_factory=dict)
     unstated: tuple[str, ...] = ()
@@ -74,8 +78,9 @@ class Preset:
             )
 
     def at(self, profile: str) -> Preset:
-        """Return the same method at another budget."""
-        return _at(self, profile)
+        """Return the same method at another budget, the training it starts from with it."""
+        shrunk = _at(self, profile)
+        return dataclasses.replace(shrunk, start=shrunk.start.at(profile)) if shrunk.start else shrunk
 
     def changed(self, **fields: Any) -> Preset:
         """Return a preset with other fields; a mapping changes arguments of a partial, as in profiles."""
@@ -168,6 +173,8 @@ def _changed(old: Any, new: Any) -> Any:
                 f"{', '.join(sorted(old.keywords))}."
             )
         return functools.partial(old.func, *old.args, **{**old.keywords, **new})
+    if isinstance(old, Preset) and isinstance(new, Mapping):
+        return old.changed(**new)
     if isinstance(old, Mapping):
         return {**old, **new}
     return new
@@ -176,9 +183,13 @@ def _changed(old: Any, new: Any) -> Any:
 def describe(value: Any) -> str:
     """Return a canonical text: equal settings give equal texts, in this process and in any other."""
     if isinstance(value, Preset | Experiment):
-        lines = [
-            f"{f.name} = {describe(getattr(value, f.name))}" for f in dataclasses.fields(value) if f.name not in _NOTES
-        ]
+        lines = []
+        for f in dataclasses.fields(value):
+            item = getattr(value, f.name)
+            if isinstance(item, Preset):
+                lines.append(f"{f.name} =\n{textwrap.indent(describe(item), '    ')}")
+            elif f.name not in _NOTES:
+                lines.append(f"{f.name} = {describe(item)}")
         return "\n".join(lines)
     if isinstance(value, functools.partial):
         arguments = [describe(a) for a in value.args]
@@ -215,6 +226,7 @@ def numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
         items = [*((str(i), item) for i, item in enumerate(value.args)), *value.keywords.items()]
     elif dataclasses.is_dataclass(value):
         items = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in _NOTES]
+        items = [(name, item) for name, item in items if name != "start"]  # a preset has sources of its own
     elif isinstance(value, Mapping):
         items = value.items()
     else:

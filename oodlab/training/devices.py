@@ -14,6 +14,7 @@ from torch import nn
 from oodlab import checks
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+GRAPHS = ("auto", "off")
 SMALL = 1_000_000  # parameters; a dense network below this trains on one thread
 
 

@@ -83,7 +83,9 @@ def check_first_batch(
             labels = all_labels(batches)
             objective.check(model, x[:2].to(place), y if labels is None else labels)
         if hasattr(model, "log_density"):
-            _try(model, x[:2].to(place))
+            instead = "build the model for that shape, or bring the inputs to its own"
+            with checks.inputs_fit("fit", model, x.shape[1:], instead=instead), torch.no_grad():
+                model.log_density(x[:2].to(place))
 
 
 def _batch(drawn: Any) -> tuple[Tensor, Tensor | None]:
@@ -94,19 +96,6 @@ def _batch(drawn: Any) -> tuple[Tensor, Tensor | None]:
             f"fit expects batches as (tensor, tensor or None), got ({kinds}): use Shuffled, Fresh or Transformed."
         )
     return drawn
-
-
-def _try(model: nn.Module, x: Tensor) -> None:
-    try:
-        with torch.no_grad():
-            model.log_density(x)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        raise ValueError(
-            f"fit expects inputs that {type(model).__name__} takes, got {tuple(x.shape[1:])} for each: {error}; build the model "
-            "for that shape, or bring the inputs to its own."
-        ) from error
 
 
 @contextlib.contextmanager

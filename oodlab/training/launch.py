@@ -2,37 +2,42 @@
 
 Processes of their own, and not forks of this one: a fork breaks once CUDA was used.
 
-Imports: workspace, its own folder.
+Imports: checks, workspace, its own folder.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
-from oodlab import workspace
+from oodlab import checks, workspace
 from oodlab.training.devices import pick_device
 from oodlab.training.loop import Result
 from oodlab.training.parallel import check_gpus
 from oodlab.training.progress import Progress
-from oodlab.training.stored import Trainable, _forget, _is_finished, train_or_load
+from oodlab.training.stored import Trainable, _check, _forget, _is_finished, train_or_load
 
 GRACE = 45  # seconds; torchrun gives its processes 30 to end after their step
 LAST_LINES = 12
 
 
 def train_or_load_in_parallel(
-    preset: Trainable, *, processes: int, seed: int = 0, device: str = "auto", anew: bool | None = None
+    preset: Trainable,
+    *,
+    processes: int,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    graph: str = "auto",
+    anew: bool | None = None,
 ) -> Result:
     """Train a preset on several processes of this machine, go on with it, or load what it has become.
 
@@ -43,41 +48,51 @@ def train_or_load_in_parallel(
     Args:
         preset: As in train_or_load; its parts come from modules, not from a notebook's cells.
         processes: How many.
-        seed, device, anew: As in train_or_load.
+        seed, device, precision, graph, anew: As in train_or_load.
 
     Raises:
         ValueError: Bad arguments.
         RuntimeError: The training failed; with the last lines of the first process that did.
     """
-    if processes < 1:
-        raise ValueError(f"train_or_load_in_parallel expects at least one process, got {processes}.")
+    _check("train_or_load_in_parallel", preset, seed, precision, graph)
+    checks.whole("train_or_load_in_parallel", "processes", processes, least=1)
     check_gpus(pick_device(device), processes)
-    if b"__main__" in pickle.dumps(preset):
-        raise ValueError(
-            f"train_or_load_in_parallel expects a preset whose parts come from modules, got {preset.name} with one defined in "
-            "this notebook or script: the other processes cannot import it; put it into a file of its own."
-        )
+    pickled = _pickled(preset)
     if workspace.trains_anew() if anew is None else anew:
         _forget(preset, seed)
     if not _is_finished(preset, seed):
-        _train(preset, processes, seed, device)
-    return train_or_load(preset, seed=seed, device=device, anew=False)
+        given = {"seed": seed, "device": device, "precision": precision, "graph": graph}
+        _train(preset, pickled, processes, given)
+    return train_or_load(preset, seed=seed, device=device, precision=precision, graph=graph, anew=False)
 
 
-def _train(preset: Trainable, processes: int, seed: int, device: str) -> None:
+def _pickled(preset: Trainable) -> bytes:
+    """Return what the other processes make the preset of."""
+    reason = None
+    try:
+        pickled = pickle.dumps(preset)
+        if b"__main__" not in pickled:
+            return pickled
+    except (pickle.PicklingError, AttributeError, TypeError) as error:  # a lambda, a function within another, a lock
+        reason = error
+    raise ValueError(
+        f"train_or_load_in_parallel expects a preset whose parts come from modules, got {preset.name} with one defined in "
+        "this notebook or script: the other processes cannot import it; put it into a file of its own."
+    ) from reason
+
+
+def _train(preset: Trainable, pickled: bytes, processes: int, given: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory(prefix="oodlab-") as name:
-        events, log, pickled = (Path(name) / part for part in ("events", "log", "preset"))
-        pickled.write_bytes(pickle.dumps(preset))
-        events.touch()
+        events, log, file = (Path(name) / part for part in ("events", "log", "preset"))
+        file.write_bytes(pickled)
         torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-        given = {"pickled": pickled, "owner": os.getpid(), "seed": seed, "device": device}
-        given["threads"] = max(1, torch.get_num_threads() // processes)
+        threads = max(1, torch.get_num_threads() // processes)
+        given = {**given, "pickled": file, "owner": os.getpid(), "threads": threads}
         command = [sys.executable, "-m", *torchrun, "-m", "oodlab.train"]
         command += [f"--{option}={value}" for option, value in given.items()]
         with (
             log.open("wb") as printed,
-            events.open("rb") as stream,
-            Progress(f"{preset.name} seed {seed}", preset.steps, True) as progress,
+            Progress(f"{preset.name} seed {given['seed']}", preset.steps, True) as progress,
         ):
             process = subprocess.Popen(
                 command,
@@ -87,15 +102,17 @@ def _train(preset: Trainable, processes: int, seed: int, device: str) -> None:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # an interrupt reaches it once, from here
             )
-            errors: list[str] = []
+            errors, offset = [], 0
             try:
                 while process.poll() is None:
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         process.wait(timeout=0.2)
-                    errors += _show(stream, progress)
+                    news, offset = workspace.events(events, offset)
+                    errors += _show(news, progress)
             finally:
                 _end(process)
-        if process.returncode and not _is_finished(preset, seed):  # one that falls as it leaves has done its part
+        # one that falls as it leaves has done its part
+        if process.returncode and not _is_finished(preset, given["seed"]):
             said = errors[0] if errors else _last_lines(log)
             raise RuntimeError(
                 f"{preset.name} on {processes} processes ended with status {process.returncode}; its last lines:\n{said}"
@@ -109,25 +126,17 @@ def _last_lines(log: Path) -> str:
     return "\n".join(lines[: failed[0] + 1][-LAST_LINES:])
 
 
-def _show(stream: BinaryIO, progress: Progress) -> list[str]:
+def _show(events: list[dict[str, Any]], progress: Progress) -> list[str]:
     """Show the events that came, and return the errors among them."""
     errors = []
-    for event in _new_events(stream):
-        if event["event"] == "step":
+    for event in events:
+        if event.get("event") == "step":
             progress.show(event["step"], event["numbers"])
-        elif event["event"] == "said":
+        elif event.get("event") == "said":
             progress.say(event["text"])
-        elif event["event"] == "error":
+        elif event.get("event") == "error":
             errors.append(event["text"])
     return errors
-
-
-def _new_events(stream: BinaryIO) -> Iterator[dict[str, Any]]:
-    while line := stream.readline():
-        if not line.endswith(b"\n"):  # its end is still to come
-            stream.seek(-len(line), os.SEEK_CUR)
-            return
-        yield json.loads(line)
 
 
 def _end(process: subprocess.Popen) -> None:

@@ -30,7 +30,7 @@ from oodlab.samplers import Stopped
 from oodlab.training import parallel
 from oodlab.training.batches import Batches
 from oodlab.training.checkpoints import CHECKPOINT, read_checkpoint, write_checkpoint
-from oodlab.training.devices import own_randomness, own_threads, pick_device, pick_precision
+from oodlab.training.devices import GRAPHS, own_randomness, own_threads, pick_device, pick_precision
 from oodlab.training.inspection import check_arguments, check_first_batch, check_rates
 from oodlab.training.progress import Progress
 
@@ -203,7 +203,16 @@ def fit(
             "objective": (objective, "one of oodlab.objectives"),
             "batches": (batches, "Shuffled, Fresh or Transformed"),
             "optimiser": (optimiser, "what builds one of the model, such as partial(adam, lr=1e-3)"),
-            **({"schedule": (schedule, "LinearTail(start)")} if schedule is not None else {}),
+            **{
+                name: (value, instead)
+                for name, value, instead in (
+                    ("schedule", schedule, "LinearTail(start)"),
+                    ("probe", probe, "what measures the model, such as a preset's probe"),
+                    ("should_stop", should_stop, "what says whether to stop, such as threading.Event().is_set"),
+                    ("on_step", on_step, "what takes (step, steps, numbers, parts)"),
+                )
+                if value is not None
+            },
         },
         {
             "seed": (seed, 0),
@@ -221,7 +230,7 @@ def fit(
         raise ValueError(f"fit expects a probe and 1 to {total} probes, or neither, got {probes}: see probe.")
     place = pick_device(device)
     dtype = pick_precision(precision, model, place)
-    checks.one_of("fit", "graph", graph, ("auto", "off"))
+    checks.one_of("fit", "graph", graph, GRAPHS)
     guard = guard or Guard()
     if not isinstance(guard, Guard):
         raise ValueError(f"fit expects guard to be a Guard, got {type(guard).__name__}: write Guard(limit=1e8).")

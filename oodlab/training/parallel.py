@@ -17,6 +17,8 @@ Imports: replay.
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -75,6 +77,25 @@ def leave_group() -> None:
     """Leave the group that join_group joined; not after an error, when the others may be gone."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+
+
+def end_with(parent: int, *others: int) -> None:
+    """End this process within a second of the one that started it, or of any other: nobody is left to stop it."""
+
+    def watch() -> None:
+        while os.getppid() == parent and all(_runs(process) for process in others):
+            time.sleep(1)
+        os._exit(1)  # checkpoints are written whole or not at all
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 # ------------------------------------------------------------------------ what each rank has of its own

@@ -1,6 +1,6 @@
 """The panel of ebm/gamma_sweep.
 
-Imports: detectors, plotting, presets, widgets.panel, widgets.scores.
+Imports: detectors, presets, widgets.panel, widgets.scores.
 """
 
 from __future__ import annotations

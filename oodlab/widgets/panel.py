@@ -1,8 +1,9 @@
 """Panels for notebooks: sliders, Run and Stop, a live figure.  No mathematics in here.
 
 A panel trains in a background thread, so the notebook stays usable and Stop
-acts between two steps of a chain.  Figures are object-oriented and reach the page
-as images: no plotting state is shared between threads.
+acts between two steps of a chain; on a GPU, where a whole step of the training is
+replayed as one CUDA graph, between two of those.  Figures are object-oriented and
+reach the page as images: no plotting state is shared between threads.
 
 Imports: checks, plotting, workspace.
 """

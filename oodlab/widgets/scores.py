@@ -1,6 +1,6 @@
 """What panels of detectors share: train a preset, score test inputs as it learns, look at a threshold.
 
-Imports: metrics, plotting, presets, training, widgets.panel.
+Imports: detectors, metrics, plotting, presets, training, widgets.panel.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The panel of ebm/smoothness.
 
-Imports: data, detectors, plotting, presets, widgets.panel, widgets.scores.
+Imports: data, detectors, presets, widgets.panel, widgets.scores.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Imports: checks, models.energy, data.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from oodlab.data.transforms import LOGIT_SHRINK, from_pixels
 from oodlab.models.energy import Density
 
 Space = Literal["input", "pixel", "logit"]
+SPACES = get_args(Space)
 _PIXEL = from_pixels(1.0, 0.0) - from_pixels(0.0, 0.0)  # dw / d pixel, a number
 
 
@@ -30,7 +31,7 @@ def log_prob_and_gradient(
             [0, 1], w = (255 pixel + u) / 256; or the logit of the shrunk w.
         create_graph: Keep the graph, to differentiate the gradient in turn; log_prob always keeps its own.
     """
-    checks.one_of("log_prob_and_gradient", "space", space, ("input", "pixel", "logit"))
+    checks.one_of("log_prob_and_gradient", "space", space, SPACES)
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         log_prob = model.log_prob(x)
