@@ -35,6 +35,7 @@ from oodlab.models import (
     EnergyWithGenerator,
     Flow,
     JointEnergy,
+    LinearNAE,
     MixtureAutoencoder,
     NoisyGenerator,
     NormalizedAutoencoder,
@@ -44,30 +45,12 @@ from oodlab.models import (
     VectorQuantisedAutoencoder,
     WideResNet,
     image_realnvp,
+    linear_autoencoder,
     vector_realnvp,
 )
 from oodlab.models.flows import ActNorm
 
 torch.set_num_threads(1)  # the tests' nets are tiny: threads only get into each other's way
-
-
-class Transposed(nn.Module):
-    """z -> W^T z of a linear layer x -> W x: the decoder of a linear, tied autoencoder."""
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        self.linear = linear
-
-    def forward(self, z: Tensor) -> Tensor:
-        return nn.functional.linear(z, self.linear.weight.T)
-
-
-def linear_nae(weight: Tensor, temperature: float = 1.0) -> NormalizedAutoencoder:
-    """Encoder W, decoder W^T, in W's dtype; weight (latent, D)."""
-    encoder = nn.Linear(weight.shape[1], weight.shape[0], bias=False).to(weight.dtype)
-    encoder.weight.data.copy_(weight)
-    model = NormalizedAutoencoder(encoder, Transposed(encoder), latent=len(weight), temperature=temperature)
-    return model.to(weight.dtype)
 
 
 def smooth_nae(latent: int, *, sphere: bool = False, temperature: float = 0.5) -> NormalizedAutoencoder:
@@ -156,7 +139,7 @@ def near_the_decision(n: int, generator: torch.Generator) -> Tensor:
 
 def line() -> NormalizedAutoencoder:
     """Reconstruct the first axis exactly and nothing else."""
-    return linear_nae(torch.tensor([[1.0, 0.0]]))
+    return linear_autoencoder(torch.tensor([[1.0, 0.0]]))
 
 
 def joint_energy() -> JointEnergy:
@@ -209,6 +192,7 @@ MODELS = {  # name: (build a small one, shape of one input)
     "NAE": (lambda: smooth_nae(3), (2,)),
     "NAE on the circle": (lambda: smooth_nae(2, sphere=True), (2,)),
     "convolutional NAE": (conv28, (1, 28, 28)),
+    "linear NAE": (lambda: LinearNAE(linear_autoencoder(torch.tensor([[0.4, -0.3], [0.1, 1.6]]))), (2,)),
     "VAE": (probabilistic_pca, (2,)),
     "convolutional VAE": (conv_vae, (1, 14, 14)),
     "autoencoder with a codebook": (vector_quantised, (2,)),

@@ -7,12 +7,12 @@ from itertools import combinations
 
 import pytest
 import torch
-from conftest import linear_nae, probabilistic_pca, smooth_nae
+from conftest import probabilistic_pca, smooth_nae
 from torch import Tensor, nn
 
 from oodlab.data import eight_gaussians
 from oodlab.grids import grid_points
-from oodlab.models import NormalizedAutoencoder, ResidualMLP
+from oodlab.models import NormalizedAutoencoder, ResidualMLP, linear_autoencoder
 from oodlab.objectives import (
     FromData,
     FromReplay,
@@ -66,7 +66,7 @@ def test_a_linear_nae_of_maximum_likelihood_fits_as_the_closed_form_says(
     closed_form = min(spent(left_out) for left_out in combinations(range(3), max(0, 3 - latent)))
     found = []
     for _ in range(6):  # the likelihood of the undercomplete one has a local optimum per subset
-        model = linear_nae(0.7 * torch.randn(latent, 3, generator=generator, dtype=torch.float64))
+        model = linear_autoencoder(0.7 * torch.randn(latent, 3, generator=generator, dtype=torch.float64))
         optimiser = torch.optim.LBFGS(
             model.parameters(),
             max_iter=400,
@@ -90,7 +90,7 @@ def test_a_linear_nae_of_maximum_likelihood_fits_as_the_closed_form_says(
 
 
 def test_a_plain_linear_autoencoder_becomes_the_identity_and_no_density(generator: torch.Generator) -> None:
-    model = linear_nae(torch.eye(2, dtype=torch.float64))
+    model = linear_autoencoder(torch.eye(2, dtype=torch.float64))
     parts = reconstruction(model, torch.randn(9, 2, generator=generator, dtype=torch.float64))
     assert float(parts["loss"].detach()) == 0
     assert torch.equal(model.energy(torch.full((1, 2), 1e3, dtype=torch.float64)).detach(), torch.zeros(1))
@@ -356,7 +356,7 @@ def test_reconstruction_is_the_mean_error_and_leaves_the_temperature_alone(
 
 def test_decoded_starts_are_clamped_to_the_start_bounds(generator: torch.Generator) -> None:
     """A decoder that throws far beyond the box: the visible chain starts on its edge, where it can move."""
-    model = linear_nae(torch.full((2, 2), 50.0))
+    model = linear_autoencoder(torch.full((2, 2), 50.0))
     chains = LangevinChain(1, 1e-9, 0.0), MalaChain(1, 1e-9)
     replay = ReplayBuffer(10, (2,), start=model.latent_start, restart=1.0, fifo=True)
     far = OnManifold(*chains, replay)(model, torch.zeros(10, 2), generator=generator)

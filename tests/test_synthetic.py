@@ -65,6 +65,19 @@ def test_two_uniforms_fill_two_separate_squares() -> None:
     assert abs(x[:, 1].var() - 1 / 3) < 0.01
 
 
+def test_the_exact_gaussian_has_the_moments_it_is_given() -> None:
+    covariance = torch.tensor([[2.0, 0.6], [0.6, 0.5]], dtype=torch.float64)
+    for n in (3, 1000):
+        x = data.exact_gaussian(n, covariance, generator())
+        assert x.shape == (n, 2) and x.dtype == torch.float64
+        assert x.mean(dim=0).abs().max() < 1e-12
+        assert (x.T @ x / n - covariance).abs().max() < 1e-9  # of three points the scatter may be ill-conditioned
+    square = (x @ torch.linalg.inv(covariance) * x).sum(dim=1)  # for a Gaussian chi squared: mean 2, variance 4
+    assert abs(square.var() - 4) < 5 * math.sqrt(80 / n)  # fourth central moment 96 less 4^2
+    with pytest.raises(ValueError, match="fewer points do not span 2 dimensions"):
+        data.exact_gaussian(2, covariance)
+
+
 @pytest.mark.parametrize("k", [1, 2, 4, 8])
 def test_average_pooling_divides_the_variance_by_k_squared(k: int) -> None:
     """Mean stays 1/2 (max pooling would move it to k^2 / (k^2 + 1)), variance is 1 / (12 k^2)."""
@@ -179,6 +192,7 @@ def test_chimeras_take_the_top_of_the_next_image_of_another_class() -> None:
     [
         data.eight_gaussians,
         data.two_uniforms,
+        lambda n, g: data.exact_gaussian(n, torch.eye(2), g),
         lambda n, g: data.noise_paper(n, (3, 8, 8), g),
         lambda n, g: data.noise_uniform(n, (3, 8, 8), g),
         lambda n, g: data.noise_normal(n, (3, 8, 8), g),

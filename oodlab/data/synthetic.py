@@ -1,4 +1,4 @@
-"""Synthetic sets: two 2-D densities and inputs that look like no data set.
+"""Synthetic sets: densities of few dimensions and inputs that look like no data set.
 
 Every function takes a generator as the only source of randomness. Bytes
 (uint8, stored values) go through a preset's transform like any image; floats
@@ -68,6 +68,29 @@ def two_uniforms(n: int, generator: Generator = None) -> torch.Tensor:
     side = 4.0 * torch.randint(2, (n,), generator=generator) - 2
     points = 2 * torch.rand(n, 2, generator=generator) - 1
     return torch.stack([points[:, 0] + side, points[:, 1]], dim=1)
+
+
+@_counted
+def exact_gaussian(n: int, covariance: torch.Tensor, generator: Generator = None) -> torch.Tensor:
+    """Draw n Gaussian points and move them so that their own mean is 0 and their own second moments are the covariance.
+
+    So that what is fitted to the points can be compared with what the covariance says, without sampling error.
+
+    Args:
+        n: Number of points, more than D.
+        covariance: Symmetric and positive definite, (D, D).
+        generator: Source of randomness.
+
+    Returns:
+        (n, D) of the covariance's type.
+    """
+    dims = len(covariance)
+    checks.whole("exact_gaussian", "n", n, least=dims + 1, why=f"fewer points do not span {dims} dimensions")
+    x = torch.randn(n, dims, generator=generator, dtype=torch.float64)
+    x = x - x.mean(dim=0)
+    own = torch.linalg.cholesky(x.T @ x / n)
+    wanted = torch.linalg.cholesky(covariance.double())
+    return (torch.linalg.solve_triangular(own, x.T, upper=False).T @ wanted.T).to(covariance.dtype)
 
 
 @_counted

@@ -15,6 +15,7 @@ from oodlab.models.energy import Density, EnergyModel, frozen, stein_score
 from oodlab.models.flows import Flow, approximate_mass, image_realnvp, vector_realnvp
 from oodlab.models.generators import EnergyWithGenerator, ImageGenerator, NoisyGenerator, TableGenerator
 from oodlab.models.joint import JointEnergy
+from oodlab.models.linear_nae import LinearNAE, LinearOptimum, linear_autoencoder, most_likely_linear_nae
 from oodlab.models.mixture_autoencoder import GaussianMixture, MixtureAutoencoder
 from oodlab.models.nets import MLP, ResidualBlock, ResidualMLP
 from oodlab.models.reencoding_autoencoder import ReencodingAutoencoder
@@ -41,6 +42,8 @@ __all__ = [
     "GaussianMixture",
     "ImageGenerator",
     "JointEnergy",
+    "LinearNAE",
+    "LinearOptimum",
     "MixtureAutoencoder",
     "NoisyGenerator",
     "NormalizedAutoencoder",
@@ -54,6 +57,8 @@ __all__ = [
     "approximate_mass",
     "frozen",
     "image_realnvp",
+    "linear_autoencoder",
+    "most_likely_linear_nae",
     "stein_score",
     "vector_realnvp",
 ]

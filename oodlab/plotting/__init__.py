@@ -3,6 +3,7 @@
 from oodlab.plotting.base import COLOURS, DENSITY_MAP, STYLE, figure, to_png
 from oodlab.plotting.flows import epoch_curves, epoch_histograms
 from oodlab.plotting.gamma import density_along_rays, metrics_by_gamma
+from oodlab.plotting.linear import draw_ellipse, gaussian_panels, linear_likelihoods, live_gaussian
 from oodlab.plotting.live import ScoreSnapshot, live_scores
 from oodlab.plotting.pages import Gallery, Table, gallery
 from oodlab.plotting.plane import (
@@ -30,15 +31,19 @@ __all__ = [
     "density_along_rays",
     "density_scale",
     "draw_density",
+    "draw_ellipse",
     "draw_runs",
     "epoch_curves",
     "epoch_histograms",
     "figure",
     "first_negatives",
     "gallery",
+    "gaussian_panels",
     "image_rows",
     "learned_densities",
+    "linear_likelihoods",
     "live_density",
+    "live_gaussian",
     "live_scores",
     "log_density_panels",
     "metrics_by_gamma",

@@ -14,7 +14,7 @@ import html
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import ipywidgets as w
 from matplotlib.figure import Figure
@@ -34,7 +34,16 @@ def slider() -> dict[str, Any]:
     return {"style": WIDE, "continuous_update": False, "layout": w.Layout(width="310px")}
 
 
-def show(build: Callable[[], RunPanel]) -> RunPanel | None:
+class Shown(Protocol):
+    """What `show` displays of a panel."""
+
+    widget: w.Widget
+
+
+Panel = TypeVar("Panel", bound=Shown)
+
+
+def show(build: Callable[[], Panel]) -> Panel | None:
     """Display a panel and return it; in a batch run say where it is instead of building it."""
     checks.function("show", "build", build, instead="the function, such as widgets.gamma_sweep, without calling it")
     if workspace.in_batch():

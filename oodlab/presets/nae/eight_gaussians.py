@@ -1,9 +1,6 @@
-"""Settings of "Autoencoding Under Normalization Constraints" (Yoon et al., 2021, arXiv:2105.05735).
+"""The setting of nae/eight_gaussians: figures 3, 5 and 8.
 
-"table 10" and the like are the paper's; "released" is the authors' published
-code (swyoon/normalized-autoencoders).
-
-Imports: data, models, objectives, replay, samplers, training, presets.base.
+Imports: data, objectives, samplers, training, presets.base, its own folder.
 """
 
 from __future__ import annotations
@@ -12,75 +9,12 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 
-from torch import nn
-
 from oodlab.data import eight_gaussians
-from oodlab.models import NormalizedAutoencoder, ResidualMLP, VariationalAutoencoder
-from oodlab.objectives import FromData, FromReplay, NormalizedLikelihood, OnManifold, negative_elbo, reconstruction
+from oodlab.objectives import negative_elbo, reconstruction
 from oodlab.presets.base import Experiment, Preset
-from oodlab.replay import ReplayBuffer, Uniform
+from oodlab.presets.nae.parts import by_contrast, by_persistence, on_manifold, only, plane_autoencoder, plane_vae
 from oodlab.samplers import Box, LangevinChain, MalaChain, RejectOutside, Sphere
 from oodlab.training import Fresh, LinearTail, adam
-
-# --------------------------------------------------------- what the settings below are composed of
-
-
-def plane_autoencoder(
-    *, latent: int, sphere: bool, temperature: float, width: int, hidden: int, blocks: int
-) -> NormalizedAutoencoder:
-    """Build an autoencoder of the plane from two residual MLPs."""
-    size = {"width": width, "hidden": hidden, "blocks": blocks}
-    return NormalizedAutoencoder(
-        ResidualMLP(2, latent, **size),
-        ResidualMLP(latent, 2, **size),
-        latent=latent,
-        sphere=sphere,
-        temperature=temperature,
-    )
-
-
-def plane_vae(*, latent: int, width: int, hidden: int, blocks: int, samples: int) -> VariationalAutoencoder:
-    """Build a variational autoencoder of the plane from two residual MLPs."""
-    size = {"width": width, "hidden": hidden, "blocks": blocks}
-    return VariationalAutoencoder(
-        ResidualMLP(2, 2 * latent, **size), ResidualMLP(latent, 2, **size), latent=latent, samples=samples
-    )
-
-
-def only(model: nn.Module, *, objective: Callable) -> Callable:
-    """Use an objective that needs nothing of the model to be built."""
-    return objective
-
-
-def by_contrast(model: nn.Module, *, chain: MalaChain, **weights: float) -> NormalizedLikelihood:
-    """Train by contrastive divergence: chains start at the data."""
-    return NormalizedLikelihood(FromData(chain), **weights)
-
-
-def by_persistence(
-    model: nn.Module, *, chain: MalaChain, capacity: int, restart: float, low: float, high: float, **weights: float
-) -> NormalizedLikelihood:
-    """Train by persistent contrastive divergence from uniform first states."""
-    replay = ReplayBuffer(capacity, (2,), start=Uniform(low, high), restart=restart, fifo=True)
-    return NormalizedLikelihood(FromReplay(chain, replay), **weights)
-
-
-def on_manifold(
-    model: NormalizedAutoencoder,
-    *,
-    latent_chain: LangevinChain,
-    chain: MalaChain,
-    capacity: int,
-    restart: float,
-    start_bounds: Box,
-    **weights: float,
-) -> NormalizedLikelihood:
-    """Train with on-manifold initialisation of the chains."""
-    replay = ReplayBuffer(capacity, (model.latent,), start=model.latent_start, restart=restart, fifo=True)
-    return NormalizedLikelihood(OnManifold(latent_chain, chain, replay, start_bounds=start_bounds), **weights)
-
-
-# ------------------------------------------------------------------------- eight Gaussians (Figs 3, 5, 8)
 
 _EIGHT = "nae/eight_gaussians"
 _BOX = RejectOutside(-5.0, 5.0)

@@ -1,0 +1,12 @@
+"""Settings of "Autoencoding Under Normalization Constraints" (Yoon et al., 2021, arXiv:2105.05735).
+
+"table 10" and the like are the paper's; "released" is the authors' published
+code (swyoon/normalized-autoencoders).
+
+Imports: its own folder.
+"""
+
+from oodlab.presets.nae.eight_gaussians import EIGHT_GAUSSIANS
+from oodlab.presets.nae.linear_case import LINEAR_CASE
+
+__all__ = ["EIGHT_GAUSSIANS", "LINEAR_CASE"]
