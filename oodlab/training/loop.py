@@ -103,7 +103,12 @@ class LinearTail:
 
 
 def adam(
-    model: nn.Module, *, lr: float, lr_of: Mapping[str, float | Mapping[str, Any]] | None = None, **options: Any
+    model: nn.Module,
+    *,
+    lr: float,
+    lr_of: Mapping[str, float | Mapping[str, Any]] | None = None,
+    clip: float | None = None,
+    **options: Any,
 ) -> torch.optim.Adam:
     """Build Adam with rates of their own for some parameters.
 
@@ -112,6 +117,7 @@ def adam(
         lr: Learning rate of all parameters not named in lr_of.
         lr_of: Learning rate, or options such as {"lr": 1e-4, "betas": (0.0, 0.9)}, by name of
             a parameter or of a part of the model; the longest name counts.
+        clip: Largest Euclidean norm of the whole gradient; None leaves it as it is.
         **options: Further arguments of torch.optim.Adam, for all.
     """
     named = dict(model.named_parameters())
@@ -131,7 +137,12 @@ def adam(
     for key, value in own.items():
         chosen = dict(value) if isinstance(value, Mapping) else {"lr": value}
         groups.append({"params": [named[name] for name in named if part_of[name] == key], "lr": lr, **chosen})
-    return torch.optim.Adam(groups, **options)
+    optimiser = torch.optim.Adam(groups, **options)
+    if clip is not None:
+        checks.number("adam", "clip", clip, above=0)
+        parameters = list(named.values())
+        optimiser.register_step_pre_hook(lambda *_: nn.utils.clip_grad_norm_(parameters, clip) and None)
+    return optimiser
 
 
 def fit(

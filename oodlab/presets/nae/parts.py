@@ -14,6 +14,8 @@ from oodlab.objectives import FromData, FromReplay, NormalizedLikelihood, OnMani
 from oodlab.replay import ReplayBuffer, Uniform
 from oodlab.samplers import Box, LangevinChain, MalaChain
 
+Chain = LangevinChain | MalaChain
+
 
 def plane_autoencoder(
     *, latent: int, sphere: bool, temperature: float, width: int, hidden: int, blocks: int
@@ -42,16 +44,24 @@ def only(model: nn.Module, *, objective: Callable) -> Callable:
     return objective
 
 
-def by_contrast(model: nn.Module, *, chain: MalaChain, **weights: float) -> NormalizedLikelihood:
+def by_contrast(model: nn.Module, *, chain: Chain, **weights: float) -> NormalizedLikelihood:
     """Train by contrastive divergence: chains start at the data."""
     return NormalizedLikelihood(FromData(chain), **weights)
 
 
 def by_persistence(
-    model: nn.Module, *, chain: MalaChain, capacity: int, restart: float, low: float, high: float, **weights: float
+    model: nn.Module,
+    *,
+    chain: Chain,
+    capacity: int,
+    restart: float,
+    low: float,
+    high: float,
+    shape: tuple[int, ...] = (2,),
+    **weights: float,
 ) -> NormalizedLikelihood:
     """Train by persistent contrastive divergence from uniform first states."""
-    replay = ReplayBuffer(capacity, (2,), start=Uniform(low, high), restart=restart, fifo=True)
+    replay = ReplayBuffer(capacity, shape, start=Uniform(low, high), restart=restart, fifo=True)
     return NormalizedLikelihood(FromReplay(chain, replay), **weights)
 
 
@@ -59,12 +69,13 @@ def on_manifold(
     model: NormalizedAutoencoder,
     *,
     latent_chain: LangevinChain,
-    chain: MalaChain,
+    chain: Chain,
     capacity: int,
     restart: float,
     start_bounds: Box,
+    places: tuple[int, ...] = (),
     **weights: float,
 ) -> NormalizedLikelihood:
-    """Train with on-manifold initialisation of the chains."""
-    replay = ReplayBuffer(capacity, (model.latent,), start=model.latent_start, restart=restart, fifo=True)
+    """Train with on-manifold initialisation of the chains; codes have the shape (latent, *places)."""
+    replay = ReplayBuffer(capacity, (model.latent, *places), start=model.latent_start, restart=restart, fifo=True)
     return NormalizedLikelihood(OnManifold(latent_chain, chain, replay, start_bounds=start_bounds), **weights)
