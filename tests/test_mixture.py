@@ -75,7 +75,10 @@ def test_a_covariance_without_volume_is_seen_and_a_ridge_mends_it(generator: tor
     flat = torch.randn(20, 2, generator=generator, dtype=torch.float64) @ torch.tensor([[1.0, 1.0]]).double().T
     features = flat.expand(-1, 2).contiguous()
     alone = torch.ones(20, 1, dtype=torch.float64)
-    assert not GaussianMixture.of(features, alone, ridge=-1e-12).energy(features).isfinite().any()
+    spoilt = GaussianMixture.of(features, alone, ridge=-1e-12)
+    assert spoilt.factors.isnan().all()
+    assert not spoilt.energy(features).isfinite().any()
+    assert not spoilt.inverse_variances().isfinite()
     assert GaussianMixture.of(features, alone).energy(features).isfinite().all()
 
 
@@ -131,6 +134,23 @@ def test_the_loss_is_error_energy_and_penalty_with_their_weights(generator: torc
             replace(MixtureLikelihood(), **{name: -1.0})
 
 
+def test_its_gradient_is_its_slope_through_all_three_networks(generator: torch.Generator) -> None:
+    """By the encoder's weights too, on which the memberships depend by way of the features."""
+    model, x = mixture_autoencoder(seed=1).double(), torch.randn(30, 2, generator=generator, dtype=torch.float64)
+    objective, h = MixtureLikelihood(), 1e-5
+    objective(model, x)["loss"].backward()
+    for network in (model.encoder, model.decoder, model.estimator):
+        weight = network[0].weight
+        direction = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
+        with torch.no_grad():
+            weight += h * direction
+            above = float(objective(model, x)["loss"])
+            weight -= 2 * h * direction
+            below = float(objective(model, x)["loss"])
+            weight += h * direction
+        assert float((weight.grad * direction).sum()) == pytest.approx((above - below) / (2 * h), rel=1e-5)
+
+
 def test_every_network_learns_from_it(generator: torch.Generator) -> None:
     model, x = mixture_autoencoder(seed=1), torch.randn(30, 2, generator=generator)
     MixtureLikelihood()(model, x)["loss"].backward()
@@ -165,6 +185,18 @@ def test_scores_are_log_densities_under_the_mixture_of_the_training_data(generat
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
     other = detector.fit(train[:100]).score_samples(x)
     assert not np.allclose(scores, other)
+
+
+def test_fitting_uses_the_model_as_it_is_when_it_scores(generator: torch.Generator) -> None:
+    """Dropout is off, nothing is kept for a gradient, and the mode is given back."""
+    model, train = mixture_autoencoder(seed=1), near_a_line(200, generator).requires_grad_()
+    model.estimator = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 2))
+    model.train()
+    first, second = (MixtureEnergy(model).fit(train) for _ in range(2))
+    for name in MixtureEnergy.learned:
+        assert torch.equal(getattr(first, name), getattr(second, name))
+        assert not getattr(first, name).requires_grad
+    assert all(module.training for module in model.modules())
 
 
 def test_training_data_that_make_no_mixture_are_refused() -> None:

@@ -54,7 +54,7 @@ class AdversarialReencoding:
         shown = made.detach().requires_grad_()
         f = model.discriminator["features"](torch.cat([x, shown]))
         f_data, f_made = f.split([len(x), len(x)])
-        matching = (f_data.detach() - f_made).square().mean()
+        matching = (f_data - f_made).square().mean()
         (slope,) = torch.autograd.grad(matching, shown, retain_graph=True)
         through_made = (slope * made).sum()  # has matching's gradient, and none by the discriminator
         context = (x - made).abs().mean()
