@@ -1,146 +1,215 @@
-"""Trainings on images of digits: the autoencoder family on one network, and normalized autoencoders.
+"""How each method is trained on images of digits; the notebooks on digits share it.
 
 Imports: data, models, objectives, samplers, training, presets.base, presets.sources, its own folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
+from oodlab.objectives import denoising, negative_elbo, reconstruction
+from oodlab.presets.base import Preset
+from oodlab.presets.nae import digit_parts as parts
+from oodlab.presets.nae.parts import by_contrast, by_persistence, on_manifold, only
+from oodlab.presets.sources import images
+from oodlab.samplers import Annealed, Box, ClipElements, LangevinChain, Sphere
+from oodlab.training import adam
 
-from oodlab import data
-from oodlab.models import (
-    MLP,
-    Conv14Decoder,
-    Conv14Encoder,
-    Conv28Decoder,
-    Conv28Encoder,
-    JointEnergy,
-    MixtureAutoencoder,
-    NormalizedAutoencoder,
-    ReencodingAutoencoder,
-    VariationalAutoencoder,
-    VectorQuantisedAutoencoder,
+_SIDE, _LATENT, _WIDTH = 28, 32, 32
+_SIZE = {"side": _SIDE, "latent": _LATENT, "width": _WIDTH}
+_SHAPE = (1, _SIDE, _SIDE)
+_UNIT = Box(0.0, 1.0)
+_FIXED = {"log_temperature": 0.0}  # the temperature stays 1
+_VISIBLE = LangevinChain(steps=50, step_size=10.0, noise_std=Annealed(0.05), clip=ClipElements(0.01), bounds=_UNIT)
+_LATENT_CHAIN = LangevinChain(steps=10, step_size=0.2, noise_std=0.05, bounds=Sphere())
+_ENERGY_CHAIN = LangevinChain(steps=60, step_size=10.0, noise_std=0.005, clip=ClipElements(0.01), bounds=_UNIT)
+EPOCH = 380  # batches of 128 among 48,600 images, 54,000 less a digit
+PRE_TRAINING = 100 * EPOCH
+NORMALISING = 50 * EPOCH
+
+_SOURCES = {
+    "model.side": "the images",
+    "model.latent": "released: 32",
+    "model.width": "table 10 (Conv28)",
+    "model.samples": "released (two-dimensional experiment)",
+    "model.codes": "arXiv:1711.00937",
+    "batches.n": "all",
+    "batches.batch_size": "table 11",
+    "batches.shape": "the images",
+    "batches.without": "the held-out digit",
+    "probe.held_out": "the held-out digit",
+    "probe.side": "the images",
+    "objective.objective.encoder_l2": "released",
+    "objective.objective.noise_std": "paper",
+    "objective.coefficient": "paper: 0.001 to 0.1",
+    "objective.commitment": "arXiv:1711.00937",
+    "objective.energy_weight": "Zong et al. (2018)",
+    "objective.covariance_weight": "Zong et al. (2018)",
+    "objective.adversarial_weight": "arXiv:1805.06725",
+    "objective.context_weight": "arXiv:1805.06725",
+    "objective.encoder_weight": "arXiv:1805.06725",
+    "objective.energy_penalty": "released",
+    "objective.encoder_l2": "released",
+    "objective.latent_chain": "table 11",
+    "objective.chain": "table 11; of IGEBM: paper",
+    "objective.capacity": "released",
+    "objective.restart": "released: replay ratio 0.95",
+    "objective.start_bounds": "released",
+    "objective.places": "a code has one place",
+    "objective.low": "the pixels' range",
+    "objective.high": "the pixels' range",
+    "objective.shape": "the images",
+    "objective.l2": "paper: alpha = 1",
+    "optimiser.lr": "released: 1e-4 to reconstruct, 1e-5 to normalise",
+    "optimiser.lr_of": "the temperature is fixed at 1 on images",
+    "optimiser.clip": "released, in one of its trainers",
+    "steps": "table 11: 100 epochs to reconstruct, 50 to normalise",
+}
+_UNSTATED = (
+    "batches.seed: decides the order; 1 here",
+    "probe.n: validation images, our choice",
+    "probes: our choice",
+    "model.hidden: of DAGMM's estimator; 10, as in Zong et al. (2018)",
+    "model.components: of DAGMM's mixture; 4",
+    "model.features: of Ganomaly's discriminator; 64",
+    "optimiser: the paper gives the rates of AE and NAE only; the other methods have the AE's",
+    "pre-training: the released code stops after the fourth validation without improvement; here it runs to its end",
 )
-from oodlab.objectives import (
-    AdversarialReencoding,
-    ContrastiveDivergence,
-    FromReplay,
-    MixtureLikelihood,
-    VectorQuantisation,
-    WassersteinMMD,
-)
-from oodlab.replay import ReplayBuffer, Uniform
-from oodlab.samplers import LangevinChain
-
-# --------------------------------------------------------- what the settings below are composed of
-
-_HALVES = {28: (Conv28Encoder, Conv28Decoder), 14: (Conv14Encoder, Conv14Decoder)}
-
-
-def halves(side: int, latent: int, width: int, *, outputs: int = 1) -> tuple[nn.Module, nn.Module]:
-    """Build encoder and decoder of grey images with `side` pixels a side, 28 or 14."""
-    encoder, decoder = _HALVES[side]
-    return encoder(outputs * latent, width=width), decoder(latent, width=width)
-
-
-def digit_autoencoder(*, side: int, latent: int, width: int, sphere: bool) -> NormalizedAutoencoder:
-    """Build an autoencoder of digits at temperature 1."""
-    return NormalizedAutoencoder(*halves(side, latent, width), latent=latent, sphere=sphere)
-
-
-def digit_vae(*, side: int, latent: int, width: int, samples: int) -> VariationalAutoencoder:
-    """Build a variational autoencoder of digits."""
-    pair = halves(side, latent, width, outputs=2)
-    return VariationalAutoencoder(*pair, latent=latent, samples=samples, code_shape=(latent, 1, 1))
-
-
-def digit_codebook(*, side: int, latent: int, width: int, codes: int) -> VectorQuantisedAutoencoder:
-    """Build an autoencoder of digits whose one code is an entry of a codebook."""
-    return VectorQuantisedAutoencoder(*halves(side, latent, width), latent=latent, codes=codes)
-
-
-def digit_mixture(*, side: int, latent: int, width: int, hidden: int, components: int) -> MixtureAutoencoder:
-    """Build an autoencoder of digits with a mixture over codes."""
-    return MixtureAutoencoder(*halves(side, latent, width), MLP(latent + 2, [hidden], components, nn.Tanh))
-
-
-def digit_reencoder(*, side: int, latent: int, width: int, features: int) -> ReencodingAutoencoder:
-    """Build an autoencoder of digits that encodes its reconstruction once more, with a discriminator."""
-    encoder, decoder = halves(side, latent, width)
-    again, discriminator = halves(side, latent, width)[0], halves(side, features, width)[0]
-    return ReencodingAutoencoder(encoder, decoder, again, discriminator, features=features)
-
-
-def digit_energy(*, side: int, width: int) -> JointEnergy:
-    """Build an energy of digits from the encoder with one output, every layer of spectral norm 1."""
-    encoder, _ = halves(side, 1, width)
-    for layer in encoder.modules():
-        if isinstance(layer, nn.Conv2d):
-            spectral_norm(layer)
-    return JointEnergy(nn.Sequential(encoder, nn.Flatten()))
-
-
-def wasserstein(model: nn.Module, *, coefficient: float) -> WassersteinMMD:
-    """Train by reconstruction and the discrepancy between codes and their prior."""
-    return WassersteinMMD(coefficient)
-
-
-def quantised(model: nn.Module, *, commitment: float) -> VectorQuantisation:
-    """Train an autoencoder with a codebook."""
-    return VectorQuantisation(commitment)
-
-
-def mixture(model: nn.Module, *, energy_weight: float, covariance_weight: float) -> MixtureLikelihood:
-    """Train by reconstruction and the likelihood of a mixture over codes."""
-    return MixtureLikelihood(energy_weight, covariance_weight)
-
-
-def reencoding(model: nn.Module, **weights: float) -> AdversarialReencoding:
-    """Train against a discriminator of data and reconstructions."""
-    return AdversarialReencoding(**weights)
-
-
-def energy_by_persistence(
-    model: nn.Module, *, chain: LangevinChain, shape: tuple[int, ...], capacity: int, restart: float, l2: float
-) -> ContrastiveDivergence:
-    """Train an energy by persistent contrastive divergence from uniform noise."""
-    replay = ReplayBuffer(capacity, shape, start=Uniform(0.0, 1.0), restart=restart, fifo=False)
-    return ContrastiveDivergence(FromReplay(chain, replay), l2=l2)
-
-
-def unit_pixels(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Scale stored images to [0, 1]; no noise is drawn."""
-    return data.scale_unit(x)
 
 
 @dataclass(frozen=True)
-class ValidationErrors:
-    """Measure reconstruction errors of validation images, in [0, 1].
+class Method:
+    """What one method trains, and how.
 
     Attributes:
-        sets: Stored images by name, uint8 (N, 1, H, W).
+        name: In a preset's name.
+        model, objective: Builders, as a Preset has them.
+        normalises: Whether it begins with the weights of the plain autoencoder.
     """
 
-    sets: Mapping[str, Tensor]
-
-    def __call__(self, model: NormalizedAutoencoder) -> dict[str, Tensor]:
-        """Return squared errors per pixel by set, (N,) each."""
-        place = next(model.parameters()).device
-        with torch.no_grad():
-            return {
-                name: torch.cat([model.reconstruction_error(unit_pixels(part).to(place)) for part in x.split(500)])
-                for name, x in self.sets.items()
-            }
+    name: str
+    model: partial
+    objective: partial
+    normalises: bool = False
 
 
-def validation_errors(*, name: str, held_out: int, side: int, n: int) -> ValidationErrors:
-    """Build the measurement on the validation part's inliers and held-out digits, n of each at most."""
-    shape = (1, side, side)
-    parts = {"in": {"without": held_out}, "out": {"only": held_out}}
-    loaded = {key: data.load(name, "val", **which, download=False).x[:n] for key, which in parts.items()}
-    return ValidationErrors({key: data.as_shape(x, shape) for key, x in loaded.items()})
+_AUTOENCODER = partial(parts.digit_autoencoder, **_SIZE, sphere=True)
+_WEIGHTS = {"energy_penalty": 1.0, "encoder_l2": 1e-4}
+METHODS = {
+    "AE": Method("ae", _AUTOENCODER, partial(only, objective=partial(reconstruction, encoder_l2=1e-4))),
+    "DAE": Method("dae", _AUTOENCODER, partial(only, objective=partial(denoising, noise_std=0.3))),
+    "VAE": Method("vae", partial(parts.digit_vae, **_SIZE, samples=500), partial(only, objective=negative_elbo)),
+    "WAE": Method("wae", _AUTOENCODER, partial(parts.wasserstein, coefficient=0.01)),
+    "VQVAE": Method(
+        "vqvae", partial(parts.digit_codebook, **_SIZE, codes=512), partial(parts.quantised, commitment=0.25)
+    ),
+    "DAGMM": Method(
+        "dagmm",
+        partial(parts.digit_mixture, **_SIZE, hidden=10, components=4),
+        partial(parts.mixture, energy_weight=0.1, covariance_weight=0.005),
+    ),
+    "Ganomaly": Method(
+        "ganomaly",
+        partial(parts.digit_reencoder, **_SIZE, features=64),
+        partial(parts.reencoding, adversarial_weight=1.0, context_weight=50.0, encoder_weight=1.0),
+    ),
+    "IGEBM": Method(
+        "igebm",
+        partial(parts.digit_energy, side=_SIDE, width=_WIDTH),
+        partial(parts.energy_by_persistence, chain=_ENERGY_CHAIN, shape=_SHAPE, capacity=10_000, restart=0.05, l2=1.0),
+    ),
+    "NAE-CD": Method("cd", _AUTOENCODER, partial(by_contrast, chain=_VISIBLE, **_WEIGHTS), normalises=True),
+    "NAE-PCD": Method(
+        "pcd",
+        _AUTOENCODER,
+        partial(
+            by_persistence, chain=_VISIBLE, capacity=10_000, restart=0.05, low=0.0, high=1.0, shape=_SHAPE, **_WEIGHTS
+        ),
+        normalises=True,
+    ),
+    "NAE-OMI": Method(
+        "omi",
+        _AUTOENCODER,
+        partial(
+            on_manifold,
+            latent_chain=_LATENT_CHAIN,
+            chain=_VISIBLE,
+            capacity=10_000,
+            restart=0.05,
+            start_bounds=_UNIT,
+            places=(1, 1),
+            **_WEIGHTS,
+        ),
+        normalises=True,
+    ),
+}
+
+# ------------------------------------------------------------------------------- their smaller budgets
+
+_SMALL = {"side": 14, "latent": 16, "width": 16}
+_TINY = {"side": 14, "latent": 3, "width": 2}
+_QUICK_STEPS = {"visible": 30, "latent": 10, "igebm": 30}
+_SMOKE_STEPS = {"visible": 2, "latent": 2, "igebm": 2}
+
+
+def digit_training(name: str, without: int | None = None) -> Preset:
+    """Return the training of one of METHODS on mnist, without one of its digits or with all."""
+    method = METHODS[name]
+    held_out = () if without is None else (without,)
+    return Preset(
+        name=f"nae/digits/{method.name}" + ("" if without is None else f"-without-{without}"),
+        model=method.model,
+        objective=method.objective,
+        batches=partial(
+            images,
+            name="mnist",
+            split="train-val",
+            without=held_out,
+            n=None,
+            shape=_SHAPE,
+            batch_size=128,
+            seed=1,
+            transform=parts.unit_pixels,
+        ),
+        optimiser=partial(adam, lr=1e-5, lr_of=_FIXED) if method.normalises else partial(adam, lr=1e-4),
+        steps=NORMALISING if method.normalises else PRE_TRAINING,
+        start=digit_training("AE", without) if method.normalises else None,
+        sources=_SOURCES,
+        unstated=_UNSTATED,
+        profiles={
+            "quick": _smaller(
+                method, _SMALL, _QUICK_STEPS, batch_size=64, steps=1000, lr=1e-4 if method.normalises else 1e-3
+            ),
+            "smoke": _smaller(method, _TINY, _SMOKE_STEPS, batch_size=16, steps=3, lr=1e-3, n=200),
+        },
+    )
+
+
+def _smaller(
+    method: Method,
+    size: dict[str, int],
+    chains: dict[str, int],
+    *,
+    batch_size: int,
+    steps: int,
+    lr: float,
+    **images: int,
+) -> dict[str, Any]:
+    """Return the changes to a smaller network, shorter chains and fewer updates."""
+    shape = (1, size["side"], size["side"])
+    objective = {
+        "chain": replace(_ENERGY_CHAIN, steps=chains["igebm"])
+        if method.name == "igebm"
+        else replace(_VISIBLE, steps=chains["visible"]),
+        "latent_chain": replace(_LATENT_CHAIN, steps=chains["latent"]),
+        "shape": shape,
+    }
+    return {
+        "model": {key: value for key, value in size.items() if key in method.model.keywords},
+        "objective": {key: value for key, value in objective.items() if key in method.objective.keywords},
+        "batches": {"shape": shape, "batch_size": batch_size, **images},
+        "optimiser": {"lr": lr},
+        "steps": steps,
+    }

@@ -1,0 +1,146 @@
+"""Trainings on images of digits: the autoencoder family on one network, and normalized autoencoders.
+
+Imports: data, models, objectives, samplers, training, presets.base, presets.sources, its own folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from oodlab import data
+from oodlab.models import (
+    MLP,
+    Conv14Decoder,
+    Conv14Encoder,
+    Conv28Decoder,
+    Conv28Encoder,
+    JointEnergy,
+    MixtureAutoencoder,
+    NormalizedAutoencoder,
+    ReencodingAutoencoder,
+    VariationalAutoencoder,
+    VectorQuantisedAutoencoder,
+)
+from oodlab.objectives import (
+    AdversarialReencoding,
+    ContrastiveDivergence,
+    FromReplay,
+    MixtureLikelihood,
+    VectorQuantisation,
+    WassersteinMMD,
+)
+from oodlab.replay import ReplayBuffer, Uniform
+from oodlab.samplers import LangevinChain
+
+# --------------------------------------------------------- what the settings below are composed of
+
+_HALVES = {28: (Conv28Encoder, Conv28Decoder), 14: (Conv14Encoder, Conv14Decoder)}
+
+
+def halves(side: int, latent: int, width: int, *, outputs: int = 1) -> tuple[nn.Module, nn.Module]:
+    """Build encoder and decoder of grey images with `side` pixels a side, 28 or 14."""
+    encoder, decoder = _HALVES[side]
+    return encoder(outputs * latent, width=width), decoder(latent, width=width)
+
+
+def digit_autoencoder(*, side: int, latent: int, width: int, sphere: bool) -> NormalizedAutoencoder:
+    """Build an autoencoder of digits at temperature 1."""
+    return NormalizedAutoencoder(*halves(side, latent, width), latent=latent, sphere=sphere)
+
+
+def digit_vae(*, side: int, latent: int, width: int, samples: int) -> VariationalAutoencoder:
+    """Build a variational autoencoder of digits."""
+    pair = halves(side, latent, width, outputs=2)
+    return VariationalAutoencoder(*pair, latent=latent, samples=samples, code_shape=(latent, 1, 1))
+
+
+def digit_codebook(*, side: int, latent: int, width: int, codes: int) -> VectorQuantisedAutoencoder:
+    """Build an autoencoder of digits whose one code is an entry of a codebook."""
+    return VectorQuantisedAutoencoder(*halves(side, latent, width), latent=latent, codes=codes)
+
+
+def digit_mixture(*, side: int, latent: int, width: int, hidden: int, components: int) -> MixtureAutoencoder:
+    """Build an autoencoder of digits with a mixture over codes."""
+    return MixtureAutoencoder(*halves(side, latent, width), MLP(latent + 2, [hidden], components, nn.Tanh))
+
+
+def digit_reencoder(*, side: int, latent: int, width: int, features: int) -> ReencodingAutoencoder:
+    """Build an autoencoder of digits that encodes its reconstruction once more, with a discriminator."""
+    encoder, decoder = halves(side, latent, width)
+    again, discriminator = halves(side, latent, width)[0], halves(side, features, width)[0]
+    return ReencodingAutoencoder(encoder, decoder, again, discriminator, features=features)
+
+
+def digit_energy(*, side: int, width: int) -> JointEnergy:
+    """Build an energy of digits from the encoder with one output, every layer of spectral norm 1."""
+    encoder, _ = halves(side, 1, width)
+    for layer in encoder.modules():
+        if isinstance(layer, nn.Conv2d):
+            spectral_norm(layer)
+    return JointEnergy(nn.Sequential(encoder, nn.Flatten()))
+
+
+def wasserstein(model: nn.Module, *, coefficient: float) -> WassersteinMMD:
+    """Train by reconstruction and the discrepancy between codes and their prior."""
+    return WassersteinMMD(coefficient)
+
+
+def quantised(model: nn.Module, *, commitment: float) -> VectorQuantisation:
+    """Train an autoencoder with a codebook."""
+    return VectorQuantisation(commitment)
+
+
+def mixture(model: nn.Module, *, energy_weight: float, covariance_weight: float) -> MixtureLikelihood:
+    """Train by reconstruction and the likelihood of a mixture over codes."""
+    return MixtureLikelihood(energy_weight, covariance_weight)
+
+
+def reencoding(model: nn.Module, **weights: float) -> AdversarialReencoding:
+    """Train against a discriminator of data and reconstructions."""
+    return AdversarialReencoding(**weights)
+
+
+def energy_by_persistence(
+    model: nn.Module, *, chain: LangevinChain, shape: tuple[int, ...], capacity: int, restart: float, l2: float
+) -> ContrastiveDivergence:
+    """Train an energy by persistent contrastive divergence from uniform noise."""
+    replay = ReplayBuffer(capacity, shape, start=Uniform(0.0, 1.0), restart=restart, fifo=False)
+    return ContrastiveDivergence(FromReplay(chain, replay), l2=l2)
+
+
+def unit_pixels(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Scale stored images to [0, 1]; no noise is drawn."""
+    return data.scale_unit(x)
+
+
+@dataclass(frozen=True)
+class ValidationErrors:
+    """Measure reconstruction errors of validation images, in [0, 1].
+
+    Attributes:
+        sets: Stored images by name, uint8 (N, 1, H, W).
+    """
+
+    sets: Mapping[str, Tensor]
+
+    def __call__(self, model: NormalizedAutoencoder) -> dict[str, Tensor]:
+        """Return squared errors per pixel by set, (N,) each."""
+        place = next(model.parameters()).device
+        with torch.no_grad():
+            return {
+                name: torch.cat([model.reconstruction_error(unit_pixels(part).to(place)) for part in x.split(500)])
+                for name, x in self.sets.items()
+            }
+
+
+def validation_errors(*, name: str, held_out: int, side: int, n: int) -> ValidationErrors:
+    """Build the measurement on the validation part's inliers and held-out digits, n of each at most."""
+    shape = (1, side, side)
+    parts = {"in": {"without": held_out}, "out": {"only": held_out}}
+    loaded = {key: data.load(name, "val", **which, download=False).x[:n] for key, which in parts.items()}
+    return ValidationErrors({key: data.as_shape(x, shape) for key, x in loaded.items()})
