@@ -12,8 +12,6 @@ from torch import Tensor
 from oodlab.grids import normalise
 from oodlab.models import (
     MLP,
-    Conv28Decoder,
-    Conv28Encoder,
     Density,
     EnergyModel,
     NormalizedAutoencoder,
@@ -206,8 +204,3 @@ def test_a_residual_block_adds_to_its_input() -> None:
     for parameter in block.parameters():
         parameter.data.zero_()
     assert torch.equal(block(x), x)
-
-
-def test_conv28_has_the_papers_number_of_parameters() -> None:
-    assert sum(p.numel() for p in Conv28Encoder(32).parameters()) == 2_260_576
-    assert sum(p.numel() for p in Conv28Decoder(32).parameters()) == 195_137
