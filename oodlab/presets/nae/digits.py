@@ -5,10 +5,12 @@ Imports: data, models, objectives, samplers, training, presets.base, presets.sou
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from oodlab.detectors import Detector, LogDensity, MixtureEnergy, Reconstruction, Reencoding
 from oodlab.objectives import denoising, negative_elbo, reconstruction
 from oodlab.presets.base import Preset
 from oodlab.presets.nae import digit_parts as parts
@@ -87,12 +89,14 @@ class Method:
         name: In a preset's name.
         model, objective: Builders, as a Preset has them.
         normalises: Whether it begins with the weights of the plain autoencoder.
+        detectors: Its scores, by the paper's names of them; None is the reconstruction error under the method's own name.
     """
 
     name: str
     model: partial
     objective: partial
     normalises: bool = False
+    detectors: Mapping[str, type[Detector]] | None = None
 
 
 _AUTOENCODER = partial(parts.digit_autoencoder, **_SIZE, sphere=True)
@@ -100,7 +104,12 @@ _WEIGHTS = {"energy_penalty": 1.0, "encoder_l2": 1e-4}
 METHODS = {
     "AE": Method("ae", _AUTOENCODER, partial(only, objective=partial(reconstruction, encoder_l2=1e-4))),
     "DAE": Method("dae", _AUTOENCODER, partial(only, objective=partial(denoising, noise_std=0.3))),
-    "VAE": Method("vae", partial(parts.digit_vae, **_SIZE, samples=500), partial(only, objective=negative_elbo)),
+    "VAE": Method(
+        "vae",
+        partial(parts.digit_vae, **_SIZE, samples=500),
+        partial(only, objective=negative_elbo),
+        detectors={"VAE(R)": Reconstruction, "VAE(L)": LogDensity},
+    ),
     "WAE": Method("wae", _AUTOENCODER, partial(parts.wasserstein, coefficient=0.01)),
     "VQVAE": Method(
         "vqvae", partial(parts.digit_codebook, **_SIZE, codes=512), partial(parts.quantised, commitment=0.25)
@@ -109,16 +118,19 @@ METHODS = {
         "dagmm",
         partial(parts.digit_mixture, **_SIZE, hidden=10, components=4),
         partial(parts.mixture, energy_weight=0.1, covariance_weight=0.005),
+        detectors={"DAGMM": MixtureEnergy},
     ),
     "Ganomaly": Method(
         "ganomaly",
         partial(parts.digit_reencoder, **_SIZE, features=64),
         partial(parts.reencoding, adversarial_weight=1.0, context_weight=50.0, encoder_weight=1.0),
+        detectors={"GANOMALY(REPRO)": Reencoding},
     ),
     "IGEBM": Method(
         "igebm",
         partial(parts.digit_energy, side=_SIDE, width=_WIDTH),
         partial(parts.energy_by_persistence, chain=_ENERGY_CHAIN, shape=_SHAPE, capacity=10_000, restart=0.05, l2=1.0),
+        detectors={"IGEBM": LogDensity},
     ),
     "NAE-CD": Method("cd", _AUTOENCODER, partial(by_contrast, chain=_VISIBLE, **_WEIGHTS), normalises=True),
     "NAE-PCD": Method(
@@ -154,8 +166,8 @@ _QUICK_STEPS = {"visible": 30, "latent": 10, "igebm": 30}
 _SMOKE_STEPS = {"visible": 2, "latent": 2, "igebm": 2}
 
 
-def digit_training(name: str, without: int | None = None) -> Preset:
-    """Return the training of one of METHODS on mnist, without one of its digits or with all."""
+def digit_training(name: str, without: int | None = None, *, in_set: str = "mnist") -> Preset:
+    """Return the training of one of METHODS on a set of digits, without one of them or with all."""
     method = METHODS[name]
     held_out = () if without is None else (without,)
     return Preset(
@@ -164,7 +176,7 @@ def digit_training(name: str, without: int | None = None) -> Preset:
         objective=method.objective,
         batches=partial(
             images,
-            name="mnist",
+            name=in_set,
             split="train-val",
             without=held_out,
             n=None,
@@ -175,7 +187,11 @@ def digit_training(name: str, without: int | None = None) -> Preset:
         ),
         optimiser=partial(adam, lr=1e-5, lr_of=_FIXED) if method.normalises else partial(adam, lr=1e-4),
         steps=NORMALISING if method.normalises else PRE_TRAINING,
-        start=digit_training("AE", without) if method.normalises else None,
+        probe=partial(parts.validation_errors, name=in_set, held_out=without, side=_SIDE, n=1000)
+        if method.normalises and without is not None
+        else None,
+        probes=20 if method.normalises and without is not None else 0,
+        start=digit_training("AE", without, in_set=in_set) if method.normalises else None,
         sources=_SOURCES,
         unstated=_UNSTATED,
         profiles={
