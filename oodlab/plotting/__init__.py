@@ -1,6 +1,7 @@
 """Figures: one function per kind, tables, and save_figure, through which every figure leaves."""
 
 from oodlab.plotting.base import COLOURS, DENSITY_MAP, STYLE, figure, to_png
+from oodlab.plotting.digits import held_out_aurocs, reconstructions
 from oodlab.plotting.flows import epoch_curves, epoch_histograms
 from oodlab.plotting.gamma import density_along_rays, metrics_by_gamma
 from oodlab.plotting.linear import draw_ellipse, gaussian_panels, linear_likelihoods, live_gaussian
@@ -39,6 +40,7 @@ __all__ = [
     "first_negatives",
     "gallery",
     "gaussian_panels",
+    "held_out_aurocs",
     "image_rows",
     "learned_densities",
     "linear_likelihoods",
@@ -48,6 +50,7 @@ __all__ = [
     "log_density_panels",
     "metrics_by_gamma",
     "negatives_by_sampler",
+    "reconstructions",
     "save_figure",
     "to_png",
 ]

@@ -141,7 +141,11 @@ def adam(
     if clip is not None:
         checks.number("adam", "clip", clip, above=0)
         parameters = list(named.values())
-        optimiser.register_step_pre_hook(lambda *_: nn.utils.clip_grad_norm_(parameters, clip) and None)
+
+        def shorten(*step: Any) -> None:
+            nn.utils.clip_grad_norm_(parameters, clip)
+
+        optimiser.register_step_pre_hook(shorten)
     return optimiser
 
 

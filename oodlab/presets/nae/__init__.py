@@ -6,7 +6,9 @@ code (swyoon/normalized-autoencoders).
 Imports: its own folder.
 """
 
+from oodlab.presets.nae.digits import METHODS, digit_detectors, digit_training
 from oodlab.presets.nae.eight_gaussians import EIGHT_GAUSSIANS
+from oodlab.presets.nae.holdout_digits import HOLDOUT_DIGITS
 from oodlab.presets.nae.linear_case import LINEAR_CASE
 
-__all__ = ["EIGHT_GAUSSIANS", "LINEAR_CASE"]
+__all__ = ["EIGHT_GAUSSIANS", "HOLDOUT_DIGITS", "LINEAR_CASE", "METHODS", "digit_detectors", "digit_training"]

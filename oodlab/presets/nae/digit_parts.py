@@ -1,6 +1,6 @@
-"""Trainings on images of digits: the autoencoder family on one network, and normalized autoencoders.
+"""What trainings on images of digits are composed of: networks, objectives and what is measured on the way.
 
-Imports: data, models, objectives, samplers, training, presets.base, presets.sources, its own folder.
+Imports: data, models, objectives, replay, samplers.
 """
 
 from __future__ import annotations
@@ -36,8 +36,6 @@ from oodlab.objectives import (
 )
 from oodlab.replay import ReplayBuffer, Uniform
 from oodlab.samplers import LangevinChain
-
-# --------------------------------------------------------- what the settings below are composed of
 
 _HALVES = {28: (Conv28Encoder, Conv28Decoder), 14: (Conv14Encoder, Conv14Decoder)}
 

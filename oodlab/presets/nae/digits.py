@@ -1,15 +1,18 @@
 """How each method is trained on images of digits; the notebooks on digits share it.
 
-Imports: data, models, objectives, samplers, training, presets.base, presets.sources, its own folder.
+Imports: checks, detectors, objectives, samplers, training, presets.base, presets.sources, its own folder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from torch import nn
+
+from oodlab import checks
 from oodlab.detectors import Detector, LogDensity, MixtureEnergy, Reconstruction, Reencoding
 from oodlab.objectives import denoising, negative_elbo, reconstruction
 from oodlab.presets.base import Preset
@@ -27,9 +30,82 @@ _FIXED = {"log_temperature": 0.0}  # the temperature stays 1
 _VISIBLE = LangevinChain(steps=50, step_size=10.0, noise_std=Annealed(0.05), clip=ClipElements(0.01), bounds=_UNIT)
 _LATENT_CHAIN = LangevinChain(steps=10, step_size=0.2, noise_std=0.05, bounds=Sphere())
 _ENERGY_CHAIN = LangevinChain(steps=60, step_size=10.0, noise_std=0.005, clip=ClipElements(0.01), bounds=_UNIT)
-EPOCH = 380  # batches of 128 among 48,600 images, 54,000 less a digit
-PRE_TRAINING = 100 * EPOCH
-NORMALISING = 50 * EPOCH
+_ALL = 54_000  # mnist's training images less those for validation
+_EPOCH = 380  # batches of 128 among 48,600 images, 54,000 less a digit
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a profile spends; the paper's own stands in the presets.
+
+    Attributes:
+        side, latent, width: Pixels a side, numbers in a code, channels of the first convolution.
+        batch_size: Images per update.
+        n: Training images at most.
+        steps: Updates of a method without normalisation, the plain autoencoder among them.
+        steps_of: Updates of normalising methods, and of others that differ, by name in METHODS.
+        lr, normalising_lr: Learning rates before and while normalising.
+        latent_steps, visible_steps: Of a normalized autoencoder's chains.
+        igebm_steps: Of IGEBM's chains.
+        importance_samples: Of VAE (L).
+        probes, probe_images: How often validation errors are measured, and on how many images of each kind.
+    """
+
+    side: int
+    latent: int
+    width: int
+    batch_size: int
+    n: int
+    steps: int
+    steps_of: Mapping[str, int]
+    lr: float
+    normalising_lr: float
+    latent_steps: int
+    visible_steps: int
+    igebm_steps: int
+    importance_samples: int
+    probes: int
+    probe_images: int
+
+
+BUDGETS = {
+    "quick": Budget(
+        side=14,
+        latent=16,
+        width=16,
+        batch_size=64,
+        n=_ALL,
+        steps=1000,
+        steps_of={"NAE-CD": 1000, "NAE-PCD": 1000, "NAE-OMI": 1000, "IGEBM": 1000},
+        lr=1e-3,
+        normalising_lr=1e-4,
+        latent_steps=10,
+        visible_steps=30,
+        igebm_steps=30,
+        importance_samples=50,
+        probes=10,
+        probe_images=500,
+    ),
+    "smoke": Budget(
+        side=14,
+        latent=3,
+        width=2,
+        batch_size=16,
+        n=200,
+        steps=3,
+        steps_of={"NAE-CD": 3, "NAE-PCD": 3, "NAE-OMI": 3, "IGEBM": 3},
+        lr=1e-3,
+        normalising_lr=1e-3,
+        latent_steps=2,
+        visible_steps=2,
+        igebm_steps=2,
+        importance_samples=2,
+        probes=2,
+        probe_images=50,
+    ),
+}
+
+# ------------------------------------------------------------------------------------------ the methods
 
 _SOURCES = {
     "model.side": "the images",
@@ -66,7 +142,7 @@ _SOURCES = {
     "objective.l2": "paper: alpha = 1",
     "optimiser.lr": "released: 1e-4 to reconstruct, 1e-5 to normalise",
     "optimiser.lr_of": "the temperature is fixed at 1 on images",
-    "optimiser.clip": "released, in one of its trainers",
+    "optimiser.clip": "released, in one of its trainers of the plain autoencoder",
     "steps": "table 11: 100 epochs to reconstruct, 50 to normalise",
 }
 _UNSTATED = (
@@ -89,20 +165,22 @@ class Method:
         name: In a preset's name.
         model, objective: Builders, as a Preset has them.
         normalises: Whether it begins with the weights of the plain autoencoder.
-        detectors: Its scores, by the paper's names of them; None is the reconstruction error under the method's own name.
+        clip: Largest norm of the gradient, see adam.
+        detectors: Its scores, by the paper's names of them; none is the reconstruction error under the method's own name.
     """
 
     name: str
     model: partial
     objective: partial
     normalises: bool = False
-    detectors: Mapping[str, type[Detector]] | None = None
+    clip: float | None = None
+    detectors: Mapping[str, type[Detector]] = field(default_factory=dict)
 
 
 _AUTOENCODER = partial(parts.digit_autoencoder, **_SIZE, sphere=True)
 _WEIGHTS = {"energy_penalty": 1.0, "encoder_l2": 1e-4}
 METHODS = {
-    "AE": Method("ae", _AUTOENCODER, partial(only, objective=partial(reconstruction, encoder_l2=1e-4))),
+    "AE": Method("ae", _AUTOENCODER, partial(only, objective=partial(reconstruction, encoder_l2=1e-4)), clip=0.1),
     "DAE": Method("dae", _AUTOENCODER, partial(only, objective=partial(denoising, noise_std=0.3))),
     "VAE": Method(
         "vae",
@@ -158,18 +236,21 @@ METHODS = {
     ),
 }
 
-# ------------------------------------------------------------------------------- their smaller budgets
-
-_SMALL = {"side": 14, "latent": 16, "width": 16}
-_TINY = {"side": 14, "latent": 3, "width": 2}
-_QUICK_STEPS = {"visible": 30, "latent": 10, "igebm": 30}
-_SMOKE_STEPS = {"visible": 2, "latent": 2, "igebm": 2}
+# ----------------------------------------------------------------------------------------- the trainings
 
 
 def digit_training(name: str, without: int | None = None, *, in_set: str = "mnist") -> Preset:
-    """Return the training of one of METHODS on a set of digits, without one of them or with all."""
+    """Return the training of one of METHODS on a set of digits.
+
+    Args:
+        name: Of METHODS.
+        without: Digit held out; None trains on all, and then nothing is measured on the way.
+        in_set: Set of digits.
+    """
+    checks.one_of("digit_training", "a method of", name, tuple(METHODS))
     method = METHODS[name]
-    held_out = () if without is None else (without,)
+    probed = method.normalises and without is not None
+    rates = {"lr": 1e-5, "lr_of": _FIXED} if method.normalises else {"lr": 1e-4, "clip": method.clip}
     return Preset(
         name=f"nae/digits/{method.name}" + ("" if without is None else f"-without-{without}"),
         model=method.model,
@@ -178,54 +259,52 @@ def digit_training(name: str, without: int | None = None, *, in_set: str = "mnis
             images,
             name=in_set,
             split="train-val",
-            without=held_out,
-            n=None,
+            without=() if without is None else (without,),
+            n=_ALL,
             shape=_SHAPE,
             batch_size=128,
             seed=1,
             transform=parts.unit_pixels,
         ),
-        optimiser=partial(adam, lr=1e-5, lr_of=_FIXED) if method.normalises else partial(adam, lr=1e-4),
-        steps=NORMALISING if method.normalises else PRE_TRAINING,
-        probe=partial(parts.validation_errors, name=in_set, held_out=without, side=_SIDE, n=1000)
-        if method.normalises and without is not None
-        else None,
-        probes=20 if method.normalises and without is not None else 0,
+        optimiser=partial(adam, **rates),
+        steps=(50 if method.normalises else 100) * _EPOCH,
+        probe=partial(parts.validation_errors, name=in_set, held_out=without, side=_SIDE, n=1000) if probed else None,
+        probes=50 if probed else 0,
         start=digit_training("AE", without, in_set=in_set) if method.normalises else None,
         sources=_SOURCES,
         unstated=_UNSTATED,
-        profiles={
-            "quick": _smaller(
-                method, _SMALL, _QUICK_STEPS, batch_size=64, steps=1000, lr=1e-4 if method.normalises else 1e-3
-            ),
-            "smoke": _smaller(method, _TINY, _SMOKE_STEPS, batch_size=16, steps=3, lr=1e-3, n=200),
-        },
+        profiles={profile: _changes(name, budget, probed) for profile, budget in BUDGETS.items()},
     )
 
 
-def _smaller(
-    method: Method,
-    size: dict[str, int],
-    chains: dict[str, int],
-    *,
-    batch_size: int,
-    steps: int,
-    lr: float,
-    **images: int,
-) -> dict[str, Any]:
-    """Return the changes to a smaller network, shorter chains and fewer updates."""
-    shape = (1, size["side"], size["side"])
+def digit_detectors(name: str, model: nn.Module) -> dict[str, Detector]:
+    """Return the detectors of a model trained by one of METHODS, by the paper's names; some need fit first."""
+    checks.one_of("digit_detectors", "a method of", name, tuple(METHODS))
+    own = METHODS[name].detectors or {name: Reconstruction}
+    return {title: detector(model) for title, detector in own.items()}
+
+
+def _changes(name: str, budget: Budget, probed: bool) -> dict[str, Any]:
+    """Return what a budget changes of a training, as Preset.profiles has it."""
+    method, shape = METHODS[name], (1, budget.side, budget.side)
+    size = {
+        "side": budget.side,
+        "latent": budget.latent,
+        "width": budget.width,
+        "samples": budget.importance_samples,
+    }
+    chain = method.objective.keywords.get("chain")
     objective = {
-        "chain": replace(_ENERGY_CHAIN, steps=chains["igebm"])
-        if method.name == "igebm"
-        else replace(_VISIBLE, steps=chains["visible"]),
-        "latent_chain": replace(_LATENT_CHAIN, steps=chains["latent"]),
+        "chain": chain and replace(chain, steps=budget.igebm_steps if name == "IGEBM" else budget.visible_steps),
+        "latent_chain": replace(_LATENT_CHAIN, steps=budget.latent_steps),
         "shape": shape,
     }
+    measured = {"probe": {"side": budget.side, "n": budget.probe_images}, "probes": budget.probes} if probed else {}
     return {
         "model": {key: value for key, value in size.items() if key in method.model.keywords},
         "objective": {key: value for key, value in objective.items() if key in method.objective.keywords},
-        "batches": {"shape": shape, "batch_size": batch_size, **images},
-        "optimiser": {"lr": lr},
-        "steps": steps,
+        "batches": {"shape": shape, "batch_size": budget.batch_size, "n": budget.n},
+        "optimiser": {"lr": budget.normalising_lr if method.normalises else budget.lr},
+        "steps": budget.steps_of.get(name, budget.steps),
+        **measured,
     }
