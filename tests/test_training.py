@@ -470,6 +470,26 @@ def test_adam_gives_a_part_of_the_model_options_of_its_own_and_the_longest_name_
         adam(model, lr=1e-3, lr_of={"enc": 1.0})
 
 
+def test_adam_steps_on_the_whole_gradient_shortened_once() -> None:
+    """Longer than the limit it counts as its direction times the limit, over all groups together; else as it is."""
+    shortened, plain = smooth_nae(3), smooth_nae(3)
+    plain.load_state_dict(shortened.state_dict())
+    rates = {"lr": 1e-2, "lr_of": {"decoder": 1e-1}}
+    optimisers = adam(shortened, clip=2.0, **rates), adam(plain, **rates)
+    draws = torch.Generator().manual_seed(0)
+    for length, counted in ((40.0, 2.0), (0.5, 0.5), (3.0, 2.0), (0.0, 0.0)):
+        directions = [torch.randn(p.shape, generator=draws) for p in plain.parameters()]
+        norm = torch.stack([d.square().sum() for d in directions]).sum().sqrt()
+        for model, optimiser, own in zip((shortened, plain), optimisers, (length, counted), strict=True):
+            for parameter, direction in zip(model.parameters(), directions, strict=True):
+                parameter.grad = direction / norm * own
+            optimiser.step()
+    for name, value in shortened.state_dict().items():
+        assert torch.allclose(value, plain.state_dict()[name], rtol=1e-4, atol=1e-6), name
+    with pytest.raises(ValueError, match="adam expects clip > 0, got 0"):
+        adam(plain, lr=1e-3, clip=0)
+
+
 def test_epochs_are_a_budget_of_a_data_set_only() -> None:
     x = torch.zeros(23, 2)
     batches = Shuffled(x, None, batch_size=5, seed=0)

@@ -1,7 +1,14 @@
 """Figures: one function per kind, tables, and save_figure, through which every figure leaves."""
 
 from oodlab.plotting.base import COLOURS, DENSITY_MAP, STYLE, figure, to_png
-from oodlab.plotting.digits import held_out_aurocs, reconstructions
+from oodlab.plotting.digits import (
+    NormalisingCourse,
+    NormalisingSnapshot,
+    held_out_aurocs,
+    live_normalising,
+    normalising_courses,
+    reconstructions,
+)
 from oodlab.plotting.flows import epoch_curves, epoch_histograms
 from oodlab.plotting.gamma import density_along_rays, metrics_by_gamma
 from oodlab.plotting.linear import draw_ellipse, gaussian_panels, linear_likelihoods, live_gaussian
@@ -24,6 +31,8 @@ __all__ = [
     "DENSITY_MAP",
     "STYLE",
     "Gallery",
+    "NormalisingCourse",
+    "NormalisingSnapshot",
     "Saved",
     "ScoreSnapshot",
     "Setting",
@@ -46,10 +55,12 @@ __all__ = [
     "linear_likelihoods",
     "live_density",
     "live_gaussian",
+    "live_normalising",
     "live_scores",
     "log_density_panels",
     "metrics_by_gamma",
     "negatives_by_sampler",
+    "normalising_courses",
     "reconstructions",
     "save_figure",
     "to_png",

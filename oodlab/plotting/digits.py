@@ -1,17 +1,20 @@
-"""Detection of one class held out, method by method, and images beside their reconstructions.
+"""Detection of one class held out, method by method; images beside their reconstructions; how normalising went.
 
-Imports: its own folder.
+Imports: metrics, its own folder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from oodlab import metrics
 from oodlab.plotting.base import COLOURS, STYLE, figure
 
 
@@ -19,7 +22,8 @@ def held_out_aurocs(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw one panel per held-out class: a dot per seed, a bar at their mean, a diamond where the paper is.
 
     Args:
-        rows: Each with method, held_out, auroc (one per seed) and reported (None where the paper has none).
+        rows: Each with method, held_out, auroc (one per seed; none where only the paper has a number) and
+            reported (None where the paper has none).
     """
     methods = list(dict.fromkeys(row["method"] for row in rows))
     classes = list(dict.fromkeys(row["held_out"] for row in rows))
@@ -33,7 +37,8 @@ def held_out_aurocs(rows: Sequence[Mapping[str, Any]]) -> Figure:
                 y = methods.index(row["method"])
                 colour = COLOURS[1] if row["method"].startswith("NAE") else COLOURS[0]
                 ax.plot(row["auroc"], [y] * len(row["auroc"]), "o", color=colour, markersize=3.6, alpha=0.6, mew=0)
-                ax.plot([np.mean(row["auroc"])], [y], "|", color=colour, markersize=9, mew=1.6)
+                if len(row["auroc"]):
+                    ax.plot([np.mean(row["auroc"])], [y], "|", color=colour, markersize=9, mew=1.6)
                 if row["reported"] is not None:
                     ax.plot([row["reported"]], [y], "D", color="0.25", mfc="none", markersize=4)
             ax.axvline(0.5, color="0.8", linewidth=0.8, zorder=0)
@@ -80,3 +85,111 @@ def reconstructions(
                 if j == 0:
                     axes[i][0].set_ylabel(row, rotation=0, ha="right", va="center")
         return fig
+
+
+@dataclass(frozen=True)
+class NormalisingCourse:
+    """How a training by negatives went, from the plain autoencoder on.
+
+    Attributes:
+        steps: Updates at which the errors were read.
+        error_data, error_negatives: Mean reconstruction errors at them.
+        probed: Updates after which validation images were scored.
+        aurocs: AUROC of their errors, high = held-out images have the larger ones.
+    """
+
+    steps: Sequence[int] = ()
+    error_data: Sequence[float] = ()
+    error_negatives: Sequence[float] = ()
+    probed: Sequence[int] = ()
+    aurocs: Sequence[float] = ()
+
+    @classmethod
+    def of(cls, history: Sequence[Mapping[str, float]], probes: Sequence[Mapping[str, Any]]) -> NormalisingCourse:
+        """Read it off a training's history and probes, whose values "in" and "out" are errors."""
+        return cls(
+            steps=[int(row["step"]) for row in history],
+            error_data=[row["error_data"] for row in history],
+            error_negatives=[row["error_negatives"] for row in history],
+            probed=[probe["step"] for probe in probes],
+            aurocs=[metrics.auroc(-probe["values"]["in"], -probe["values"]["out"]) for probe in probes],
+        )
+
+    @property
+    def gaps(self) -> list[float]:
+        """Error of data less that of negatives."""
+        return [data - negatives for data, negatives in zip(self.error_data, self.error_negatives, strict=True)]
+
+
+def normalising_courses(courses: Mapping[str, Mapping[str, Sequence[NormalisingCourse]]]) -> Figure:
+    """Draw errors, their gap and the validation AUROC over updates, a row per held-out class.
+
+    Args:
+        courses: By held-out class and method, one per seed.
+    """
+    methods = list(dict.fromkeys(method for by_method in courses.values() for method in by_method))
+    with rc_context(STYLE):
+        fig = figure(7.2, 0.4 + 1.6 * len(courses))
+        grid = fig.subplots(len(courses), 3, sharex=True, squeeze=False)
+        for axes, (held_out, by_method) in zip(grid, courses.items(), strict=True):
+            for method, seeds in by_method.items():
+                for course in seeds:
+                    _draw_course(axes, course, COLOURS[methods.index(method)])
+            _label(axes)
+            axes[0].set_title(f"without {held_out}", loc="left")
+        handles = [
+            grid[0][2].plot([], [], color=COLOURS[i], marker=".", label=method)[0] for i, method in enumerate(methods)
+        ]
+        fig.legend(handles=handles, loc="outside upper center", ncols=len(methods), frameon=False, fontsize=7.5)
+        return fig
+
+
+@dataclass(frozen=True)
+class NormalisingSnapshot:
+    """What a panel knows in the middle of such a training; never changed afterwards.
+
+    Attributes:
+        course: So far.
+        starts, negatives: Of the last update's visible chains, (B, H, W) in [0, 1]; None before the first.
+    """
+
+    course: NormalisingCourse
+    starts: np.ndarray | None = None
+    negatives: np.ndarray | None = None
+
+
+def live_normalising(snapshot: NormalisingSnapshot, *, shown: int, starts: bool) -> Figure:
+    """Draw the course, and below it negatives, with the starts of their chains above them if wanted."""
+    rows = {"starts": snapshot.starts if starts else None, "negatives": snapshot.negatives}
+    rows = {name: images[:shown] for name, images in rows.items() if images is not None}
+    with rc_context(STYLE):
+        fig = figure(7.2, 2.1 + 0.75 * len(rows))
+        grid = fig.add_gridspec(1 + len(rows), 1, height_ratios=[2.1, *[0.75] * len(rows)])
+        axes = [fig.add_subplot(cell) for cell in grid[0].subgridspec(1, 3)]
+        _draw_course(axes, snapshot.course, COLOURS[0])
+        _label(axes)
+        for cell, (name, images) in zip(list(grid)[1:], rows.items(), strict=True):
+            pictures = cell.subgridspec(1, shown).subplots(squeeze=False)[0]
+            for ax, image in zip(pictures, images, strict=False):
+                ax.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            for ax in pictures:
+                ax.set(xticks=[], yticks=[])
+            pictures[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        return fig
+
+
+def _draw_course(axes: Sequence[Axes], course: NormalisingCourse, colour: str) -> None:
+    errors, gap, auroc = axes
+    errors.plot(course.steps, course.error_data, color=colour, linewidth=1)
+    errors.plot(course.steps, course.error_negatives, color=colour, linewidth=1, linestyle=":")
+    gap.plot(course.steps, course.gaps, color=colour, linewidth=1)
+    auroc.plot(course.probed, course.aurocs, color=colour, linewidth=1, marker=".")
+
+
+def _label(axes: Sequence[Axes]) -> None:
+    errors, gap, auroc = axes
+    errors.set(xlabel="update", ylabel="error: data —, negatives ···")
+    gap.set(xlabel="update", ylabel="error of data − of negatives")
+    auroc.set(xlabel="update", ylabel="validation AUROC", ylim=(-0.02, 1.02))
+    gap.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+    auroc.axhline(0.5, color="0.8", linewidth=0.8, zorder=0)

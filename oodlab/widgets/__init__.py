@@ -3,6 +3,7 @@
 from oodlab.widgets.eight_gaussians import eight_gaussians
 from oodlab.widgets.epoch_curves import epoch_curves
 from oodlab.widgets.gamma_sweep import gamma_sweep
+from oodlab.widgets.holdout_digits import holdout_digits
 from oodlab.widgets.linear_case import LinearPanel, linear_case
 from oodlab.widgets.panel import DRAWING_SHARE, KEPT, REDRAW_SECONDS, WIDE, Publish, RunPanel, show, slider
 from oodlab.widgets.smoothness import smoothness
@@ -18,6 +19,7 @@ __all__ = [
     "eight_gaussians",
     "epoch_curves",
     "gamma_sweep",
+    "holdout_digits",
     "linear_case",
     "show",
     "slider",

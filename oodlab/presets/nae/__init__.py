@@ -6,9 +6,18 @@ code (swyoon/normalized-autoencoders).
 Imports: its own folder.
 """
 
-from oodlab.presets.nae.digits import METHODS, digit_detectors, digit_training
+from oodlab.presets.nae.digits import BUDGETS, METHODS, digit_detectors, digit_training
 from oodlab.presets.nae.eight_gaussians import EIGHT_GAUSSIANS
-from oodlab.presets.nae.holdout_digits import HOLDOUT_DIGITS
+from oodlab.presets.nae.holdout_digits import HOLDOUT_DIGITS, held_out_inputs
 from oodlab.presets.nae.linear_case import LINEAR_CASE
 
-__all__ = ["EIGHT_GAUSSIANS", "HOLDOUT_DIGITS", "LINEAR_CASE", "METHODS", "digit_detectors", "digit_training"]
+__all__ = [
+    "BUDGETS",
+    "EIGHT_GAUSSIANS",
+    "HOLDOUT_DIGITS",
+    "LINEAR_CASE",
+    "METHODS",
+    "digit_detectors",
+    "digit_training",
+    "held_out_inputs",
+]
