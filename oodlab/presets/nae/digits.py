@@ -89,7 +89,7 @@ BUDGETS = {
     "smoke": Budget(
         side=14,
         latent=3,
-        width=2,
+        width=4,
         batch_size=16,
         n=200,
         steps=3,
