@@ -75,9 +75,10 @@ def test_a_method_trains_and_its_detectors_score(method: str) -> None:
         assert scores.shape == (8,) and np.ptp(scores) > 0
 
 
+@pytest.mark.parametrize("profile", ["smoke", "paper"])
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "IGEBM"])
-def test_all_autoencoders_have_the_networks_of_the_plain_one(method: str) -> None:
-    ours, plain = (smoke(name).model() for name in (method, "AE"))
+def test_all_autoencoders_have_the_networks_of_the_plain_one(method: str, profile: str) -> None:
+    ours, plain = (digit_training(name, 9).at(profile).model() for name in (method, "AE"))
     for part in ("encoder", "decoder"):
         shapes = [[tuple(p.shape) for p in getattr(model, part).parameters()] for model in (ours, plain)]
         if (method, part) == ("VAE", "encoder"):  # mean and variance

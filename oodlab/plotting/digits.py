@@ -5,6 +5,7 @@ Imports: metrics, its own folder.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +14,12 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from oodlab import metrics
 from oodlab.plotting.base import COLOURS, STYLE, figure
+
+ACROSS = 5  # panels in a row at most
 
 
 def held_out_aurocs(rows: Sequence[Mapping[str, Any]]) -> Figure:
@@ -28,9 +32,12 @@ def held_out_aurocs(rows: Sequence[Mapping[str, Any]]) -> Figure:
     methods = list(dict.fromkeys(row["method"] for row in rows))
     classes = list(dict.fromkeys(row["held_out"] for row in rows))
     with rc_context(STYLE):
-        fig = figure(1.2 + 1.55 * len(classes), 0.9 + 0.19 * len(methods))
-        axes = fig.subplots(1, len(classes), sharex=True, sharey=True, squeeze=False)[0]
-        for ax, held_out in zip(axes, classes, strict=True):
+        rows_of_panels, columns = math.ceil(len(classes) / ACROSS), min(ACROSS, len(classes))
+        fig = figure(max(4.5, 1.2 + 1.55 * columns), 0.5 + (0.5 + 0.19 * len(methods)) * rows_of_panels)
+        axes = fig.subplots(rows_of_panels, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        for ax in axes[len(classes) :]:
+            ax.remove()
+        for ax, held_out in zip(axes, classes, strict=False):
             for row in rows:
                 if row["held_out"] != held_out:
                     continue
@@ -69,21 +76,23 @@ def reconstructions(
     n = len(next(iter(columns.values())))
     with rc_context(STYLE):
         fig = figure(0.75 + 0.42 * n * len(columns), 0.45 + 0.44 * len(names))
-        grid = fig.add_gridspec(1, len(columns))
+        widths = [*[1.0] * n, 0.25] * len(columns)  # a gap behind each set
+        grid = fig.add_gridspec(len(names), len(widths) - 1, width_ratios=widths[:-1], wspace=0.04, hspace=0.04)
         for j, (name, images) in enumerate(columns.items()):
-            axes = grid[j].subgridspec(len(names), n, wspace=0.04, hspace=0.04).subplots(squeeze=False)
-            axes[0][n // 2].set_title(name)
             for i, row in enumerate(names):
                 shown = images if i == 0 else rows[row][name]
-                for k, ax in enumerate(axes[i]):
+                axes = [fig.add_subplot(grid[i, j * (n + 1) + k]) for k in range(n)]
+                for k, ax in enumerate(axes):
                     ax.imshow(shown[k], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
                     ax.set(xticks=[], yticks=[])
                     wrong = i > 0 and missed[row][name][k]
                     ax.spines[:].set(
                         visible=True, color=COLOURS[1] if wrong else "0.7", linewidth=1.8 if wrong else 0.4
                     )
+                if i == 0:
+                    axes[(n - 1) // 2].set_title(name)
                 if j == 0:
-                    axes[i][0].set_ylabel(row, rotation=0, ha="right", va="center")
+                    axes[0].set_ylabel(row, rotation=0, ha="right", va="center")
         return fig
 
 
@@ -129,7 +138,7 @@ def normalising_courses(courses: Mapping[str, Mapping[str, Sequence[NormalisingC
     """
     methods = list(dict.fromkeys(method for by_method in courses.values() for method in by_method))
     with rc_context(STYLE):
-        fig = figure(7.2, 0.4 + 1.6 * len(courses))
+        fig = figure(7.2, 0.4 + 1.75 * len(courses))
         grid = fig.subplots(len(courses), 3, sharex=True, squeeze=False)
         for axes, (held_out, by_method) in zip(grid, courses.items(), strict=True):
             for method, seeds in by_method.items():
@@ -138,9 +147,11 @@ def normalising_courses(courses: Mapping[str, Mapping[str, Sequence[NormalisingC
             _label(axes)
             axes[0].set_title(f"without {held_out}", loc="left")
         handles = [
-            grid[0][2].plot([], [], color=COLOURS[i], marker=".", label=method)[0] for i, method in enumerate(methods)
+            *(Line2D([], [], color=COLOURS[i], label=method) for i, method in enumerate(methods)),
+            Line2D([], [], color="0.4", label="error of data"),
+            Line2D([], [], color="0.4", linestyle=":", label="of negatives"),
         ]
-        fig.legend(handles=handles, loc="outside upper center", ncols=len(methods), frameon=False, fontsize=7.5)
+        fig.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=7.5)
         return fig
 
 
@@ -164,17 +175,19 @@ def live_normalising(snapshot: NormalisingSnapshot, *, shown: int, starts: bool)
     rows = {name: images[:shown] for name, images in rows.items() if images is not None}
     with rc_context(STYLE):
         fig = figure(7.2, 2.1 + 0.75 * len(rows))
-        grid = fig.add_gridspec(1 + len(rows), 1, height_ratios=[2.1, *[0.75] * len(rows)])
-        axes = [fig.add_subplot(cell) for cell in grid[0].subgridspec(1, 3)]
+        heights = [2.1, 0.75 * len(rows)] if rows else [2.1]
+        top, *below = fig.add_gridspec(len(heights), 1, height_ratios=heights)
+        axes = [fig.add_subplot(cell) for cell in top.subgridspec(1, 3)]
         _draw_course(axes, snapshot.course, COLOURS[0])
         _label(axes)
-        for cell, (name, images) in zip(list(grid)[1:], rows.items(), strict=True):
-            pictures = cell.subgridspec(1, shown).subplots(squeeze=False)[0]
-            for ax, image in zip(pictures, images, strict=False):
+        axes[0].set_title("data —, negatives ···", loc="left")
+        pictures = below[0].subgridspec(len(rows), shown).subplots(squeeze=False) if rows else []
+        for in_row, (name, images) in zip(pictures, rows.items(), strict=True):
+            for ax, image in zip(in_row, images, strict=False):
                 ax.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            for ax in pictures:
+            for ax in in_row:
                 ax.set(xticks=[], yticks=[])
-            pictures[0].set_ylabel(name, rotation=0, ha="right", va="center")
+            in_row[0].set_ylabel(name, rotation=0, ha="right", va="center")
         return fig
 
 
@@ -188,8 +201,8 @@ def _draw_course(axes: Sequence[Axes], course: NormalisingCourse, colour: str) -
 
 def _label(axes: Sequence[Axes]) -> None:
     errors, gap, auroc = axes
-    errors.set(xlabel="update", ylabel="error: data —, negatives ···")
-    gap.set(xlabel="update", ylabel="error of data − of negatives")
+    errors.set(xlabel="update", ylabel="reconstruction error")
+    gap.set(xlabel="update", ylabel="gap: data − negatives")
     auroc.set(xlabel="update", ylabel="validation AUROC", ylim=(-0.02, 1.02))
     gap.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     auroc.axhline(0.5, color="0.8", linewidth=0.8, zorder=0)
