@@ -12,6 +12,7 @@ from matplotlib.colors import to_rgba
 from torch import nn
 
 from oodlab import data, metrics, plotting, presets, training, widgets
+from oodlab.objectives import FromData, FromReplay, OnManifold
 from oodlab.plotting import NormalisingCourse, NormalisingSnapshot
 from oodlab.presets import Preset
 from oodlab.presets.nae import METHODS, digit_detectors, digit_training, held_out_inputs
@@ -271,6 +272,8 @@ def test_the_panel_pre_trains_once_and_normalises(embedded: None, method: str) -
     assert list(snapshot.course.steps) == list(range(1, 11))
     assert (snapshot.course.probed[0], snapshot.course.probed[-1]) == (0, 10)
     assert snapshot.negatives.shape == snapshot.starts.shape == (64, 14, 14)
+    source = {"NAE-OMI": OnManifold, "NAE-CD": FromData, "NAE-PCD": FromReplay}[method]
+    assert isinstance(panel.result.objective.negatives, source)
     again = run(panel)
     assert not any(text.startswith("plain autoencoder") for _, text in again), "the plain autoencoder is kept"
     assert panel._snapshot.course.error_data == snapshot.course.error_data
@@ -281,14 +284,25 @@ def test_the_panel_pre_trains_once_and_normalises(embedded: None, method: str) -
 
 
 def test_the_controls_of_the_panel_decide_the_training(embedded: None) -> None:
-    panel = panel_with(rate=1e-6, pre_training=0, seed=3)
-    run(panel)
-    still = panel._snapshot.course
-    panel.controls["rate"].value = 1e-2
-    run(panel)
-    moved = panel._snapshot.course
+    panel = panel_with(pre_training=0, rate=1e-6, seed=3, latent=2)
+    courses = {}
+    for name, changes in {
+        "still": {},
+        "moved": {"rate": 1e-2},
+        "other digit": {"digit": 4},
+        "pre-trained": {"digit": 9, "pre_training": 10},
+    }.items():
+        for control, value in changes.items():
+            panel.controls[control].value = value
+        run(panel)
+        courses[name] = panel._snapshot.course
+    still, moved = courses["still"], courses["moved"]
     assert still.aurocs[0] == moved.aurocs[0] and still.error_data[0] == moved.error_data[0]
     assert abs(still.error_data[-1] - still.error_data[0]) < abs(moved.error_data[-1] - moved.error_data[0])
+    assert courses["other digit"].aurocs[0] != still.aurocs[0]
+    assert courses["pre-trained"].error_data[0] < still.error_data[0]
+    negatives = panel.result.objective.negatives
+    assert (negatives.latent_chain.steps, negatives.chain.steps) == (2, 1)
 
 
 def test_stop_during_the_pre_training_ends_the_run(embedded: None) -> None:
@@ -305,3 +319,4 @@ def test_stop_during_the_pre_training_ends_the_run(embedded: None) -> None:
     panel.wait(120)
     assert "stopped. plain autoencoder" in panel.status.value, panel.status.value
     assert not panel.result.finished and panel._snapshot.course == NormalisingCourse()
+    assert panel.result.step > 0, "the plain autoencoder's, nothing was normalised"

@@ -172,7 +172,7 @@ class NormalisingSnapshot:
 def live_normalising(snapshot: NormalisingSnapshot, *, shown: int, starts: bool) -> Figure:
     """Draw the course, and below it negatives, with the starts of their chains above them if wanted."""
     rows = {"starts": snapshot.starts if starts else None, "negatives": snapshot.negatives}
-    rows = {name: images[:shown] for name, images in rows.items() if images is not None}
+    rows = {name: images for name, images in rows.items() if images is not None}
     with rc_context(STYLE):
         fig = figure(7.2, 2.1 + 0.75 * len(rows))
         heights = [2.1, 0.75 * len(rows)] if rows else [2.1]
