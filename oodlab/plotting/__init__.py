@@ -1,6 +1,7 @@
 """Figures: one function per kind, tables, and save_figure, through which every figure leaves."""
 
 from oodlab.plotting.base import COLOURS, DENSITY_MAP, STYLE, figure, to_png
+from oodlab.plotting.clusters import Reconstructions, live_manifold, manifold_panels
 from oodlab.plotting.flows import epoch_curves, epoch_histograms
 from oodlab.plotting.gamma import density_along_rays, metrics_by_gamma
 from oodlab.plotting.linear import draw_ellipse, gaussian_panels, linear_likelihoods, live_gaussian
@@ -23,6 +24,7 @@ __all__ = [
     "DENSITY_MAP",
     "STYLE",
     "Gallery",
+    "Reconstructions",
     "Saved",
     "ScoreSnapshot",
     "Setting",
@@ -44,8 +46,10 @@ __all__ = [
     "linear_likelihoods",
     "live_density",
     "live_gaussian",
+    "live_manifold",
     "live_scores",
     "log_density_panels",
+    "manifold_panels",
     "metrics_by_gamma",
     "negatives_by_sampler",
     "save_figure",

@@ -7,6 +7,7 @@ Imports: its own folder.
 """
 
 from oodlab.presets.nae.eight_gaussians import EIGHT_GAUSSIANS
-from oodlab.presets.nae.linear_case import LINEAR_CASE
+from oodlab.presets.nae.linear_case import LINEAR_CASE, PLANE, SPACE, TEMPERATURES
+from oodlab.presets.nae.two_clusters import TWO_CLUSTERS
 
-__all__ = ["EIGHT_GAUSSIANS", "LINEAR_CASE"]
+__all__ = ["EIGHT_GAUSSIANS", "LINEAR_CASE", "PLANE", "SPACE", "TEMPERATURES", "TWO_CLUSTERS"]
