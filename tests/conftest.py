@@ -19,11 +19,15 @@ from oodlab.detectors import (
     LogDensity,
     LogSumExp,
     MaxSoftmax,
+    MixtureEnergy,
     Reconstruction,
+    Reencoding,
     Typicality,
 )
 from oodlab.models import (
     MLP,
+    Conv14Decoder,
+    Conv14Encoder,
     Conv28Decoder,
     Conv28Encoder,
     Density,
@@ -32,10 +36,13 @@ from oodlab.models import (
     Flow,
     JointEnergy,
     LinearNAE,
+    MixtureAutoencoder,
     NoisyGenerator,
     NormalizedAutoencoder,
+    ReencodingAutoencoder,
     TableGenerator,
     VariationalAutoencoder,
+    VectorQuantisedAutoencoder,
     WideResNet,
     image_realnvp,
     linear_autoencoder,
@@ -77,6 +84,42 @@ def probabilistic_pca(loadings: tuple[float, float] = (1.5, -0.5), std: float = 
 def conv28() -> NormalizedAutoencoder:
     """Build a narrow convolutional autoencoder of 28 x 28 images with its codes on the sphere."""
     return NormalizedAutoencoder(Conv28Encoder(3, width=2), Conv28Decoder(3, width=2), latent=3, sphere=True)
+
+
+def conv_vae() -> VariationalAutoencoder:
+    """Build a narrow variational autoencoder of 14 x 14 images."""
+    encoder, decoder = Conv14Encoder(6, width=2), Conv14Decoder(3, width=2)
+    return VariationalAutoencoder(encoder, decoder, latent=3, samples=3, code_shape=(3, 1, 1))
+
+
+def vector_quantised() -> VectorQuantisedAutoencoder:
+    """Build a small autoencoder of the plane with a codebook of eight entries."""
+    model = VectorQuantisedAutoencoder(MLP(2, [16], 3, nn.SiLU), MLP(3, [16], 2, nn.SiLU), latent=3, codes=8)
+    model.codebook.data *= 5
+    return model
+
+
+def mixture_autoencoder(seed: int = 0) -> MixtureAutoencoder:
+    """Reconstruct the first axis exactly and nothing else; two components; or, by another seed, some smooth network."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        exact = line()
+        pair = (MLP(2, [8], 1, nn.SiLU), MLP(1, [8], 2, nn.SiLU)) if seed else (exact.encoder, exact.decoder)
+        return MixtureAutoencoder(*pair, MLP(3, [8], 2, nn.Tanh))
+
+
+def reencoding_autoencoder() -> ReencodingAutoencoder:
+    """Build a small one of the plane."""
+    networks = [MLP(2, [8], 2, nn.SiLU), MLP(2, [8], 2, nn.SiLU), MLP(2, [8], 2, nn.SiLU), MLP(2, [8], 4, nn.SiLU)]
+    return ReencodingAutoencoder(*networks, features=4)
+
+
+def first_axis_twice() -> ReencodingAutoencoder:
+    """Encode a point as itself, reconstruct its first coordinate, encode that as itself: the second one is lost."""
+    model = ReencodingAutoencoder(nn.Identity(), nn.Linear(2, 2), nn.Identity(), nn.Identity(), features=2)
+    model.decoder.weight.data.copy_(torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    model.decoder.bias.data.zero_()
+    return model
 
 
 def near_a_line(n: int, generator: torch.Generator) -> Tensor:
@@ -151,6 +194,8 @@ MODELS = {  # name: (build a small one, shape of one input)
     "convolutional NAE": (conv28, (1, 28, 28)),
     "linear NAE": (lambda: LinearNAE(linear_autoencoder(torch.tensor([[0.4, -0.3], [0.1, 1.6]]))), (2,)),
     "VAE": (probabilistic_pca, (2,)),
+    "convolutional VAE": (conv_vae, (1, 14, 14)),
+    "autoencoder with a codebook": (vector_quantised, (2,)),
     "flow of the plane": (flow_of_the_plane, (2,)),
     "flow of images": (flow_of_images, (2, 4, 4)),
     "joint energy": (joint_energy, (1, 8, 8)),
@@ -172,6 +217,14 @@ DETECTORS = {  # name: (build a fitted one, easy in-distribution inputs, easy OO
         far_from_the_line,
     ),
     "Reconstruction": (lambda: Reconstruction(line(), event_shape=(2,)), near_a_line, far_from_the_line),
+    "Reencoding": (lambda: Reencoding(first_axis_twice(), event_shape=(2,)), near_a_line, far_from_the_line),
+    "MixtureEnergy": (
+        lambda: MixtureEnergy(mixture_autoencoder(), event_shape=(2,)).fit(
+            near_a_line(100, torch.Generator().manual_seed(1))
+        ),
+        near_a_line,
+        far_from_the_line,
+    ),
     "LogSumExp": (lambda: LogSumExp(two_logits(), event_shape=(2,)), near_a_line, far_from_the_line),
     "MaxSoftmax": (lambda: MaxSoftmax(two_logits(), event_shape=(2,)), near_a_line, near_the_decision),
 }

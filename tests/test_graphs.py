@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from conftest import flow_of_the_plane, smooth_nae
+from conftest import flow_of_the_plane, mixture_autoencoder, reencoding_autoencoder, smooth_nae, vector_quantised
 from torch import Tensor, nn
 
 from oodlab.graphs import Replayed, Trace, host_may_look, to_be_replayed
 from oodlab.models import MLP, EnergyWithGenerator, JointEnergy, NoisyGenerator, TableGenerator
 from oodlab.objectives import (
+    AdversarialReencoding,
     ContrastiveDivergence,
     FromData,
     FromReplay,
     Joint,
+    MixtureLikelihood,
     NormalizedLikelihood,
     OnManifold,
     PenalisedLikelihood,
     SlicedScoreMatching,
     VariationalLikelihood,
+    VectorQuantisation,
+    WassersteinMMD,
+    denoising,
+    reconstruction,
 )
 from oodlab.replay import Normal, ReplayBuffer, Uniform
 from oodlab.samplers import Annealed, Box, ClipElements, LangevinChain, MalaChain, RejectOutside, langevin
@@ -61,6 +68,12 @@ STEPS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
     "PCD by class": (energy, lambda: ContrastiveDivergence(FromReplay(CHAIN, slots(3)))),
     "JEM": (energy, lambda: Joint(ContrastiveDivergence(FromReplay(CHAIN, slots())), gamma=0.5)),
     "NAE-OMI": (lambda: smooth_nae(3), lambda: NormalizedLikelihood(on_manifold())),
+    "AE": (lambda: smooth_nae(3), lambda: partial(reconstruction, encoder_l2=1e-4)),
+    "DAE": (lambda: smooth_nae(3), lambda: denoising),
+    "WAE": (lambda: smooth_nae(3), lambda: WassersteinMMD(0.1)),
+    "VQ": (vector_quantised, VectorQuantisation),
+    "mixture": (mixture_autoencoder, MixtureLikelihood),
+    "adversarial": (reencoding_autoencoder, AdversarialReencoding),
     "SSM": (energy, SlicedScoreMatching),
     "VERA": (with_generator, lambda: VariationalLikelihood(**VERA)),
     "likelihood": (flow_of_the_plane, lambda: PenalisedLikelihood(0.0, space="input")),

@@ -1,5 +1,6 @@
 """Out-of-distribution detectors: every method of the kit ends in score_samples, high = in-distribution."""
 
+from oodlab.detectors.autoencoders import MixtureEnergy, Reencoding
 from oodlab.detectors.base import Detector, NotFittedError, cached_scores
 from oodlab.detectors.classifiers import LogSumExp, MaxSoftmax
 from oodlab.detectors.densities import ApproximateMass, LogDensity, Reconstruction, Typicality
@@ -10,8 +11,10 @@ __all__ = [
     "LogDensity",
     "LogSumExp",
     "MaxSoftmax",
+    "MixtureEnergy",
     "NotFittedError",
     "Reconstruction",
+    "Reencoding",
     "Typicality",
     "cached_scores",
 ]

@@ -9,6 +9,7 @@ Imports: checks, models.energy, replay, samplers.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +73,7 @@ class NormalizedAutoencoder(EnergyModel):
 
     def reconstruction_error(self, x: Tensor) -> Tensor:
         """Return the squared error per dimension, (B, *event) -> (B,)."""
-        return (x - self.decode(self.encode(x))).square().flatten(1).mean(dim=1)
+        return error_per_dimension(x, self.decode(self.encode(x)))
 
     def energy(self, x: Tensor) -> Tensor:
         """Return reconstruction_error(x) / temperature, nats, (B,)."""
@@ -83,10 +84,11 @@ class VariationalAutoencoder(Density):
     """Gaussian latent, Gaussian decoder with one learned standard deviation.
 
     Args:
-        encoder: (B, D) -> (B, 2 * latent): posterior mean and log-variance.
-        decoder: (B, latent) -> (B, D): mean of x given z.
+        encoder: (B, *event) -> (B, 2 * latent, ...): posterior mean and log-variance.
+        decoder: (B, latent, ...) -> (B, *event): mean of x given z.
         latent: Number of latent dimensions.
         samples: Importance samples of log_prob.
+        code_shape: Shape of one code; None means (latent,), convolutional halves have (latent, 1, 1).
 
     log_prob is the log of an importance-sampled marginal: a lower bound in
     expectation that tightens with `samples`.  All rows share the
@@ -95,20 +97,46 @@ class VariationalAutoencoder(Density):
     Source: Kingma & Welling (2014); importance sampling as in Burda et al. (2016).
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, *, latent: int, samples: int = 500) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        *,
+        latent: int,
+        samples: int = 500,
+        code_shape: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
         checks.whole("VariationalAutoencoder", "latent", latent, least=1)
         checks.whole("VariationalAutoencoder", "samples", samples, least=1)
+        self.code_shape = (latent,) if code_shape is None else tuple(code_shape)
+        if math.prod(self.code_shape) != latent:
+            raise ValueError(
+                f"VariationalAutoencoder expects a code_shape of {latent} numbers, got {self.code_shape}: it is the shape of "
+                f"one code; convolutional halves have ({latent}, 1, 1)."
+            )
         self.encoder, self.decoder, self.latent, self.samples = encoder, decoder, latent, samples
         self.log_std = nn.Parameter(torch.zeros(()))
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance of q(z | x), each (B, latent)."""
+        """Return mean and log-variance of q(z | x), each (B, *code_shape)."""
         mean, log_variance = self.encoder(x).chunk(2, dim=1)
         return mean, log_variance
 
+    def encode(self, x: Tensor) -> Tensor:
+        """Return posterior means, (B, *event) -> (B, *code_shape)."""
+        return self.posterior(x)[0]
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the mean of x given z, (B, *code_shape) -> (B, *event)."""
+        return self.decoder(z)
+
+    def reconstruction_error(self, x: Tensor) -> Tensor:
+        """Return the squared error per dimension of the posterior mean, decoded, (B, *event) -> (B,)."""
+        return error_per_dimension(x, self.decode(self.encode(x)))
+
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        """Return log p(x | z), nats, (B, D) and (B, latent) -> (B,)."""
+        """Return log p(x | z), nats, (B, *event) and (B, *code_shape) -> (B,)."""
         return _log_normal(x, self.decoder(z), self.log_std)
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -116,7 +144,7 @@ class VariationalAutoencoder(Density):
         mean, log_variance = self.posterior(x)
         log_std = log_variance / 2
         generator = torch.Generator(x.device).manual_seed(0)
-        shape = (self.samples, 1, self.latent)
+        shape = (self.samples, 1, *self.code_shape)
         draws = torch.randn(shape, generator=generator, dtype=mean.dtype, device=mean.device)
         total = torch.full((len(x),), -math.inf, dtype=x.dtype, device=x.device)
         for xi in draws:  # one draw at a time: the memory of a grid times 500 would not fit
@@ -128,15 +156,20 @@ class VariationalAutoencoder(Density):
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw z ~ N(0, I), then x given z; (n, D)."""
+        """Draw z ~ N(0, I), then x given z; (n, *event)."""
         device = self.log_std.device
         dtype = self.log_std.dtype
-        z = torch.randn(n, self.latent, generator=generator, dtype=dtype, device=device)
+        z = torch.randn(n, *self.code_shape, generator=generator, dtype=dtype, device=device)
         mean = self.decoder(z)
         return mean + self.log_std.exp() * torch.randn(mean.shape, generator=generator, dtype=dtype, device=device)
 
 
+def error_per_dimension(x: Tensor, reconstruction: Tensor) -> Tensor:
+    """Return the mean squared difference over the event, (B, *event) -> (B,)."""
+    return (x - reconstruction).square().flatten(1).mean(dim=1)
+
+
 def _log_normal(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """Log-density of N(mean, exp(log_std)^2 I), summed over dimension 1, (B,)."""
+    """Log-density of N(mean, exp(log_std)^2 I), summed over the event, (B,)."""
     scaled = (x - mean) * (-log_std).exp()
-    return (-0.5 * scaled.square() - log_std - 0.5 * math.log(2 * math.pi)).sum(dim=1)
+    return (-0.5 * scaled.square() - log_std - 0.5 * math.log(2 * math.pi)).flatten(1).sum(dim=1)

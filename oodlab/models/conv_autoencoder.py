@@ -1,15 +1,23 @@
-"""Convolutional halves of an autoencoder of images, without normalisation layers.
+"""Convolutional halves of an autoencoder of images: codes (B, latent, 1, 1) and images in (0, 1).
 
-Imports: torch only.
+No batch normalisation anywhere: an energy is a function of one input.
+
+Imports: checks.
 """
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
+from oodlab import checks
 
-class _Layers(nn.Sequential):
+GROUPS = 8  # of Conv64's GroupNorm
+
+
+class Layers(nn.Sequential):
     """Layers whose weights lie channels-last and whose result has their own precision."""
 
     def __init__(self, *layers: nn.Module) -> None:
@@ -17,10 +25,19 @@ class _Layers(nn.Sequential):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).to(self[-1].weight.dtype)
+        """Return the last layer's result."""
+        return super().forward(x).to(next(self.parameters()).dtype)
 
 
-class Conv28Encoder(_Layers):
+class ImageLayers(Layers):
+    """Such layers, and a sigmoid."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return images."""
+        return super().forward(x).sigmoid()
+
+
+class Conv28Encoder(Layers):
     """Codes of 28 x 28 images, (B, channels, 28, 28) -> (B, latent, 1, 1).
 
     Sides 28, 26, 24, pooled 12, 10, 8, pooled 4, 1: convolutions without padding.
@@ -35,6 +52,7 @@ class Conv28Encoder(_Layers):
     """
 
     def __init__(self, latent: int, *, channels: int = 1, width: int = 32) -> None:
+        checks.layers("Conv28Encoder", {"latent": latent, "channels": channels, "width": width})
         super().__init__(
             nn.Conv2d(channels, width, 3),
             nn.ReLU(),
@@ -52,7 +70,7 @@ class Conv28Encoder(_Layers):
         )
 
 
-class Conv28Decoder(_Layers):
+class Conv28Decoder(ImageLayers):
     """Images in (0, 1) from codes, (B, latent, 1, 1) -> (B, channels, 28, 28).
 
     Sides 1, 4, doubled 8, 10, 12, doubled 24, 26, 28.
@@ -66,6 +84,7 @@ class Conv28Decoder(_Layers):
     """
 
     def __init__(self, latent: int, *, channels: int = 1, width: int = 32) -> None:
+        checks.layers("Conv28Decoder", {"latent": latent, "channels": channels, "width": width})
         super().__init__(
             nn.ConvTranspose2d(latent, 4 * width, 4),
             nn.ReLU(),
@@ -80,6 +99,182 @@ class Conv28Decoder(_Layers):
             nn.ConvTranspose2d(width, channels, 3),
         )
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Return images."""
-        return super().forward(z).sigmoid()
+
+class Conv14Encoder(Layers):
+    """Codes of 14 x 14 images, (B, channels, 14, 14) -> (B, latent, 1, 1).
+
+    Sides 14, 12, 10, pooled 5, 1: the first half of Conv28Encoder, for images pooled to half their side.
+
+    Args:
+        latent: Channels of the code.
+        channels: Of the image.
+        width: Channels of the first convolution; the others have 2 and 16 times as many.
+
+    Source: ours.
+    """
+
+    def __init__(self, latent: int, *, channels: int = 1, width: int = 16) -> None:
+        checks.layers("Conv14Encoder", {"latent": latent, "channels": channels, "width": width})
+        super().__init__(
+            nn.Conv2d(channels, width, 3),
+            nn.ReLU(),
+            nn.Conv2d(width, 2 * width, 3),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(2 * width, 16 * width, 5),
+            nn.ReLU(),
+            nn.Conv2d(16 * width, latent, 1),
+        )
+
+
+class Conv14Decoder(ImageLayers):
+    """Images in (0, 1) from codes, (B, latent, 1, 1) -> (B, channels, 14, 14).
+
+    Sides 1, 5, doubled 10, 12, 14.
+
+    Args:
+        latent: Channels of the code.
+        channels: Of the image.
+        width: As of the encoder.
+
+    Source: ours.
+    """
+
+    def __init__(self, latent: int, *, channels: int = 1, width: int = 16) -> None:
+        checks.layers("Conv14Decoder", {"latent": latent, "channels": channels, "width": width})
+        super().__init__(
+            nn.ConvTranspose2d(latent, 4 * width, 5),
+            nn.ReLU(),
+            nn.UpsamplingBilinear2d(scale_factor=2),
+            nn.ConvTranspose2d(4 * width, 2 * width, 3),
+            nn.ReLU(),
+            nn.ConvTranspose2d(2 * width, channels, 3),
+        )
+
+
+class ResidualAttention(nn.Module):
+    """x + R(x) * sigmoid(S(x)), R and S each a 1x1 convolution to `hidden`, ReLU, and one back."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.value, self.gate = (
+            nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1)) for _ in range(2)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x plus the gated value, (B, channels, H, W)."""
+        return x + self.value(x) * self.gate(x).sigmoid()
+
+
+class Conv32Encoder(Layers):
+    """Codes of 32 x 32 images, (B, channels, 32, 32) -> (B, latent, 1, 1).
+
+    Sides 32, 15, 6, 2, 1: convolutions of stride 2 without padding; the code passes a ResidualAttention.
+
+    Args:
+        latent: Channels of the code.
+        channels: Of the image.
+        width: Channels of the first convolution; the others have 2, 4, 8 and the attention 32 times as many.
+
+    Source: Yoon et al. (2021), arXiv:2105.05735, Table 10; width 32. Their released code has
+    Conv32BigEncoder in its place.
+    """
+
+    def __init__(self, latent: int, *, channels: int = 3, width: int = 32) -> None:
+        checks.layers("Conv32Encoder", {"latent": latent, "channels": channels, "width": width})
+        super().__init__(
+            nn.Conv2d(channels, width, 4, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(width, 2 * width, 4, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(2 * width, 4 * width, 4, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(4 * width, 8 * width, 2, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(8 * width, latent, 1),
+            ResidualAttention(latent, 32 * width),
+        )
+
+
+class Conv32Decoder(ImageLayers):
+    """Images in (0, 1) from codes, (B, latent, 1, 1) -> (B, channels, 32, 32).
+
+    Sides 1, 6, 14, 30, 32.
+
+    Args:
+        latent: Channels of the code.
+        channels: Of the image.
+        width: As of the encoder.
+
+    Source: Yoon et al. (2021), arXiv:2105.05735, Table 10.
+    """
+
+    def __init__(self, latent: int, *, channels: int = 3, width: int = 32) -> None:
+        checks.layers("Conv32Decoder", {"latent": latent, "channels": channels, "width": width})
+        super().__init__(
+            nn.ConvTranspose2d(latent, 8 * width, 6),
+            nn.ReLU(),
+            nn.ConvTranspose2d(8 * width, 4 * width, 4, stride=2),
+            nn.ReLU(),
+            nn.ConvTranspose2d(4 * width, 2 * width, 4, stride=2),
+            nn.ReLU(),
+            nn.ConvTranspose2d(2 * width, channels, 3),
+        )
+
+
+class Conv64Encoder(Layers):
+    """Codes of 64 x 64 images, (B, channels, 64, 64) -> (B, latent, 1, 1).
+
+    Sides 64, 30, 13, 5, 1: 5x5 convolutions of stride 2 without padding, each with GroupNorm and ReLU.
+
+    Args:
+        latent: Channels of the code.
+        channels: Of the image.
+        width: Channels of the first convolution, a multiple of the 8 groups; the others have 2, 4 and 8
+            times as many. 128 as released, 256 as printed.
+
+    Source: Yoon et al. (2021), arXiv:2105.05735, Table 10, and its released code.
+    """
+
+    def __init__(self, latent: int, *, channels: int = 3, width: int = 128) -> None:
+        _check_grouped("Conv64Encoder", latent, channels, width)
+        widths = [channels, *(width * factor for factor in (1, 2, 4, 8))]
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(widths):
+            layers += [nn.Conv2d(before, after, 5, stride=2), nn.GroupNorm(GROUPS, after), nn.ReLU()]
+        super().__init__(*layers, nn.Conv2d(widths[-1], latent, 1))
+
+
+class Conv64Decoder(ImageLayers):
+    """Images in (0, 1) from codes, (B, latent, 1, 1) -> (B, channels, 64, 64).
+
+    Sides 1, 8, 16, 32, 64, each with GroupNorm and ReLU, then a 1x1 convolution.
+
+    Args:
+        latent: Channels of the code.
+        channels: Of the image.
+        width: As of the encoder.
+
+    Source: Yoon et al. (2021), arXiv:2105.05735, Table 10, and its released code.
+    """
+
+    def __init__(self, latent: int, *, channels: int = 3, width: int = 128) -> None:
+        _check_grouped("Conv64Decoder", latent, channels, width)
+        widths = [width * factor for factor in (8, 4, 2, 1)]
+        layers: list[nn.Module] = [nn.ConvTranspose2d(latent, widths[0], 8), nn.GroupNorm(GROUPS, widths[0]), nn.ReLU()]
+        for before, after in itertools.pairwise(widths):
+            layers += [
+                nn.ConvTranspose2d(before, after, 4, stride=2, padding=1),
+                nn.GroupNorm(GROUPS, after),
+                nn.ReLU(),
+            ]
+        super().__init__(*layers, nn.Conv2d(widths[-1], channels, 1))
+
+
+def _check_grouped(who: str, latent: int, channels: int, width: int) -> None:
+    checks.layers(who, {"latent": latent, "channels": channels, "width": width})
+    if width % GROUPS:
+        raise ValueError(
+            f"{who} expects a width that is a multiple of {GROUPS}, got {width}: GroupNorm has {GROUPS} groups of equal "
+            f"size; take {max(GROUPS, width - width % GROUPS)}."
+        )

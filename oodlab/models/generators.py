@@ -62,7 +62,7 @@ class ImageGenerator(nn.Module):
             raise ValueError(f"ImageGenerator expects a side of 4 times a power of two, got {side}: resize the images.")
         self.features = features
         self.first = nn.Linear(latent, 4 * 4 * features)
-        self.blocks = nn.Sequential(*(_Doubling(features) for _ in range(blocks)))
+        self.blocks = nn.Sequential(*(Doubling(features) for _ in range(blocks)))
         self.last = nn.Sequential(
             nn.BatchNorm2d(features), nn.ReLU(), nn.Conv2d(features, channels, 3, padding=1), nn.Tanh()
         )
@@ -76,21 +76,31 @@ class ImageGenerator(nn.Module):
         return self.last(self.blocks(self.first(h).reshape(len(h), self.features, 4, 4)))
 
 
-class _Doubling(nn.Module):
-    def __init__(self, features: int) -> None:
+class Doubling(nn.Module):
+    """Twice the side: the input, enlarged, plus normalisation, ReLU, enlarging, convolution, and these again.
+
+    (B, features, H, W) -> (B, features, 2 H, 2 W).
+
+    Args:
+        features: Channels.
+        norm: Builds a normalisation of so many channels.
+    """
+
+    def __init__(self, features: int, norm: Callable[[int], nn.Module] = nn.BatchNorm2d) -> None:
         super().__init__()
         self.twice_as_large = nn.Upsample(scale_factor=2)
         self.branch = nn.Sequential(
-            nn.BatchNorm2d(features),
+            norm(features),
             nn.ReLU(),
             self.twice_as_large,
             nn.Conv2d(features, features, 3, padding=1),
-            nn.BatchNorm2d(features),
+            norm(features),
             nn.ReLU(),
             nn.Conv2d(features, features, 3, padding=1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the enlarged map."""
         return self.twice_as_large(x) + self.branch(x)
 
 

@@ -3,6 +3,7 @@
 from oodlab.objectives.autoencoding import (
     NormalizedLikelihood,
     Parts,
+    denoising,
     kl_to_standard_normal,
     negative_elbo,
     reconstruction,
@@ -10,15 +11,21 @@ from oodlab.objectives.autoencoding import (
 from oodlab.objectives.contrastive import ContrastiveDivergence
 from oodlab.objectives.joint import Joint
 from oodlab.objectives.likelihood import PenalisedLikelihood, cost_of_alpha, maximum_likelihood
+from oodlab.objectives.mixture import MixtureLikelihood
 from oodlab.objectives.negatives import FromData, FromReplay, Negatives, OnManifold
+from oodlab.objectives.reencoding import AdversarialReencoding
 from oodlab.objectives.score_matching import SlicedScoreMatching
+from oodlab.objectives.vector_quantised import VectorQuantisation
 from oodlab.objectives.vera import VariationalLikelihood
+from oodlab.objectives.wasserstein import WassersteinMMD, mmd_squared
 
 __all__ = [
+    "AdversarialReencoding",
     "ContrastiveDivergence",
     "FromData",
     "FromReplay",
     "Joint",
+    "MixtureLikelihood",
     "Negatives",
     "NormalizedLikelihood",
     "OnManifold",
@@ -26,9 +33,13 @@ __all__ = [
     "PenalisedLikelihood",
     "SlicedScoreMatching",
     "VariationalLikelihood",
+    "VectorQuantisation",
+    "WassersteinMMD",
     "cost_of_alpha",
+    "denoising",
     "kl_to_standard_normal",
     "maximum_likelihood",
+    "mmd_squared",
     "negative_elbo",
     "reconstruction",
 ]
