@@ -10,7 +10,6 @@ import torch
 from conftest import (
     conv28,
     conv_vae,
-    linear_nae,
     mixture_autoencoder,
     reencoding_autoencoder,
     smooth_nae,
@@ -19,7 +18,13 @@ from conftest import (
 from torch import Tensor, nn
 
 from oodlab.detectors import LogDensity, Reconstruction
-from oodlab.models import Conv14Decoder, Conv14Encoder, NormalizedAutoencoder, VariationalAutoencoder
+from oodlab.models import (
+    Conv14Decoder,
+    Conv14Encoder,
+    NormalizedAutoencoder,
+    VariationalAutoencoder,
+    linear_autoencoder,
+)
 from oodlab.objectives import (
     AdversarialReencoding,
     MixtureLikelihood,
@@ -59,7 +64,7 @@ def test_denoising_without_noise_is_reconstruction(generator: torch.Generator) -
 def test_noise_costs_a_linear_autoencoder_its_squared_gain(noise_std: float, generator: torch.Generator) -> None:
     """x^ = A (x + std xi): the loss is |x - A x|^2 / D plus std^2 |A|^2 / D, the ridge penalty, in expectation."""
     weight = 0.7 * torch.randn(2, 3, generator=generator, dtype=torch.float64)
-    model, n = linear_nae(weight), 100_000
+    model, n = linear_autoencoder(weight), 100_000
     x = torch.randn(1, 3, generator=generator, dtype=torch.float64).repeat(n, 1)
     gain = weight.T @ weight
     wanted = number(model.reconstruction_error(x[:1])) + noise_std**2 * float(gain.square().sum()) / 3

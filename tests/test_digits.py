@@ -176,7 +176,7 @@ def test_reconstructions_stand_below_their_inputs_and_wrong_ones_are_outlined() 
         for name, shift in {"AE": 0.3, "NAE": 0.5}.items()
     }
     missed = {"AE": {"9": [True, False], "known": [False, False]}, "NAE": {"9": [False, False], "known": [False, True]}}
-    fig = plotting.reconstructions(columns, rows, missed)
+    fig = plotting.beside_reconstructions(columns, rows, missed)
     shown = [[float(ax.images[0].get_array()[0, 0]) for ax in fig.axes[start : start + 6]] for start in (0, 6)]
     assert shown[0] == pytest.approx([0.1, 0.1, 0.4, 0.4, 0.6, 0.6])
     assert shown[1] == pytest.approx([0.2, 0.2, 0.5, 0.5, 0.7, 0.7])

@@ -104,7 +104,12 @@ def test_the_weights_it_returns_reach_it(latent: int, temperature: float | None,
     assert temperature is None or best.temperature == pytest.approx(temperature)
     model = LinearNAE(linear_autoencoder(best.weight, temperature=best.temperature))
     assert float(model.expected_nll(covariance).detach()) == pytest.approx(best.nll, abs=10 * ROUNDING)
+    overshoots = int((torch.linalg.eigvalsh(best.weight.T @ best.weight) > 1).sum())
+    assert overshoots == sum(
+        best.variances[i] < best.temperature * 3 / 2 - 1e-9 for i in best.kept
+    )  # only where needed
     if latent >= 3:  # over-complete: the data's own covariance
+        assert temperature is not None or overshoots == 0
         assert model.precision.detach().inverse() == pytest.approx(covariance, abs=10 * ROUNDING)
 
 
@@ -146,6 +151,14 @@ def test_optimisation_finds_no_better_one_at_a_fixed_temperature(
 
 
 # -------------------------------------------------------------------------------------- bad input
+
+
+def test_the_weights_are_copied_and_all_parameters_have_their_type() -> None:
+    weight = torch.full((1, 2), 0.5, dtype=torch.float64)
+    model = linear_autoencoder(weight)
+    weight.fill_(7)
+    assert model.encoder.weight.tolist() == [[0.5, 0.5]]
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float64}
 
 
 def test_what_has_no_closed_form_is_refused() -> None:

@@ -1,13 +1,14 @@
 """Figures: one function per kind, tables, and save_figure, through which every figure leaves."""
 
 from oodlab.plotting.base import COLOURS, DENSITY_MAP, STYLE, figure, to_png
+from oodlab.plotting.clusters import Reconstructions, live_manifold, manifold_panels
 from oodlab.plotting.digits import (
     NormalisingCourse,
     NormalisingSnapshot,
+    beside_reconstructions,
     held_out_aurocs,
     live_normalising,
     normalising_courses,
-    reconstructions,
 )
 from oodlab.plotting.flows import epoch_curves, epoch_histograms
 from oodlab.plotting.gamma import density_along_rays, metrics_by_gamma
@@ -33,11 +34,13 @@ __all__ = [
     "Gallery",
     "NormalisingCourse",
     "NormalisingSnapshot",
+    "Reconstructions",
     "Saved",
     "ScoreSnapshot",
     "Setting",
     "Table",
     "Used",
+    "beside_reconstructions",
     "density_along_rays",
     "density_scale",
     "draw_density",
@@ -55,13 +58,14 @@ __all__ = [
     "linear_likelihoods",
     "live_density",
     "live_gaussian",
+    "live_manifold",
     "live_normalising",
     "live_scores",
     "log_density_panels",
+    "manifold_panels",
     "metrics_by_gamma",
     "negatives_by_sampler",
     "normalising_courses",
-    "reconstructions",
     "save_figure",
     "to_png",
 ]

@@ -60,7 +60,7 @@ def held_out_aurocs(rows: Sequence[Mapping[str, Any]]) -> Figure:
         return fig
 
 
-def reconstructions(
+def beside_reconstructions(
     columns: Mapping[str, np.ndarray],
     rows: Mapping[str, Mapping[str, np.ndarray]],
     missed: Mapping[str, Mapping[str, Sequence[bool]]],

@@ -37,7 +37,7 @@ def gaussian_panels(panels: Sequence[tuple[str, GridDensity]], covariance: Array
     """
     rows = -(-len(panels) // columns)
     with rc_context(STYLE):
-        fig = figure(2.1 * columns + 0.7, 2.35 * rows)
+        fig = figure(2.1 * columns + 0.7, 2.55 * rows)
         axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for ax, (title, grid) in zip(axes.flat, panels, strict=True):
             draw_density(ax, grid, title=title, top=TOP)
@@ -64,7 +64,7 @@ def linear_likelihoods(
         entropy: Of the data's Gaussian, nats.
         picked: By fixed temperature setting: ratios of the data's variances to T D / 2, and
             whether a training with D_z = 1 kept them.
-        courses: By method, per seed: updates and the NLL above the least, nats.
+        courses: By method, per seed: updates and the NLL above the least, nats; drawn from 1e-6 upwards.
     """
     with rc_context(STYLE):
         fig = figure(9.6, 2.9)
@@ -77,7 +77,9 @@ def linear_likelihoods(
             for at, values in zip(latent, trained, strict=True):
                 shifted = [at + 0.07 * (i - 1.5)] * len(values)
                 by_latent.plot(shifted, values, "o", color=colour_of[title], markersize=3, alpha=0.6, markeredgewidth=0)
-        by_latent.text(latent[-1] + 0.25, entropy, "entropy of the data", color="0.4", fontsize=7, ha="right", va="top")
+        look = {"color": "0.4", "fontsize": 7, "textcoords": "offset points", "va": "top"}
+        by_latent.annotate("entropy of the data", (0.75, entropy), (0, -4), **look)
+        by_latent.margins(y=0.12)
         by_latent.set(xlabel="latent dimensions $D_z$", ylabel="NLL (nats)", xticks=latent)
         by_latent.set(title="lines: closed form; dots: trainings", xlim=(0.7, latent[-1] + 0.3))
         by_latent.legend(frameon=False, fontsize=7)

@@ -7,6 +7,7 @@ from oodlab.widgets.holdout_digits import holdout_digits
 from oodlab.widgets.linear_case import LinearPanel, linear_case
 from oodlab.widgets.panel import DRAWING_SHARE, KEPT, REDRAW_SECONDS, WIDE, Publish, RunPanel, show, slider
 from oodlab.widgets.smoothness import smoothness
+from oodlab.widgets.two_clusters import two_clusters
 
 __all__ = [
     "DRAWING_SHARE",
@@ -24,4 +25,5 @@ __all__ = [
     "show",
     "slider",
     "smoothness",
+    "two_clusters",
 ]

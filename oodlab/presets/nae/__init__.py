@@ -9,7 +9,8 @@ Imports: its own folder.
 from oodlab.presets.nae.digits import BUDGETS, METHODS, digit_detectors, digit_training
 from oodlab.presets.nae.eight_gaussians import EIGHT_GAUSSIANS
 from oodlab.presets.nae.holdout_digits import HOLDOUT_DIGITS, held_out_inputs
-from oodlab.presets.nae.linear_case import LINEAR_CASE
+from oodlab.presets.nae.linear_case import LINEAR_CASE, PLANE, SPACE, TEMPERATURES
+from oodlab.presets.nae.two_clusters import TWO_CLUSTERS
 
 __all__ = [
     "BUDGETS",
@@ -17,6 +18,10 @@ __all__ = [
     "HOLDOUT_DIGITS",
     "LINEAR_CASE",
     "METHODS",
+    "PLANE",
+    "SPACE",
+    "TEMPERATURES",
+    "TWO_CLUSTERS",
     "digit_detectors",
     "digit_training",
     "held_out_inputs",
