@@ -15,14 +15,14 @@ from oodlab import data, metrics, plotting, presets, training, widgets
 from oodlab.objectives import FromData, FromReplay, OnManifold
 from oodlab.plotting import NormalisingCourse, NormalisingSnapshot
 from oodlab.presets import Preset
-from oodlab.presets.nae import METHODS, digit_detectors, digit_training, held_out_inputs
+from oodlab.presets.nae import METHODS, held_out_inputs, image_detectors, image_training
 from oodlab.training import Result
 
 CHOICE = data.choose("digits", "digits")
 
 
 def smoke(method: str, **changes: Any) -> Preset:
-    return digit_training(method, 9, in_set="digits").at("smoke").changed(**changes)
+    return image_training(method, 9, in_set="digits").at("smoke").changed(**changes)
 
 
 def trained(method: str, **changes: Any) -> Result:
@@ -33,7 +33,7 @@ def trained(method: str, **changes: Any) -> Result:
 
 
 def test_images_are_those_of_the_split_without_the_digits_held_out() -> None:
-    preset = digit_training("AE", 3, in_set="digits").changed(batches={"shape": (1, 8, 8)})
+    preset = image_training("AE", 3, in_set="digits").changed(batches={"shape": (1, 8, 8)})
     stored = preset.batches().batches
     every, validation = (data.load("digits", split, without=3) for split in ("train", "val"))
     assert set(stored.y.tolist()) == set(range(10)) - {3}
@@ -70,7 +70,7 @@ def test_inputs_of_the_test_have_the_form_of_those_of_the_training() -> None:
 def test_a_method_trains_and_its_detectors_score(method: str) -> None:
     result, inputs = trained(method), held_out_inputs(smoke(method), CHOICE, n=8)
     assert result.finished
-    for name, detector in digit_detectors(method, result.model).items():
+    for name, detector in image_detectors(method, result.model).items():
         assert metrics.reported("nae", table="table1", method=name)
         scores = detector.fit(inputs.train).score_samples(inputs.outside)  # refuses what is not finite
         assert scores.shape == (8,) and np.ptp(scores) > 0
@@ -79,7 +79,7 @@ def test_a_method_trains_and_its_detectors_score(method: str) -> None:
 @pytest.mark.parametrize("profile", ["smoke", "paper"])
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "IGEBM"])
 def test_all_autoencoders_have_the_networks_of_the_plain_one(method: str, profile: str) -> None:
-    ours, plain = (digit_training(name, 9).at(profile).model() for name in (method, "AE"))
+    ours, plain = (image_training(name, 9).at(profile).model() for name in (method, "AE"))
     for part in ("encoder", "decoder"):
         shapes = [[tuple(p.shape) for p in getattr(model, part).parameters()] for model in (ours, plain)]
         if (method, part) == ("VAE", "encoder"):  # mean and variance
@@ -109,14 +109,14 @@ def test_normalising_begins_with_the_plain_autoencoder_and_keeps_its_temperature
 
 
 def test_unknown_methods_are_refused_with_the_nearest() -> None:
-    for ask in (digit_training, lambda name: digit_detectors(name, nn.Identity())):
+    for ask in (image_training, lambda name: image_detectors(name, nn.Identity())):
         with pytest.raises(ValueError, match="got 'NAE-OMJ': did you mean 'NAE-OMI'"):
             ask("NAE-OMJ")
 
 
 def test_all_digits_are_trained_on_without_a_measurement_where_none_is_held_out() -> None:
-    whole = digit_training("NAE-OMI", in_set="digits").at("smoke")
-    assert (whole.name, whole.start.name) == ("nae/digits/omi", "nae/digits/ae")
+    whole = image_training("NAE-OMI", in_set="digits").at("smoke")
+    assert (whole.name, whole.start.name) == ("nae/images/digits-omi", "nae/images/digits-ae")
     assert whole.probe is None and whole.probes == 0
     assert set(whole.batches().batches.y.tolist()) == set(range(10))
 
@@ -132,7 +132,10 @@ def test_validation_errors_are_those_of_validation_images_of_both_kinds() -> Non
         assert torch.allclose(measured[name], wanted, rtol=1e-5)
         assert not measured[name].requires_grad
     few = smoke("NAE-OMI", probe={"n": 4}).probe()(model)
-    assert {name: torch.equal(errors, measured[name][:4]) for name, errors in few.items()} == {"in": True, "out": True}
+    assert {name: torch.allclose(errors, measured[name][:4]) for name, errors in few.items()} == {
+        "in": True,
+        "out": True,
+    }
     parts = dataclasses.replace(preset.probe(), sets={"many": torch.zeros(1003, 1, 14, 14, dtype=torch.uint8)})
     assert parts(model)["many"].shape == (1003,)
 
@@ -320,3 +323,18 @@ def test_stop_during_the_pre_training_ends_the_run(embedded: None) -> None:
     assert "stopped. plain autoencoder" in panel.status.value, panel.status.value
     assert not panel.result.finished and panel._snapshot.course == NormalisingCourse()
     assert panel.result.step > 0, "the plain autoencoder's, nothing was normalised"
+
+
+def test_the_released_setting_differs_where_the_released_code_does() -> None:
+    """As printed: noise sigma / (1 + t), no L2; as released: full noise twice, encoder L2, a clipped pre-training."""
+    paper, released = (
+        image_training("NAE-OMI", 9, in_set="digits", setting=s).at("quick") for s in ("paper", "released")
+    )
+    noise = [[p.objective.keywords["chain"].noise_std(t) for t in range(3)] for p in (paper, released)]
+    assert noise == [pytest.approx([0.05, 0.025, 0.05 / 3]), pytest.approx([0.05, 0.05, 0.025])]
+    assert [p.objective.keywords["encoder_l2"] for p in (paper, released)] == [0, 1e-4]
+    assert [p.start.optimiser.keywords["clip"] for p in (paper, released)] == [None, 0.1]
+    assert paper.objective.keywords["chain"].steps == released.objective.keywords["chain"].steps
+    cd = [image_training("NAE-CD", 9, setting=s).objective.keywords["penalise_data"] for s in ("paper", "released")]
+    assert cd == [False, True]
+    assert paper.name != released.name

@@ -61,7 +61,7 @@ def _name(values: dict[str, Any]) -> str:
 
 def _preset(values: dict[str, Any]) -> Preset:
     in_set = data.choose("mnist", "digits")
-    preset = presets.nae.digit_training(values["method"], values["digit"], in_set=in_set.name).at("quick")
+    preset = presets.nae.image_training(values["method"], values["digit"], in_set=in_set.name).at("quick")
     chains = {"chain": "visible", "latent_chain": "latent"}
     given = preset.objective.keywords
     objective = {

@@ -6,9 +6,9 @@ code (swyoon/normalized-autoencoders).
 Imports: its own folder.
 """
 
-from oodlab.presets.nae.digits import BUDGETS, METHODS, digit_detectors, digit_training
 from oodlab.presets.nae.eight_gaussians import EIGHT_GAUSSIANS
 from oodlab.presets.nae.holdout_digits import HOLDOUT_DIGITS, held_out_inputs
+from oodlab.presets.nae.images import BUDGETS, METHODS, SETTINGS, image_detectors, image_training
 from oodlab.presets.nae.linear_case import LINEAR_CASE, PLANE, SPACE, TEMPERATURES
 from oodlab.presets.nae.two_clusters import TWO_CLUSTERS
 
@@ -19,10 +19,11 @@ __all__ = [
     "LINEAR_CASE",
     "METHODS",
     "PLANE",
+    "SETTINGS",
     "SPACE",
     "TEMPERATURES",
     "TWO_CLUSTERS",
-    "digit_detectors",
-    "digit_training",
     "held_out_inputs",
+    "image_detectors",
+    "image_training",
 ]

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from oodlab import data
 from oodlab.presets.base import Experiment, Preset
-from oodlab.presets.nae.digit_parts import unit_pixels
-from oodlab.presets.nae.digits import BUDGETS, METHODS, Budget, digit_training
+from oodlab.presets.nae.image_parts import unit_pixels
+from oodlab.presets.nae.images import BUDGETS, METHODS, Budget, image_training
 from oodlab.presets.sources import training_images
 
 
@@ -33,7 +33,7 @@ class HeldOutInputs:
 
 
 def held_out_inputs(preset: Preset, in_set: data.Choice, *, n: int) -> HeldOutInputs:
-    """Load what the test of a digit_training with a held-out digit needs, n test images of each kind at most."""
+    """Load what the test of a image_training with a held-out digit needs, n test images of each kind at most."""
     given = preset.batches.keywords
     train = training_images(preset)
     known, held_out = (
@@ -58,7 +58,7 @@ def _shrinks(budget: Budget) -> str:
 
 HOLDOUT_DIGITS = Experiment(
     name="nae/holdout_digits",
-    runs={name: digit_training(name, 9) for name in METHODS},
+    runs={name: image_training(name, 9) for name in METHODS},
     seeds=10,
     settings={
         "digits": (0, 1, 2, 3, 4, 5, 6, 7, 8, 9),

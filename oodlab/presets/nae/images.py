@@ -1,4 +1,4 @@
-"""How each method is trained on images of digits; the notebooks on digits share it.
+"""How each method is trained on images; the notebooks on images share these trainings.
 
 Imports: checks, detectors, objectives, samplers, training, presets.base, presets.sources, its own folder.
 """
@@ -16,7 +16,7 @@ from oodlab import checks
 from oodlab.detectors import Detector, LogDensity, MixtureEnergy, Reconstruction, Reencoding
 from oodlab.objectives import denoising, negative_elbo, reconstruction
 from oodlab.presets.base import Preset
-from oodlab.presets.nae import digit_parts as parts
+from oodlab.presets.nae import image_parts as parts
 from oodlab.presets.nae.parts import by_contrast, by_persistence, on_manifold, only
 from oodlab.presets.sources import images
 from oodlab.samplers import Annealed, Box, ClipElements, LangevinChain, Sphere
@@ -129,7 +129,7 @@ _SOURCES = {
     "objective.context_weight": "arXiv:1805.06725",
     "objective.encoder_weight": "arXiv:1805.06725",
     "objective.energy_penalty": "released",
-    "objective.encoder_l2": "released",
+    "objective.encoder_l2": "released; the paper has none",
     "objective.latent_chain": "table 11",
     "objective.chain": "table 11; of IGEBM: paper",
     "objective.capacity": "released",
@@ -165,7 +165,7 @@ class Method:
         name: In a preset's name.
         model, objective: Builders, as a Preset has them.
         normalises: Whether it begins with the weights of the plain autoencoder.
-        clip: Largest norm of the gradient, see adam.
+        released: What the released code does otherwise: changed fields, as in Preset.changed.
         detectors: Its scores, by the paper's names of them; none is the reconstruction error under the method's own name.
     """
 
@@ -173,51 +173,73 @@ class Method:
     model: partial
     objective: partial
     normalises: bool = False
-    clip: float | None = None
+    released: Mapping[str, Any] = field(default_factory=dict)
     detectors: Mapping[str, type[Detector]] = field(default_factory=dict)
 
 
-_AUTOENCODER = partial(parts.digit_autoencoder, **_SIZE, sphere=True)
-_WEIGHTS = {"energy_penalty": 1.0, "encoder_l2": 1e-4}
+SETTINGS = ("paper", "released")
+_AUTOENCODER = partial(parts.image_autoencoder, **_SIZE, sphere=True)
+_WEIGHTS = {"energy_penalty": 1.0, "encoder_l2": 0.0}
+_RELEASED_WEIGHTS = {"chain": replace(_VISIBLE, noise_std=Annealed(0.05, delayed=True)), "encoder_l2": 1e-4}
 METHODS = {
-    "AE": Method("ae", _AUTOENCODER, partial(only, objective=partial(reconstruction, encoder_l2=1e-4)), clip=0.1),
+    "AE": Method(
+        "ae",
+        _AUTOENCODER,
+        partial(only, objective=reconstruction),
+        released={"objective": {"objective": partial(reconstruction, encoder_l2=1e-4)}, "optimiser": {"clip": 0.1}},
+    ),
     "DAE": Method("dae", _AUTOENCODER, partial(only, objective=partial(denoising, noise_std=0.3))),
     "VAE": Method(
         "vae",
-        partial(parts.digit_vae, **_SIZE, samples=500),
+        partial(parts.image_vae, **_SIZE, samples=500),
         partial(only, objective=negative_elbo),
         detectors={"VAE(R)": Reconstruction, "VAE(L)": LogDensity},
     ),
     "WAE": Method("wae", _AUTOENCODER, partial(parts.wasserstein, coefficient=0.01)),
     "VQVAE": Method(
-        "vqvae", partial(parts.digit_codebook, **_SIZE, codes=512), partial(parts.quantised, commitment=0.25)
+        "vqvae", partial(parts.image_codebook, **_SIZE, codes=512), partial(parts.quantised, commitment=0.25)
     ),
     "DAGMM": Method(
         "dagmm",
-        partial(parts.digit_mixture, **_SIZE, hidden=10, components=4),
+        partial(parts.image_mixture, **_SIZE, hidden=10, components=4),
         partial(parts.mixture, energy_weight=0.1, covariance_weight=0.005),
         detectors={"DAGMM": MixtureEnergy},
     ),
     "Ganomaly": Method(
         "ganomaly",
-        partial(parts.digit_reencoder, **_SIZE, features=64),
+        partial(parts.image_reencoder, **_SIZE, features=64),
         partial(parts.reencoding, adversarial_weight=1.0, context_weight=50.0, encoder_weight=1.0),
         detectors={"GANOMALY(REPRO)": Reencoding},
     ),
     "IGEBM": Method(
         "igebm",
-        partial(parts.digit_energy, side=_SIDE, width=_WIDTH),
+        partial(parts.image_energy, side=_SIDE, width=_WIDTH),
         partial(parts.energy_by_persistence, chain=_ENERGY_CHAIN, shape=_SHAPE, capacity=10_000, restart=0.05, l2=1.0),
         detectors={"IGEBM": LogDensity},
     ),
-    "NAE-CD": Method("cd", _AUTOENCODER, partial(by_contrast, chain=_VISIBLE, **_WEIGHTS), normalises=True),
+    "NAE-CD": Method(
+        "cd",
+        _AUTOENCODER,
+        partial(by_contrast, chain=_VISIBLE, penalise_data=False, **_WEIGHTS),
+        normalises=True,
+        released={"objective": {"penalise_data": True, **_RELEASED_WEIGHTS}},
+    ),
     "NAE-PCD": Method(
         "pcd",
         _AUTOENCODER,
         partial(
-            by_persistence, chain=_VISIBLE, capacity=10_000, restart=0.05, low=0.0, high=1.0, shape=_SHAPE, **_WEIGHTS
+            by_persistence,
+            chain=_VISIBLE,
+            capacity=10_000,
+            restart=0.05,
+            low=0.0,
+            high=1.0,
+            shape=_SHAPE,
+            penalise_data=False,
+            **_WEIGHTS,
         ),
         normalises=True,
+        released={"objective": {"penalise_data": True, **_RELEASED_WEIGHTS}},
     ),
     "NAE-OMI": Method(
         "omi",
@@ -233,26 +255,29 @@ METHODS = {
             **_WEIGHTS,
         ),
         normalises=True,
+        released={"objective": _RELEASED_WEIGHTS},
     ),
 }
 
 # ----------------------------------------------------------------------------------------- the trainings
 
 
-def digit_training(name: str, without: int | None = None, *, in_set: str = "mnist") -> Preset:
-    """Return the training of one of METHODS on a set of digits.
+def image_training(name: str, without: int | None = None, *, in_set: str = "mnist", setting: str = "paper") -> Preset:
+    """Return the training of one of METHODS on a set of images.
 
     Args:
         name: Of METHODS.
-        without: Digit held out; None trains on all, and then nothing is measured on the way.
-        in_set: Set of digits.
+        without: Class held out; None trains on all, and then nothing is measured on the way.
+        in_set: Set trained on.
+        setting: One of SETTINGS: as printed, or as the authors' released code has it.
     """
-    checks.one_of("digit_training", "a method of", name, tuple(METHODS))
+    checks.one_of("image_training", "a method of", name, tuple(METHODS))
+    checks.one_of("image_training", "setting", setting, SETTINGS)
     method = METHODS[name]
     probed = method.normalises and without is not None
-    rates = {"lr": 1e-5, "lr_of": _FIXED} if method.normalises else {"lr": 1e-4, "clip": method.clip}
-    return Preset(
-        name=f"nae/digits/{method.name}" + ("" if without is None else f"-without-{without}"),
+    tail = ("" if without is None else f"-without-{without}") + ("" if setting == "paper" else f"-{setting}")
+    preset = Preset(
+        name=f"nae/images/{in_set}-{method.name}{tail}",
         model=method.model,
         objective=method.objective,
         batches=partial(
@@ -266,25 +291,25 @@ def digit_training(name: str, without: int | None = None, *, in_set: str = "mnis
             seed=1,
             transform=parts.unit_pixels,
         ),
-        optimiser=partial(adam, **rates),
+        optimiser=partial(adam, lr=1e-5, lr_of=_FIXED) if method.normalises else partial(adam, lr=1e-4, clip=None),
         steps=(50 if method.normalises else 100) * _EPOCH,
         probe=partial(parts.validation_errors, name=in_set, held_out=without, side=_SIDE, n=1000) if probed else None,
         probes=50 if probed else 0,
-        start=digit_training("AE", without, in_set=in_set) if method.normalises else None,
+        start=image_training("AE", without, in_set=in_set, setting=setting) if method.normalises else None,
         sources=_SOURCES,
         unstated=_UNSTATED,
-        profiles={profile: _changes(name, budget, probed) for profile, budget in BUDGETS.items()},
-    )
+    ).changed(**(method.released if setting == "released" else {}))
+    return preset.changed(profiles={profile: _changes(name, preset, budget) for profile, budget in BUDGETS.items()})
 
 
-def digit_detectors(name: str, model: nn.Module) -> dict[str, Detector]:
+def image_detectors(name: str, model: nn.Module) -> dict[str, Detector]:
     """Return the detectors of a model trained by one of METHODS, by the paper's names; some need fit first."""
-    checks.one_of("digit_detectors", "a method of", name, tuple(METHODS))
+    checks.one_of("image_detectors", "a method of", name, tuple(METHODS))
     own = METHODS[name].detectors or {name: Reconstruction}
     return {title: detector(model) for title, detector in own.items()}
 
 
-def _changes(name: str, budget: Budget, probed: bool) -> dict[str, Any]:
+def _changes(name: str, preset: Preset, budget: Budget) -> dict[str, Any]:
     """Return what a budget changes of a training, as Preset.profiles has it."""
     method, shape = METHODS[name], (1, budget.side, budget.side)
     size = {
@@ -293,16 +318,18 @@ def _changes(name: str, budget: Budget, probed: bool) -> dict[str, Any]:
         "width": budget.width,
         "samples": budget.importance_samples,
     }
-    chain = method.objective.keywords.get("chain")
+    chain = preset.objective.keywords.get("chain")
     objective = {
         "chain": chain and replace(chain, steps=budget.igebm_steps if name == "IGEBM" else budget.visible_steps),
         "latent_chain": replace(_LATENT_CHAIN, steps=budget.latent_steps),
         "shape": shape,
     }
-    measured = {"probe": {"side": budget.side, "n": budget.probe_images}, "probes": budget.probes} if probed else {}
+    measured = (
+        {"probe": {"side": budget.side, "n": budget.probe_images}, "probes": budget.probes} if preset.probe else {}
+    )
     return {
-        "model": {key: value for key, value in size.items() if key in method.model.keywords},
-        "objective": {key: value for key, value in objective.items() if key in method.objective.keywords},
+        "model": {key: value for key, value in size.items() if key in preset.model.keywords},
+        "objective": {key: value for key, value in objective.items() if key in preset.objective.keywords},
         "batches": {"shape": shape, "batch_size": budget.batch_size, "n": budget.n},
         "optimiser": {"lr": budget.normalising_lr if method.normalises else budget.lr},
         "steps": budget.steps_of.get(name, budget.steps),

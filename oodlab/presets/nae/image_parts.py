@@ -1,4 +1,4 @@
-"""What trainings on images of digits are composed of: networks, objectives and what is measured on the way.
+"""What trainings on images are composed of: networks, objectives and what is measured on the way.
 
 Imports: data, models, objectives, replay, samplers.
 """
@@ -46,36 +46,36 @@ def halves(side: int, latent: int, width: int, *, outputs: int = 1) -> tuple[nn.
     return encoder(outputs * latent, width=width), decoder(latent, width=width)
 
 
-def digit_autoencoder(*, side: int, latent: int, width: int, sphere: bool) -> NormalizedAutoencoder:
-    """Build an autoencoder of digits at temperature 1."""
+def image_autoencoder(*, side: int, latent: int, width: int, sphere: bool) -> NormalizedAutoencoder:
+    """Build an autoencoder of images at temperature 1."""
     return NormalizedAutoencoder(*halves(side, latent, width), latent=latent, sphere=sphere)
 
 
-def digit_vae(*, side: int, latent: int, width: int, samples: int) -> VariationalAutoencoder:
-    """Build a variational autoencoder of digits."""
+def image_vae(*, side: int, latent: int, width: int, samples: int) -> VariationalAutoencoder:
+    """Build a variational autoencoder of images."""
     pair = halves(side, latent, width, outputs=2)
     return VariationalAutoencoder(*pair, latent=latent, samples=samples, code_shape=(latent, 1, 1))
 
 
-def digit_codebook(*, side: int, latent: int, width: int, codes: int) -> VectorQuantisedAutoencoder:
-    """Build an autoencoder of digits whose one code is an entry of a codebook."""
+def image_codebook(*, side: int, latent: int, width: int, codes: int) -> VectorQuantisedAutoencoder:
+    """Build an autoencoder of images whose one code is an entry of a codebook."""
     return VectorQuantisedAutoencoder(*halves(side, latent, width), latent=latent, codes=codes)
 
 
-def digit_mixture(*, side: int, latent: int, width: int, hidden: int, components: int) -> MixtureAutoencoder:
-    """Build an autoencoder of digits with a mixture over codes."""
+def image_mixture(*, side: int, latent: int, width: int, hidden: int, components: int) -> MixtureAutoencoder:
+    """Build an autoencoder of images with a mixture over codes."""
     return MixtureAutoencoder(*halves(side, latent, width), MLP(latent + 2, [hidden], components, nn.Tanh))
 
 
-def digit_reencoder(*, side: int, latent: int, width: int, features: int) -> ReencodingAutoencoder:
-    """Build an autoencoder of digits that encodes its reconstruction once more, with a discriminator."""
+def image_reencoder(*, side: int, latent: int, width: int, features: int) -> ReencodingAutoencoder:
+    """Build an autoencoder of images that encodes its reconstruction once more, with a discriminator."""
     encoder, decoder = halves(side, latent, width)
     again, discriminator = halves(side, latent, width)[0], halves(side, features, width)[0]
     return ReencodingAutoencoder(encoder, decoder, again, discriminator, features=features)
 
 
-def digit_energy(*, side: int, width: int) -> JointEnergy:
-    """Build an energy of digits from the encoder with one output, every layer of spectral norm 1."""
+def image_energy(*, side: int, width: int) -> JointEnergy:
+    """Build an energy of images from the encoder with one output, every layer of spectral norm 1."""
     encoder, _ = halves(side, 1, width)
     for layer in encoder.modules():
         if isinstance(layer, nn.Conv2d):
@@ -137,7 +137,7 @@ class ValidationErrors:
 
 
 def validation_errors(*, name: str, held_out: int, side: int, n: int) -> ValidationErrors:
-    """Build the measurement on the validation part's inliers and held-out digits, n of each at most."""
+    """Build the measurement on the validation part's known images and those of the class held out, n of each at most."""
     shape = (1, side, side)
     parts = {"in": {"without": held_out}, "out": {"only": held_out}}
     loaded = {key: data.load(name, "val", **which, download=False).x[:n] for key, which in parts.items()}
