@@ -119,7 +119,7 @@ _SOURCES = {
     "batches.without": "the held-out digit",
     "probe.held_out": "the held-out digit",
     "probe.side": "the images",
-    "objective.objective.encoder_l2": "released",
+    "objective.objective.encoder_l2": "released; the paper has none",
     "objective.objective.noise_std": "paper",
     "objective.coefficient": "paper: 0.001 to 0.1",
     "objective.commitment": "arXiv:1711.00937",
@@ -142,7 +142,6 @@ _SOURCES = {
     "objective.l2": "paper: alpha = 1",
     "optimiser.lr": "released: 1e-4 to reconstruct, 1e-5 to normalise",
     "optimiser.lr_of": "the temperature is fixed at 1 on images",
-    "optimiser.clip": "released, in one of its trainers of the plain autoencoder",
     "steps": "table 11: 100 epochs to reconstruct, 50 to normalise",
 }
 _UNSTATED = (
@@ -185,8 +184,12 @@ METHODS = {
     "AE": Method(
         "ae",
         _AUTOENCODER,
-        partial(only, objective=reconstruction),
-        released={"objective": {"objective": partial(reconstruction, encoder_l2=1e-4)}, "optimiser": {"clip": 0.1}},
+        partial(only, objective=partial(reconstruction, encoder_l2=0.0)),
+        released={
+            "objective": {"objective": partial(reconstruction, encoder_l2=1e-4)},
+            "optimiser": {"clip": 0.1},
+            "sources": {"optimiser.clip": "released, in one of its trainers"},
+        },
     ),
     "DAE": Method("dae", _AUTOENCODER, partial(only, objective=partial(denoising, noise_std=0.3))),
     "VAE": Method(
