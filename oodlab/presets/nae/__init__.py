@@ -7,7 +7,7 @@ Imports: its own folder.
 """
 
 from oodlab.presets.nae.eight_gaussians import EIGHT_GAUSSIANS
-from oodlab.presets.nae.holdout_digits import HOLDOUT_DIGITS, held_out_inputs
+from oodlab.presets.nae.holdout_digits import HOLDOUT_DIGITS, HOLDOUT_DIGITS_RELEASED, held_out_inputs
 from oodlab.presets.nae.images import BUDGETS, METHODS, SETTINGS, image_detectors, image_training
 from oodlab.presets.nae.linear_case import LINEAR_CASE, PLANE, SPACE, TEMPERATURES
 from oodlab.presets.nae.two_clusters import TWO_CLUSTERS
@@ -16,6 +16,7 @@ __all__ = [
     "BUDGETS",
     "EIGHT_GAUSSIANS",
     "HOLDOUT_DIGITS",
+    "HOLDOUT_DIGITS_RELEASED",
     "LINEAR_CASE",
     "METHODS",
     "PLANE",
