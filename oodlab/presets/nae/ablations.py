@@ -93,7 +93,7 @@ EXTENTS = {
         tables={"table6": (0, 50, 100), "table7": tuple(ABLATED["table7"]), "table8": (2, 8, 16, 32)},
     ),
     "smoke": Extent(
-        share=1.0, tables={"table6": (0, 50, 100), "table7": ("No.1", "No.2", "No.6"), "table8": (2, 8, 32)}
+        share=1.0, tables={"table6": (0, 50, 100), "table7": ("No.1", "No.2", "No.6"), "table8": (2, 32)}
     ),
 }
 
