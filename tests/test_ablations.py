@@ -258,6 +258,7 @@ def test_another_course_is_drawn_in_grey_below() -> None:
         grey = [] if beside is None else [(0.4, "0.65")]
         assert drawn[0] == [*grey * 2, *[(0.2, COLOURS[0])] * 2]
         assert drawn[1][:-1] == [*grey, (0.2, COLOURS[0])]
+        assert fig.axes[1].get_title(loc="left") == ("grey: the base" if grey else "")
 
 
 # -------------------------------------------------------------------------------------------- the panel

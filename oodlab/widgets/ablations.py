@@ -39,7 +39,7 @@ def ablations() -> RunPanel:
         "replay": w.Checkbox(True, description="replay of latent states", style=WIDE),
         "pre_training": w.IntSlider(before, min=0, max=2 * before, description="updates before", **slider()),
         "updates": w.IntSlider(base.steps, min=1, max=max(2000, base.steps), description="updates", **slider()),
-        "beside": w.Checkbox(True, description="the base in grey (kept; the first run trains it)", style=WIDE),
+        "beside": w.Checkbox(True, description="the base beside it, in grey", style=WIDE),
         "seed": w.IntSlider(0, min=0, max=9, description="seed", **slider()),
     }
     views = {

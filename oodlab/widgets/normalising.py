@@ -49,7 +49,7 @@ def normalise(
         preset: One that normalises, at a profile.
         seed: Of the weights and of the run.
         should_stop, publish: As RunPanel gives them.
-        beside: Course of another training to draw below.
+        beside: Course of the base, to draw below its own.
 
     Returns:
         The training's result, or that of the plain autoencoder where should_stop ended it.
@@ -88,7 +88,7 @@ class _Watch:
         preset: Of the training.
         publish: As RunPanel has it.
         total: Updates in all, those of the plain autoencoder among them.
-        beside: Course of another training, drawn below it.
+        beside: Course of the base, drawn below its own.
     """
 
     def __init__(
