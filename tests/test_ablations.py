@@ -103,6 +103,8 @@ def test_the_rows_are_those_that_the_paper_prints() -> None:
         said = (f"latent_chain_length={10 * how.latent_steps:g}", f"replay_buffer={answer[how.replay]}")
         assert r.setting == "; ".join((*said, f"spherical_latent={answer[how.sphere]}"))
     assert len(metrics.reported("nae", table="table7")) == len(ABLATED["table7"])
+    epochs = 50 * EXTENTS["paper"].share  # of normalising; NAE-OMI's own are 50
+    assert f"NAE (after {epochs:g} NAE epochs)" in {r.method for r in metrics.reported("nae", table="table6")}
     for profile, extent in EXTENTS.items():
         assert all(row in ABLATED[table] for table, rows in extent.tables.items() for row in rows), profile
         assert "No.1" in extent.tables["table7"], "the notebook's base"
