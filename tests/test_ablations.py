@@ -301,8 +301,10 @@ def test_the_panel_draws_its_training_over_the_base_that_it_keeps(tiny: None) ->
     assert list(snapshot.course.steps) == [1, 2, 3, 4, 5] and snapshot.negatives.shape[1:] == (14, 14)
     again = run(panel, latent=smoke(Ablation()).model.keywords["latent"])
     assert not any(text.startswith(("the base", "plain autoencoder")) for text in again), "both are kept"
-    run(panel, beside=False)
-    assert panel._snapshot.beside is None
+    snapshot = panel._snapshot
+    assert snapshot.course.aurocs[0] == snapshot.beside.aurocs[0], "both begin with the same plain autoencoder"
+    run(panel, beside=False, seed=1)
+    assert panel._snapshot.beside is None and panel._snapshot.course.error_data[0] != snapshot.course.error_data[0]
 
 
 def test_the_controls_decide_the_training(tiny: None) -> None:
