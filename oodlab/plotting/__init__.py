@@ -1,5 +1,6 @@
 """Figures: one function per kind, tables, and save_figure, through which every figure leaves."""
 
+from oodlab.plotting.ablations import code_sizes, pre_training_aurocs, sampling_aurocs
 from oodlab.plotting.base import COLOURS, DENSITY_MAP, STYLE, figure, to_png
 from oodlab.plotting.clusters import Reconstructions, live_manifold, manifold_panels
 from oodlab.plotting.digits import (
@@ -41,6 +42,7 @@ __all__ = [
     "Table",
     "Used",
     "beside_reconstructions",
+    "code_sizes",
     "density_along_rays",
     "density_scale",
     "draw_density",
@@ -66,6 +68,8 @@ __all__ = [
     "metrics_by_gamma",
     "negatives_by_sampler",
     "normalising_courses",
+    "pre_training_aurocs",
+    "sampling_aurocs",
     "save_figure",
     "to_png",
 ]

@@ -162,11 +162,13 @@ class NormalisingSnapshot:
     Attributes:
         course: So far.
         starts, negatives: Of the last update's visible chains, (B, H, W) in [0, 1]; None before the first.
+        beside: Course of the base it is compared with, drawn in grey; None draws none.
     """
 
     course: NormalisingCourse
     starts: np.ndarray | None = None
     negatives: np.ndarray | None = None
+    beside: NormalisingCourse | None = None
 
 
 def live_normalising(snapshot: NormalisingSnapshot, *, shown: int, starts: bool) -> Figure:
@@ -178,6 +180,9 @@ def live_normalising(snapshot: NormalisingSnapshot, *, shown: int, starts: bool)
         heights = [2.1, 0.75 * len(rows)] if rows else [2.1]
         top, *below = fig.add_gridspec(len(heights), 1, height_ratios=heights)
         axes = [fig.add_subplot(cell) for cell in top.subgridspec(1, 3)]
+        if snapshot.beside is not None:
+            _draw_course(axes, snapshot.beside, "0.65")
+            axes[1].set_title("grey: the base", loc="left", color="0.5")
         _draw_course(axes, snapshot.course, COLOURS[0])
         _label(axes)
         axes[0].set_title("data —, negatives ···", loc="left")

@@ -1,5 +1,6 @@
 """Panels for notebooks: sliders, Run and Stop, a live figure."""
 
+from oodlab.widgets.ablations import ablations
 from oodlab.widgets.eight_gaussians import eight_gaussians
 from oodlab.widgets.epoch_curves import epoch_curves
 from oodlab.widgets.gamma_sweep import gamma_sweep
@@ -17,6 +18,7 @@ __all__ = [
     "LinearPanel",
     "Publish",
     "RunPanel",
+    "ablations",
     "eight_gaussians",
     "epoch_curves",
     "gamma_sweep",

@@ -6,6 +6,14 @@ code (swyoon/normalized-autoencoders).
 Imports: its own folder.
 """
 
+from oodlab.presets.nae.ablations import (
+    ABLATED,
+    ABLATIONS,
+    ABLATIONS_RELEASED,
+    EXTENTS,
+    Ablation,
+    ablated_training,
+)
 from oodlab.presets.nae.eight_gaussians import EIGHT_GAUSSIANS
 from oodlab.presets.nae.holdout_digits import HOLDOUT_DIGITS, HOLDOUT_DIGITS_RELEASED, held_out_inputs
 from oodlab.presets.nae.images import BUDGETS, METHODS, SETTINGS, image_detectors, image_training
@@ -13,8 +21,12 @@ from oodlab.presets.nae.linear_case import LINEAR_CASE, PLANE, SPACE, TEMPERATUR
 from oodlab.presets.nae.two_clusters import TWO_CLUSTERS
 
 __all__ = [
+    "ABLATED",
+    "ABLATIONS",
+    "ABLATIONS_RELEASED",
     "BUDGETS",
     "EIGHT_GAUSSIANS",
+    "EXTENTS",
     "HOLDOUT_DIGITS",
     "HOLDOUT_DIGITS_RELEASED",
     "LINEAR_CASE",
@@ -24,6 +36,8 @@ __all__ = [
     "SPACE",
     "TEMPERATURES",
     "TWO_CLUSTERS",
+    "Ablation",
+    "ablated_training",
     "held_out_inputs",
     "image_detectors",
     "image_training",

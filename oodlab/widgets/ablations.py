@@ -1,0 +1,95 @@
+"""The panel of nae/ablations.
+
+Imports: data, plotting, presets, training, widgets.normalising, widgets.panel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets as w
+from matplotlib.figure import Figure
+
+from oodlab import data, plotting, presets, training
+from oodlab.presets import Preset
+from oodlab.presets.nae import Ablation, ablated_training
+from oodlab.widgets.normalising import kept, normalise
+from oodlab.widgets.panel import WIDE, Publish, RunPanel, slider
+
+PROFILE = "quick"
+
+
+def ablations() -> RunPanel:
+    """Build the panel of nae/ablations: change one thing of NAE-OMI, and watch it beside the base.
+
+    All else is the base's at the quick profile. Base and plain autoencoders are kept, so that only the
+    first run that needs one has to train it.
+    """
+    base = _base()
+    before, latent_steps = base.start.steps, base.objective.keywords["latent_chain"].steps
+    own = base.model.keywords["latent"]
+    sizes = sorted({*presets.nae.ABLATED["table8"], own})
+    controls = {
+        "latent": w.SelectionSlider(options=sizes, value=own, description="numbers in a code", **slider()),
+        "sphere": w.Checkbox(True, description="codes on the sphere", style=WIDE),
+        "latent_steps": w.IntSlider(
+            latent_steps, min=0, max=max(50, 5 * latent_steps), description="latent steps", **slider()
+        ),
+        "replay": w.Checkbox(True, description="replay of latent states", style=WIDE),
+        "pre_training": w.IntSlider(before, min=0, max=2 * before, description="updates before", **slider()),
+        "updates": w.IntSlider(base.steps, min=1, max=max(2000, base.steps), description="updates", **slider()),
+        "beside": w.Checkbox(True, description="the base beside it, in grey", style=WIDE),
+        "seed": w.IntSlider(0, min=0, max=9, description="seed", **slider()),
+    }
+    views = {
+        "shown": w.IntSlider(12, min=4, max=16, description="negatives shown", **slider()),
+        "starts": w.Checkbox(True, description="where their visible chains start", style=WIDE),
+    }
+    return RunPanel(controls, views, task=_train, draw=_draw, name=_name, width=700)
+
+
+def _name(values: dict[str, Any]) -> str:
+    return (
+        f"{values['latent']} numbers in a code {'on the sphere' if values['sphere'] else 'in R^D'}, {values['latent_steps']} "
+        f"latent steps {'with' if values['replay'] else 'without'} replay, {values['pre_training']} updates before, "
+        f"{values['updates']} updates, seed {values['seed']}"
+    )
+
+
+def _training(ablation: Ablation) -> Preset:
+    in_set = data.choose("mnist", "digits")
+    return ablated_training(ablation, in_set=in_set.name, profile=PROFILE)
+
+
+def _base() -> Preset:
+    return _training(Ablation())
+
+
+def _preset(values: dict[str, Any]) -> Preset:
+    base = _base()
+    ablation = Ablation(
+        pre_training=values["pre_training"] / base.start.steps,
+        latent_steps=values["latent_steps"] / base.objective.keywords["latent_chain"].steps,
+        replay=values["replay"],
+        sphere=values["sphere"],
+        latent=values["latent"],
+    )
+    return _training(ablation).changed(steps=values["updates"])
+
+
+def _train(values: dict[str, Any], should_stop: Callable[[], bool], publish: Publish) -> training.Result:
+    given = {"seed": values["seed"], "should_stop": should_stop, "publish": publish}
+    beside = None
+    if values["beside"]:
+        base = _base()
+        for preset, title in ((base.start, "the base's plain autoencoder"), (base, "the base")):
+            result = kept(preset, title, total=preset.steps, **given)
+            if not result.finished:
+                return result
+        beside = plotting.NormalisingCourse.of(result.history, result.probes)
+    return normalise(_preset(values), beside=beside, **given)
+
+
+def _draw(snapshot: plotting.NormalisingSnapshot, views: dict[str, Any]) -> Figure:
+    return plotting.live_normalising(snapshot, **views)

@@ -1,0 +1,133 @@
+"""What panels share that normalise an autoencoder: the plain one from the run store, then a training that is watched.
+
+Imports: metrics, plotting, presets, samplers, training, widgets.panel.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from oodlab import metrics, plotting, training
+from oodlab.presets import Preset
+from oodlab.samplers import effective_temperature
+from oodlab.widgets.panel import Publish
+
+LOOKING_SHARE = 0.2  # of the time at most goes into scoring validation images
+EMPTY = plotting.NormalisingSnapshot(plotting.NormalisingCourse())
+
+
+def kept(
+    preset: Preset, title: str, *, seed: int, should_stop: Callable[[], bool], publish: Publish, total: int
+) -> training.Result:
+    """Load a training from the run store, or train it there, saying how it goes.
+
+    What it starts from must be there already, or nothing is said of it.
+    """
+
+    def on_step(step: int, _: int, numbers: dict[str, float], parts: dict[str, Tensor]) -> None:
+        error = numbers["error"] if "error" in numbers else numbers["error_data"]
+        publish(EMPTY, step, total, f"{title}, error {error:.4f}")
+
+    return training.train_or_load(preset, seed=seed, should_stop=should_stop, on_step=on_step, anew=False)
+
+
+def normalise(
+    preset: Preset,
+    *,
+    seed: int,
+    should_stop: Callable[[], bool],
+    publish: Publish,
+    beside: plotting.NormalisingCourse | None = None,
+) -> training.Result:
+    """Train a preset live, from the kept plain autoencoder on; the training itself is not kept.
+
+    Args:
+        preset: One that normalises, at a profile.
+        seed: Of the weights and of the run.
+        should_stop, publish: As RunPanel gives them.
+        beside: Course of the base, to draw below its own.
+
+    Returns:
+        The training's result, or that of the plain autoencoder where should_stop ended it.
+    """
+    total = preset.steps + (preset.start.steps if preset.start else 0)
+    publish(EMPTY, 0, total, "before the first update")
+    with torch.random.fork_rng([]):  # the notebook's own random numbers go on as they were
+        torch.manual_seed(seed)
+        model = preset.model()
+    if preset.start:
+        first = kept(
+            preset.start, "plain autoencoder", seed=seed, should_stop=should_stop, publish=publish, total=total
+        )
+        if not first.finished:
+            return first
+        model.load_state_dict(first.model.state_dict())
+    watch = _Watch(preset, publish, total, beside)
+    watch.score(model, 0)
+    return training.fit(
+        model,
+        preset.objective(model),
+        preset.batches(),
+        optimiser=preset.optimiser,
+        steps=preset.steps,
+        seed=seed,
+        should_stop=should_stop,
+        on_step=lambda step, _, numbers, parts: watch.look(model, step, numbers, parts),
+        show_progress=False,
+    )
+
+
+class _Watch:
+    """Collects the course of a training, and publishes it with its negatives.
+
+    Args:
+        preset: Of the training.
+        publish: As RunPanel has it.
+        total: Updates in all, those of the plain autoencoder among them.
+        beside: Course of the base, drawn below its own.
+    """
+
+    def __init__(
+        self, preset: Preset, publish: Publish, total: int, beside: plotting.NormalisingCourse | None = None
+    ) -> None:
+        self.probe, self.publish, self.total, self.beside = preset.probe(), publish, total, beside
+        self.before = total - preset.steps
+        chain = preset.objective.keywords["chain"]
+        self.temperature = effective_temperature(chain.step_size, chain.noise_std(0))
+        self.steps: list[int] = []
+        self.errors: dict[str, list[float]] = {"error_data": [], "error_negatives": []}
+        self.probed: list[int] = []
+        self.aurocs: list[float] = []
+        self.looked_at, self.pause = 0.0, 0.0
+
+    def score(self, model: torch.nn.Module, step: int) -> None:
+        """Score validation images."""
+        started = time.monotonic()
+        errors = self.probe(model)
+        self.probed.append(step)
+        self.aurocs.append(metrics.auroc(-errors["in"], -errors["out"]))
+        self.looked_at = time.monotonic()
+        self.pause = (self.looked_at - started) / LOOKING_SHARE
+
+    def look(self, model: torch.nn.Module, step: int, numbers: dict[str, float], parts: dict[str, Tensor]) -> None:
+        """Take what a step of the training tells."""
+        self.steps.append(step)
+        for name, values in self.errors.items():
+            values.append(numbers[name])
+        if time.monotonic() - self.looked_at > self.pause or step + self.before == self.total:
+            self.score(model, step)
+        course = plotting.NormalisingCourse(
+            tuple(self.steps), *map(tuple, self.errors.values()), tuple(self.probed), tuple(self.aurocs)
+        )
+        starts, negatives = (parts[name][:, 0].float().cpu().numpy() for name in ("negatives_start", "negatives"))
+        text = (
+            f"error of data {course.error_data[-1]:.4f}, of negatives {course.error_negatives[-1]:.4f}, gap {course.gaps[-1]:.4f}; "
+            f"first visible steps at temperature {self.temperature:.2g}; validation AUROC {course.aurocs[-1]:.3f} "
+            f"after {course.probed[-1]} updates"
+        )
+        snapshot = plotting.NormalisingSnapshot(course, starts, negatives, self.beside)
+        self.publish(snapshot, self.before + step, self.total, text)
