@@ -8,22 +8,35 @@ Imports: its own folder.
 
 from oodlab.presets.nae.eight_gaussians import EIGHT_GAUSSIANS
 from oodlab.presets.nae.holdout_digits import HOLDOUT_DIGITS, held_out_inputs
-from oodlab.presets.nae.images import BUDGETS, METHODS, SETTINGS, image_detectors, image_training
+from oodlab.presets.nae.images import BUDGETS, COLOUR_BUDGETS, METHODS, SETTINGS, image_detectors, image_training
 from oodlab.presets.nae.linear_case import LINEAR_CASE, PLANE, SPACE, TEMPERATURES
+from oodlab.presets.nae.ood_detection import (
+    OOD_DETECTION,
+    OOD_DETECTION_RELEASED,
+    OOD_SETS,
+    OodInputs,
+    ood_inputs,
+)
 from oodlab.presets.nae.two_clusters import TWO_CLUSTERS
 
 __all__ = [
     "BUDGETS",
+    "COLOUR_BUDGETS",
     "EIGHT_GAUSSIANS",
     "HOLDOUT_DIGITS",
     "LINEAR_CASE",
     "METHODS",
+    "OOD_DETECTION",
+    "OOD_DETECTION_RELEASED",
+    "OOD_SETS",
     "PLANE",
     "SETTINGS",
     "SPACE",
     "TEMPERATURES",
     "TWO_CLUSTERS",
+    "OodInputs",
     "held_out_inputs",
     "image_detectors",
     "image_training",
+    "ood_inputs",
 ]
