@@ -14,6 +14,14 @@ from oodlab.plotting.flows import epoch_curves, epoch_histograms
 from oodlab.plotting.gamma import density_along_rays, metrics_by_gamma
 from oodlab.plotting.linear import draw_ellipse, gaussian_panels, linear_likelihoods, live_gaussian
 from oodlab.plotting.live import ScoreSnapshot, live_scores
+from oodlab.plotting.ood import (
+    IMAGE_ORDERS,
+    DetectionSnapshot,
+    chosen_images,
+    error_histograms,
+    live_detection,
+    ood_aurocs,
+)
 from oodlab.plotting.pages import Gallery, Table, gallery
 from oodlab.plotting.plane import (
     density_scale,
@@ -30,7 +38,9 @@ from oodlab.plotting.smoothness import image_rows, log_density_panels
 __all__ = [
     "COLOURS",
     "DENSITY_MAP",
+    "IMAGE_ORDERS",
     "STYLE",
+    "DetectionSnapshot",
     "Gallery",
     "NormalisingCourse",
     "NormalisingSnapshot",
@@ -41,6 +51,7 @@ __all__ = [
     "Table",
     "Used",
     "beside_reconstructions",
+    "chosen_images",
     "density_along_rays",
     "density_scale",
     "draw_density",
@@ -48,6 +59,7 @@ __all__ = [
     "draw_runs",
     "epoch_curves",
     "epoch_histograms",
+    "error_histograms",
     "figure",
     "first_negatives",
     "gallery",
@@ -57,6 +69,7 @@ __all__ = [
     "learned_densities",
     "linear_likelihoods",
     "live_density",
+    "live_detection",
     "live_gaussian",
     "live_manifold",
     "live_normalising",
@@ -66,6 +79,7 @@ __all__ = [
     "metrics_by_gamma",
     "negatives_by_sampler",
     "normalising_courses",
+    "ood_aurocs",
     "save_figure",
     "to_png",
 ]

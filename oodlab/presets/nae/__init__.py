@@ -8,7 +8,15 @@ Imports: its own folder.
 
 from oodlab.presets.nae.eight_gaussians import EIGHT_GAUSSIANS
 from oodlab.presets.nae.holdout_digits import HOLDOUT_DIGITS, held_out_inputs
-from oodlab.presets.nae.images import BUDGETS, COLOUR_BUDGETS, METHODS, SETTINGS, image_detectors, image_training
+from oodlab.presets.nae.images import (
+    BUDGETS,
+    COLOUR_BUDGETS,
+    KINDS,
+    METHODS,
+    SETTINGS,
+    image_detectors,
+    image_training,
+)
 from oodlab.presets.nae.linear_case import LINEAR_CASE, PLANE, SPACE, TEMPERATURES
 from oodlab.presets.nae.ood_detection import (
     OOD_DETECTION,
@@ -24,6 +32,7 @@ __all__ = [
     "COLOUR_BUDGETS",
     "EIGHT_GAUSSIANS",
     "HOLDOUT_DIGITS",
+    "KINDS",
     "LINEAR_CASE",
     "METHODS",
     "OOD_DETECTION",
