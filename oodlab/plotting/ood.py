@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from numpy.typing import ArrayLike
 
 from oodlab import metrics
@@ -37,7 +37,7 @@ def ood_aurocs(rows: Sequence[Mapping[str, Any]]) -> Figure:
         name: list(dict.fromkeys(row["method"] for of in outs.values() for row in of)) for name, outs in by_set.items()
     }
     columns = max(map(len, by_set.values()))
-    heights = [0.75 + 0.19 * len(methods[name]) for name in by_set]
+    heights = [0.95 + 0.19 * len(methods[name]) for name in by_set]
     with rc_context(STYLE):
         fig = figure(1.2 + 1.5 * columns, 0.3 + sum(heights))
         grid = fig.subplots(len(by_set), columns, squeeze=False, sharey="row", height_ratios=heights)
@@ -113,28 +113,25 @@ def live_detection(snapshot: DetectionSnapshot, *, out_set: str, tpr: float, whi
     """
     outs = [name for name in snapshot.images if name != snapshot.in_set]
     with rc_context(STYLE):
-        fig = figure(7.6, max(0.6, 0.25 + 1.75 * len(snapshot.scores)))
+        fig = figure(8.4, max(0.6, 1.65 * len(snapshot.scores)))
         if not snapshot.scores:
             fig.text(0.5, 0.5, "nothing is trained yet", ha="center", va="center", color="0.4")
             return fig
         out = out_set if out_set in outs else outs[0]
+        fig.get_layout_engine().set(w_pad=0.02, h_pad=0.03, wspace=0.02)
         rows = fig.subfigures(len(snapshot.scores), 1, squeeze=False)[:, 0]
         for row, (name, scores) in zip(rows, snapshot.scores.items(), strict=True):
-            left, right = row.subfigures(1, 2, width_ratios=[1, 1.7])
+            left, *right = row.subfigures(1, 3, width_ratios=[1, 1, 1])
             pair = {key: np.asarray(scores[key]) for key in (snapshot.in_set, out)}
             threshold = metrics.threshold_at_tpr(pair[snapshot.in_set], tpr)
             _draw_scores(left.subplots(), name, pair, threshold, tpr)
-            grid = right.subplots(2, 2 * shown, squeeze=False)
-            for axes, (key, values) in zip((grid[:, :shown], grid[:, shown:]), pair.items(), strict=True):
-                inside = key == snapshot.in_set
+            for cell, (key, values) in zip(right, pair.items(), strict=True):
+                inside, accepted = key == snapshot.in_set, values >= threshold
+                wrong = int((accepted != inside).sum())
+                cell.suptitle(f"{key}: {wrong} of {len(values)} {'rejected' if inside else 'accepted'}", fontsize=7.5)
                 chosen = chosen_images(values, threshold, inside=inside, which=which)[:shown]
                 made = snapshot.reconstructions.get(name, {}).get(key)
-                accepted = values >= threshold
-                _draw_images(axes, snapshot.images[key], made, chosen, accepted)
-                wrong = int((accepted != inside).sum())
-                axes[0, 0].set_title(
-                    f"{key}: {wrong} of {len(values)} {'rejected' if inside else 'accepted'}", loc="left", fontsize=7
-                )
+                _draw_images(cell, snapshot.images[key], made, chosen, accepted, columns=shown)
         return fig
 
 
@@ -171,9 +168,16 @@ def _draw_scores(ax: Axes, name: str, pair: Mapping[str, np.ndarray], threshold:
 
 
 def _draw_images(
-    axes: np.ndarray, images: np.ndarray, made: np.ndarray | None, chosen: np.ndarray, accepted: np.ndarray
+    fig: SubFigure,
+    images: np.ndarray,
+    made: np.ndarray | None,
+    chosen: np.ndarray,
+    accepted: np.ndarray,
+    *,
+    columns: int,
 ) -> None:
     """Draw images in the first row, their reconstructions in the second; framed by whether they are accepted."""
+    axes = fig.subplots(2, columns, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     for column, i in zip(axes.T, chosen, strict=False):

@@ -29,7 +29,7 @@ def ood_detection() -> RunPanel:
     controls = {
         "in_set": w.Dropdown(options=in_sets, description="trained on", style=WIDE),
         "methods": w.SelectMultiple(
-            options=presets.nae.METHODS, value=("AE", "NAE-OMI"), rows=6, description="methods", style=WIDE
+            options=list(presets.nae.METHODS), value=("AE", "NAE-OMI"), rows=6, description="methods", style=WIDE
         ),
         "setting": w.Dropdown(options=presets.nae.SETTINGS, description="setting", style=WIDE),
         "seed": w.IntSlider(0, min=0, max=9, description="seed", **slider()),
@@ -38,13 +38,13 @@ def ood_detection() -> RunPanel:
         "out_set": w.Dropdown(options=[], description="OOD set", style=WIDE),
         "tpr": w.FloatSlider(0.95, min=0.5, max=0.99, step=0.01, description="threshold at TPR", **slider()),
         "which": w.Dropdown(options=plotting.IMAGE_ORDERS, description="images", style=WIDE),
-        "shown": w.IntSlider(5, min=2, max=8, description="images per set", **slider()),
+        "shown": w.IntSlider(5, min=2, max=7, description="images per set", **slider()),
     }
 
     def task(values: dict[str, Any], should_stop: Callable[[], bool], publish: Publish) -> training.Result:
         return _test(values, should_stop, publish, views["out_set"])
 
-    return RunPanel(controls, views, task=task, draw=_draw, name=_name, width=760)
+    return RunPanel(controls, views, task=task, draw=_draw, name=_name, width=840)
 
 
 def _name(values: dict[str, Any]) -> str:
