@@ -358,7 +358,7 @@ def test_the_controls_of_the_panel_decide_what_is_shown(tiny: None) -> None:
 
 
 def test_stop_leaves_what_is_there(tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    long = dataclasses.replace(BUDGETS["smoke"], steps_of={"NAE-OMI": 100_000})
+    long = dataclasses.replace(BUDGETS["smoke"], steps_of={"NAE-OMI": 3000})
     monkeypatch.setitem(BUDGETS, "quick", long)
     panel = widgets.ood_detection()
     publish = panel._publish

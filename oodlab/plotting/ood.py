@@ -37,9 +37,9 @@ def ood_aurocs(rows: Sequence[Mapping[str, Any]]) -> Figure:
         name: list(dict.fromkeys(row["method"] for of in outs.values() for row in of)) for name, outs in by_set.items()
     }
     columns = max(map(len, by_set.values()))
-    heights = [0.95 + 0.19 * len(methods[name]) for name in by_set]
+    heights = [max(1.8, 0.75 + 0.19 * len(methods[name])) for name in by_set]  # the label of a row needs its height
     with rc_context(STYLE):
-        fig = figure(1.2 + 1.5 * columns, 0.3 + sum(heights))
+        fig = figure(max(4.5, 1.2 + 1.5 * columns), 0.5 + sum(heights))
         grid = fig.subplots(len(by_set), columns, squeeze=False, sharey="row", height_ratios=heights)
         for axes, (name, outs) in zip(grid, by_set.items(), strict=True):
             for ax, (out, of) in zip(axes, outs.items(), strict=False):
