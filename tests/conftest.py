@@ -26,8 +26,6 @@ from oodlab.detectors import (
 )
 from oodlab.models import (
     MLP,
-    Conv14Decoder,
-    Conv14Encoder,
     Conv28Decoder,
     Conv28Encoder,
     Density,
@@ -40,6 +38,8 @@ from oodlab.models import (
     NoisyGenerator,
     NormalizedAutoencoder,
     ReencodingAutoencoder,
+    SmallDecoder,
+    SmallEncoder,
     TableGenerator,
     VariationalAutoencoder,
     VectorQuantisedAutoencoder,
@@ -88,7 +88,7 @@ def conv28() -> NormalizedAutoencoder:
 
 def conv_vae() -> VariationalAutoencoder:
     """Build a narrow variational autoencoder of 14 x 14 images."""
-    encoder, decoder = Conv14Encoder(6, width=2), Conv14Decoder(3, width=2)
+    encoder, decoder = SmallEncoder(6, width=2), SmallDecoder(3, width=2)
     return VariationalAutoencoder(encoder, decoder, latent=3, samples=3, code_shape=(3, 1, 1))
 
 

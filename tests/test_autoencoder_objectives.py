@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from oodlab.detectors import LogDensity, Reconstruction
 from oodlab.models import (
-    Conv14Decoder,
-    Conv14Encoder,
     NormalizedAutoencoder,
+    SmallDecoder,
+    SmallEncoder,
     VariationalAutoencoder,
     linear_autoencoder,
 )
@@ -191,12 +191,12 @@ def test_the_vaes_two_scores_are_its_error_at_the_posterior_mean_and_its_margina
 
 def test_a_code_shape_of_other_numbers_is_refused() -> None:
     with pytest.raises(ValueError, match=r"expects a code_shape of 3 numbers, got \(6, 1, 1\)"):
-        VariationalAutoencoder(Conv14Encoder(6), Conv14Decoder(3), latent=3, code_shape=(6, 1, 1))
+        VariationalAutoencoder(SmallEncoder(6), SmallDecoder(3), latent=3, code_shape=(6, 1, 1))
 
 
 def test_the_family_shares_one_pair_of_networks() -> None:
     """The encoder of a VAE has twice the code's channels, nothing else differs."""
-    plain = NormalizedAutoencoder(Conv14Encoder(3, width=2), Conv14Decoder(3, width=2), latent=3)
+    plain = NormalizedAutoencoder(SmallEncoder(3, width=2), SmallDecoder(3, width=2), latent=3)
     vae = conv_vae()
     shapes = [{name: tuple(p.shape) for name, p in m.named_parameters()} for m in (plain, vae)]
     differ = {name for name in shapes[0].keys() & shapes[1].keys() if shapes[0][name] != shapes[1][name]}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from oodlab.models import (
-    Conv14Decoder,
-    Conv14Encoder,
     Conv28Decoder,
     Conv28Encoder,
     Conv32BigDecoder,
@@ -20,12 +19,15 @@ from oodlab.models import (
     Conv64Decoder,
     Conv64Encoder,
     NormalizedAutoencoder,
+    SmallDecoder,
+    SmallEncoder,
 )
 from oodlab.models.conv_autoencoder import ResidualAttention
 from oodlab.models.resnet_autoencoder import PostActivationBlock
 
 PAIRS = {  # side: encoder and decoder, sides of the square layers, by the printed kernels and strides
-    "14": (Conv14Encoder, Conv14Decoder, [14, 12, 10, 5, 1], [1, 5, 10, 12, 14]),
+    "14": (SmallEncoder, SmallDecoder, [14, 12, 10, 5, 1], [1, 5, 10, 12, 14]),
+    "16": (partial(SmallEncoder, side=16), partial(SmallDecoder, side=16), [16, 14, 12, 6, 1], [1, 6, 12, 14, 16]),
     "28": (Conv28Encoder, Conv28Decoder, [28, 26, 24, 12, 10, 8, 4, 1], [1, 4, 8, 10, 12, 24, 26, 28]),
     "32": (Conv32Encoder, Conv32Decoder, [32, 15, 6, 2, 1], [1, 6, 14, 30, 32]),
     "32 big": (Conv32BigEncoder, Conv32BigDecoder, [32, 16, 8, 4, 1], [1, 4, 8, 16, 32]),
@@ -54,10 +56,10 @@ def test_conv28_has_the_papers_number_of_parameters() -> None:
     assert size(Conv28Decoder(32)) == 195_137
 
 
-def test_conv14_is_small() -> None:
+def test_the_pair_of_small_images_is_small() -> None:
     encoder = conv(1, 16, 3) + conv(16, 32, 3) + conv(32, 256, 5) + conv(256, 16, 1)
     decoder = conv(16, 64, 5) + conv(64, 32, 3) + conv(32, 1, 3)
-    assert (size(Conv14Encoder(16)), size(Conv14Decoder(16))) == (encoder, decoder)
+    assert (size(SmallEncoder(16)), size(SmallDecoder(16))) == (encoder, decoder)
     assert encoder + decoder == 258_385
 
 
@@ -191,7 +193,7 @@ def test_groups_are_as_many_as_the_sources_say() -> None:
     assert groups(Conv64Encoder(4, width=8)) == groups(Conv64Decoder(4, width=8)) == [8] * 4
 
 
-@pytest.mark.parametrize("half", [half for pair in PAIRS.values() for half in pair[:2]])
+@pytest.mark.parametrize("half", [half for pair in PAIRS.values() for half in pair[:2] if isinstance(half, type)])
 def test_sizes_that_build_no_network_are_refused(half: type[nn.Module]) -> None:
     for setting in ({"width": 0}, {"width": 2.5}, {"channels": 0}):
         with pytest.raises(ValueError, match=f"{half.__name__} expects {next(iter(setting))} >= 1"):
@@ -205,3 +207,11 @@ def test_a_width_that_has_no_eight_groups_is_refused_with_one_that_has() -> None
         Conv64Encoder(4, width=20)
     with pytest.raises(ValueError, match=r"Conv64Decoder expects a width that is a multiple of 8, got 3: .* take 8"):
         Conv64Decoder(4, width=3)
+
+
+@pytest.mark.parametrize("half", [SmallEncoder, SmallDecoder])
+def test_a_side_that_the_pooling_does_not_halve_is_refused(half: type[nn.Module]) -> None:
+    with pytest.raises(ValueError, match=f"{half.__name__} expects an even side, got 15: .*; take 16"):
+        half(4, side=15)
+    with pytest.raises(ValueError, match=f"{half.__name__} expects side >= 6, got 4: two 3x3 convolutions"):
+        half(4, side=4)

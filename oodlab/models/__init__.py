@@ -2,14 +2,14 @@
 
 from oodlab.models.autoencoders import NormalizedAutoencoder, VariationalAutoencoder
 from oodlab.models.conv_autoencoder import (
-    Conv14Decoder,
-    Conv14Encoder,
     Conv28Decoder,
     Conv28Encoder,
     Conv32Decoder,
     Conv32Encoder,
     Conv64Decoder,
     Conv64Encoder,
+    SmallDecoder,
+    SmallEncoder,
 )
 from oodlab.models.energy import Density, EnergyModel, frozen, stein_score
 from oodlab.models.flows import Flow, approximate_mass, image_realnvp, vector_realnvp
@@ -25,8 +25,6 @@ from oodlab.models.wide_resnet import WideResNet
 
 __all__ = [
     "MLP",
-    "Conv14Decoder",
-    "Conv14Encoder",
     "Conv28Decoder",
     "Conv28Encoder",
     "Conv32BigDecoder",
@@ -50,6 +48,8 @@ __all__ = [
     "ReencodingAutoencoder",
     "ResidualBlock",
     "ResidualMLP",
+    "SmallDecoder",
+    "SmallEncoder",
     "TableGenerator",
     "VariationalAutoencoder",
     "VectorQuantisedAutoencoder",

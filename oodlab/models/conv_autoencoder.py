@@ -100,56 +100,69 @@ class Conv28Decoder(ImageLayers):
         )
 
 
-class Conv14Encoder(Layers):
-    """Codes of 14 x 14 images, (B, channels, 14, 14) -> (B, latent, 1, 1).
+class SmallEncoder(Layers):
+    """Codes of small images, (B, channels, side, side) -> (B, latent, 1, 1).
 
-    Sides 14, 12, 10, pooled 5, 1: the first half of Conv28Encoder, for images pooled to half their side.
+    Sides 14, 12, 10, pooled 5, 1, or 16, 14, 12, pooled 6, 1: the first half of Conv28Encoder, for images
+    shrunk to half their side.
 
     Args:
         latent: Channels of the code.
+        side: Pixels a side, even, at least 6.
         channels: Of the image.
         width: Channels of the first convolution; the others have 2 and 16 times as many.
 
     Source: ours.
     """
 
-    def __init__(self, latent: int, *, channels: int = 1, width: int = 16) -> None:
-        checks.layers("Conv14Encoder", {"latent": latent, "channels": channels, "width": width})
+    def __init__(self, latent: int, *, side: int = 14, channels: int = 1, width: int = 16) -> None:
+        checks.layers("SmallEncoder", {"latent": latent, "channels": channels, "width": width})
         super().__init__(
             nn.Conv2d(channels, width, 3),
             nn.ReLU(),
             nn.Conv2d(width, 2 * width, 3),
             nn.ReLU(),
             nn.MaxPool2d(2),
-            nn.Conv2d(2 * width, 16 * width, 5),
+            nn.Conv2d(2 * width, 16 * width, _pooled_side("SmallEncoder", side)),
             nn.ReLU(),
             nn.Conv2d(16 * width, latent, 1),
         )
 
 
-class Conv14Decoder(ImageLayers):
-    """Images in (0, 1) from codes, (B, latent, 1, 1) -> (B, channels, 14, 14).
+class SmallDecoder(ImageLayers):
+    """Images in (0, 1) from codes, (B, latent, 1, 1) -> (B, channels, side, side).
 
-    Sides 1, 5, doubled 10, 12, 14.
+    Sides 1, 5, doubled 10, 12, 14, or 1, 6, doubled 12, 14, 16.
 
     Args:
         latent: Channels of the code.
+        side: As of the encoder.
         channels: Of the image.
         width: As of the encoder.
 
     Source: ours.
     """
 
-    def __init__(self, latent: int, *, channels: int = 1, width: int = 16) -> None:
-        checks.layers("Conv14Decoder", {"latent": latent, "channels": channels, "width": width})
+    def __init__(self, latent: int, *, side: int = 14, channels: int = 1, width: int = 16) -> None:
+        checks.layers("SmallDecoder", {"latent": latent, "channels": channels, "width": width})
         super().__init__(
-            nn.ConvTranspose2d(latent, 4 * width, 5),
+            nn.ConvTranspose2d(latent, 4 * width, _pooled_side("SmallDecoder", side)),
             nn.ReLU(),
             nn.UpsamplingBilinear2d(scale_factor=2),
             nn.ConvTranspose2d(4 * width, 2 * width, 3),
             nn.ReLU(),
             nn.ConvTranspose2d(2 * width, channels, 3),
         )
+
+
+def _pooled_side(who: str, side: int) -> int:
+    """Return the side that is left behind two 3x3 convolutions and the pooling."""
+    checks.whole(who, "side", side, least=6, why="two 3x3 convolutions take 4 pixels, and the pooling halves the rest")
+    if side % 2:
+        raise ValueError(
+            f"{who} expects an even side, got {side}: the pooling halves it, and the decoder doubles it; take {side + 1}."
+        )
+    return (side - 4) // 2
 
 
 class ResidualAttention(nn.Module):

@@ -15,6 +15,14 @@ from oodlab.plotting.flows import epoch_curves, epoch_histograms
 from oodlab.plotting.gamma import density_along_rays, metrics_by_gamma
 from oodlab.plotting.linear import draw_ellipse, gaussian_panels, linear_likelihoods, live_gaussian
 from oodlab.plotting.live import ScoreSnapshot, live_scores
+from oodlab.plotting.ood import (
+    IMAGE_ORDERS,
+    DetectionSnapshot,
+    chosen_images,
+    error_histograms,
+    live_detection,
+    ood_aurocs,
+)
 from oodlab.plotting.pages import Gallery, Table, gallery
 from oodlab.plotting.plane import (
     density_scale,
@@ -31,7 +39,9 @@ from oodlab.plotting.smoothness import image_rows, log_density_panels
 __all__ = [
     "COLOURS",
     "DENSITY_MAP",
+    "IMAGE_ORDERS",
     "STYLE",
+    "DetectionSnapshot",
     "Gallery",
     "NormalisingCourse",
     "NormalisingSnapshot",
@@ -42,6 +52,7 @@ __all__ = [
     "Table",
     "Used",
     "beside_reconstructions",
+    "chosen_images",
     "code_sizes",
     "density_along_rays",
     "density_scale",
@@ -50,6 +61,7 @@ __all__ = [
     "draw_runs",
     "epoch_curves",
     "epoch_histograms",
+    "error_histograms",
     "figure",
     "first_negatives",
     "gallery",
@@ -59,6 +71,7 @@ __all__ = [
     "learned_densities",
     "linear_likelihoods",
     "live_density",
+    "live_detection",
     "live_gaussian",
     "live_manifold",
     "live_normalising",
@@ -68,6 +81,7 @@ __all__ = [
     "metrics_by_gamma",
     "negatives_by_sampler",
     "normalising_courses",
+    "ood_aurocs",
     "pre_training_aurocs",
     "sampling_aurocs",
     "save_figure",

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from oodlab import metrics
+from oodlab.plotting.aurocs import draw_aurocs, explain_aurocs
 from oodlab.plotting.base import COLOURS, STYLE, figure
 
 ACROSS = 5  # panels in a row at most
@@ -38,25 +39,11 @@ def held_out_aurocs(rows: Sequence[Mapping[str, Any]]) -> Figure:
         for ax in axes[len(classes) :]:
             ax.remove()
         for ax, held_out in zip(axes, classes, strict=False):
-            for row in rows:
-                if row["held_out"] != held_out:
-                    continue
-                y = methods.index(row["method"])
-                colour = COLOURS[1] if row["method"].startswith("NAE") else COLOURS[0]
-                ax.plot(row["auroc"], [y] * len(row["auroc"]), "o", color=colour, markersize=3.6, alpha=0.6, mew=0)
-                if len(row["auroc"]):
-                    ax.plot([np.mean(row["auroc"])], [y], "|", color=colour, markersize=9, mew=1.6)
-                if row["reported"] is not None:
-                    ax.plot([row["reported"]], [y], "D", color="0.25", mfc="none", markersize=4)
-            ax.axvline(0.5, color="0.8", linewidth=0.8, zorder=0)
-            ax.set(title=f"without {held_out}", xlim=(-0.02, 1.02), xlabel="AUROC", yticks=range(len(methods)))
-            ax.grid(axis="x", color="0.93")
+            chosen = [row for row in rows if row["held_out"] == held_out]
+            draw_aurocs(ax, chosen, methods, title=f"without {held_out}")
         axes[0].set_yticklabels(methods)
         axes[0].invert_yaxis()
-        own = axes[0].plot([], [], "o", color=COLOURS[0], markersize=3.6, label="here, a dot per seed")
-        nae = axes[0].plot([], [], "o", color=COLOURS[1], markersize=3.6, label="here, normalized")
-        paper = axes[0].plot([], [], "D", color="0.25", mfc="none", markersize=4, label="paper")
-        fig.legend(handles=[*own, *nae, *paper], loc="outside upper center", ncols=3, frameon=False, fontsize=7.5)
+        explain_aurocs(fig)
         return fig
 
 

@@ -6,6 +6,7 @@ from oodlab.widgets.epoch_curves import epoch_curves
 from oodlab.widgets.gamma_sweep import gamma_sweep
 from oodlab.widgets.holdout_digits import holdout_digits
 from oodlab.widgets.linear_case import LinearPanel, linear_case
+from oodlab.widgets.ood_detection import ood_detection
 from oodlab.widgets.panel import DRAWING_SHARE, KEPT, REDRAW_SECONDS, WIDE, Publish, RunPanel, show, slider
 from oodlab.widgets.smoothness import smoothness
 from oodlab.widgets.two_clusters import two_clusters
@@ -24,6 +25,7 @@ __all__ = [
     "gamma_sweep",
     "holdout_digits",
     "linear_case",
+    "ood_detection",
     "show",
     "slider",
     "smoothness",

@@ -16,8 +16,23 @@ from oodlab.presets.nae.ablations import (
 )
 from oodlab.presets.nae.eight_gaussians import EIGHT_GAUSSIANS
 from oodlab.presets.nae.holdout_digits import HOLDOUT_DIGITS, HOLDOUT_DIGITS_RELEASED, held_out_inputs
-from oodlab.presets.nae.images import BUDGETS, METHODS, SETTINGS, image_detectors, image_training
+from oodlab.presets.nae.images import (
+    BUDGETS,
+    COLOUR_BUDGETS,
+    KINDS,
+    METHODS,
+    SETTINGS,
+    image_detectors,
+    image_training,
+)
 from oodlab.presets.nae.linear_case import LINEAR_CASE, PLANE, SPACE, TEMPERATURES
+from oodlab.presets.nae.ood_detection import (
+    OOD_DETECTION,
+    OOD_DETECTION_RELEASED,
+    OOD_SETS,
+    OodInputs,
+    ood_inputs,
+)
 from oodlab.presets.nae.two_clusters import TWO_CLUSTERS
 
 __all__ = [
@@ -25,20 +40,27 @@ __all__ = [
     "ABLATIONS",
     "ABLATIONS_RELEASED",
     "BUDGETS",
+    "COLOUR_BUDGETS",
     "EIGHT_GAUSSIANS",
     "EXTENTS",
     "HOLDOUT_DIGITS",
     "HOLDOUT_DIGITS_RELEASED",
+    "KINDS",
     "LINEAR_CASE",
     "METHODS",
+    "OOD_DETECTION",
+    "OOD_DETECTION_RELEASED",
+    "OOD_SETS",
     "PLANE",
     "SETTINGS",
     "SPACE",
     "TEMPERATURES",
     "TWO_CLUSTERS",
     "Ablation",
+    "OodInputs",
     "ablated_training",
     "held_out_inputs",
     "image_detectors",
     "image_training",
+    "ood_inputs",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +16,18 @@ from torch.nn.utils.parametrizations import spectral_norm
 from oodlab import data
 from oodlab.models import (
     MLP,
-    Conv14Decoder,
-    Conv14Encoder,
     Conv28Decoder,
     Conv28Encoder,
+    Conv32BigDecoder,
+    Conv32BigEncoder,
+    Conv32Decoder,
+    Conv32Encoder,
     JointEnergy,
     MixtureAutoencoder,
     NormalizedAutoencoder,
     ReencodingAutoencoder,
+    SmallDecoder,
+    SmallEncoder,
     VariationalAutoencoder,
     VectorQuantisedAutoencoder,
 )
@@ -37,46 +42,58 @@ from oodlab.objectives import (
 from oodlab.replay import ReplayBuffer, Uniform
 from oodlab.samplers import LangevinChain
 
-_HALVES = {28: (Conv28Encoder, Conv28Decoder), 14: (Conv14Encoder, Conv14Decoder)}
+_HALVES = {28: (Conv28Encoder, Conv28Decoder), 32: (Conv32Encoder, Conv32Decoder)}
+_RESIDUAL = (Conv32BigEncoder, Conv32BigDecoder)
 
 
-def halves(side: int, latent: int, width: int, *, outputs: int = 1) -> tuple[nn.Module, nn.Module]:
-    """Build encoder and decoder of grey images with `side` pixels a side, 28 or 14."""
-    encoder, decoder = _HALVES[side]
-    return encoder(outputs * latent, width=width), decoder(latent, width=width)
+def halves(
+    latent: int, *, side: int, channels: int, width: int, residual: bool, outputs: int = 1
+) -> tuple[nn.Module, nn.Module]:
+    """Build encoder and decoder.
+
+    Args:
+        latent: Numbers in a code.
+        side, channels: Of the images; the paper has networks for 28 and 32 pixels a side, others get small ones.
+        width: Channels of the first convolution.
+        residual: Whether 32 x 32 images get the residual networks of the released code.
+        outputs: Of the encoder, per number of a code.
+    """
+    small = partial(SmallEncoder, side=side), partial(SmallDecoder, side=side)
+    encoder, decoder = _RESIDUAL if residual else _HALVES.get(side, small)
+    return encoder(outputs * latent, channels=channels, width=width), decoder(latent, channels=channels, width=width)
 
 
-def image_autoencoder(*, side: int, latent: int, width: int, sphere: bool) -> NormalizedAutoencoder:
+def image_autoencoder(*, latent: int, sphere: bool, **size: int) -> NormalizedAutoencoder:
     """Build an autoencoder of images at temperature 1."""
-    return NormalizedAutoencoder(*halves(side, latent, width), latent=latent, sphere=sphere)
+    return NormalizedAutoencoder(*halves(latent, **size), latent=latent, sphere=sphere)
 
 
-def image_vae(*, side: int, latent: int, width: int, samples: int) -> VariationalAutoencoder:
+def image_vae(*, latent: int, samples: int, **size: int) -> VariationalAutoencoder:
     """Build a variational autoencoder of images."""
-    pair = halves(side, latent, width, outputs=2)
+    pair = halves(latent, **size, outputs=2)
     return VariationalAutoencoder(*pair, latent=latent, samples=samples, code_shape=(latent, 1, 1))
 
 
-def image_codebook(*, side: int, latent: int, width: int, codes: int) -> VectorQuantisedAutoencoder:
+def image_codebook(*, latent: int, codes: int, **size: int) -> VectorQuantisedAutoencoder:
     """Build an autoencoder of images whose one code is an entry of a codebook."""
-    return VectorQuantisedAutoencoder(*halves(side, latent, width), latent=latent, codes=codes)
+    return VectorQuantisedAutoencoder(*halves(latent, **size), latent=latent, codes=codes)
 
 
-def image_mixture(*, side: int, latent: int, width: int, hidden: int, components: int) -> MixtureAutoencoder:
+def image_mixture(*, latent: int, hidden: int, components: int, **size: int) -> MixtureAutoencoder:
     """Build an autoencoder of images with a mixture over codes."""
-    return MixtureAutoencoder(*halves(side, latent, width), MLP(latent + 2, [hidden], components, nn.Tanh))
+    return MixtureAutoencoder(*halves(latent, **size), MLP(latent + 2, [hidden], components, nn.Tanh))
 
 
-def image_reencoder(*, side: int, latent: int, width: int, features: int) -> ReencodingAutoencoder:
+def image_reencoder(*, latent: int, features: int, **size: int) -> ReencodingAutoencoder:
     """Build an autoencoder of images that encodes its reconstruction once more, with a discriminator."""
-    encoder, decoder = halves(side, latent, width)
-    again, discriminator = halves(side, latent, width)[0], halves(side, features, width)[0]
+    encoder, decoder = halves(latent, **size)
+    again, discriminator = halves(latent, **size)[0], halves(features, **size)[0]
     return ReencodingAutoencoder(encoder, decoder, again, discriminator, features=features)
 
 
-def image_energy(*, side: int, width: int) -> JointEnergy:
+def image_energy(**size: int) -> JointEnergy:
     """Build an energy of images from the encoder with one output, every layer of spectral norm 1."""
-    encoder, _ = halves(side, 1, width)
+    encoder, _ = halves(1, **size)
     for layer in encoder.modules():
         if isinstance(layer, nn.Conv2d):
             spectral_norm(layer)
@@ -121,7 +138,7 @@ class ValidationErrors:
     """Measure reconstruction errors of validation images, in [0, 1].
 
     Attributes:
-        sets: Stored images by name, uint8 (N, 1, H, W).
+        sets: Stored images by name, uint8 (N, C, H, W).
     """
 
     sets: Mapping[str, Tensor]
@@ -136,9 +153,9 @@ class ValidationErrors:
             }
 
 
-def validation_errors(*, name: str, held_out: int, side: int, n: int) -> ValidationErrors:
+def validation_errors(*, name: str, held_out: int, channels: int, side: int, n: int) -> ValidationErrors:
     """Build the measurement on the validation part's known images and those of the class held out, n of each at most."""
-    shape = (1, side, side)
+    shape = (channels, side, side)
     parts = {"in": {"without": held_out}, "out": {"only": held_out}}
     loaded = {key: data.load(name, "val", **which, download=False).x[:n] for key, which in parts.items()}
     return ValidationErrors({key: data.as_shape(x, shape) for key, x in loaded.items()})

@@ -1,18 +1,19 @@
 """How each method is trained on images; the notebooks on images share these trainings.
 
-Imports: checks, detectors, objectives, samplers, training, presets.base, presets.sources, its own folder.
+Imports: checks, data, detectors, objectives, samplers, training, presets.base, presets.sources, its own folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from oodlab import checks
+from oodlab import checks, data
 from oodlab.detectors import Detector, LogDensity, MixtureEnergy, Reconstruction, Reencoding
 from oodlab.objectives import denoising, negative_elbo, reconstruction
 from oodlab.presets.base import Preset
@@ -22,8 +23,9 @@ from oodlab.presets.sources import images
 from oodlab.samplers import Annealed, Box, ClipElements, LangevinChain, Sphere
 from oodlab.training import adam
 
-_SIDE, _LATENT, _WIDTH = 28, 32, 32
-_SIZE = {"side": _SIDE, "latent": _LATENT, "width": _WIDTH}
+_SIDE, _LATENT, _WIDTH, _BATCH = 28, 32, 32, 128
+_PIXELS = {"side": _SIDE, "channels": 1, "width": _WIDTH, "residual": False}
+_SIZE = {**_PIXELS, "latent": _LATENT}
 _SHAPE = (1, _SIDE, _SIDE)
 _UNIT = Box(0.0, 1.0)
 _FIXED = {"log_temperature": 0.0}  # the temperature stays 1
@@ -31,7 +33,6 @@ _VISIBLE = LangevinChain(steps=50, step_size=10.0, noise_std=Annealed(0.05), cli
 _LATENT_CHAIN = LangevinChain(steps=10, step_size=0.2, noise_std=0.05, bounds=Sphere())
 _ENERGY_CHAIN = LangevinChain(steps=60, step_size=10.0, noise_std=0.005, clip=ClipElements(0.01), bounds=_UNIT)
 _ALL = 54_000  # mnist's training images less those for validation
-_EPOCH = 380  # batches of 128 among 48,600 images, 54,000 less a digit
 
 
 @dataclass(frozen=True)
@@ -105,10 +106,26 @@ BUDGETS = {
     ),
 }
 
+COLOUR_BUDGETS = {
+    "quick": replace(
+        BUDGETS["quick"],
+        side=16,
+        latent=32,
+        width=16,
+        n=45_000,
+        steps=1000,
+        steps_of={"NAE-CD": 250, "NAE-PCD": 250, "NAE-OMI": 250, "IGEBM": 250},
+        visible_steps=20,
+        igebm_steps=20,
+    ),
+    "smoke": replace(BUDGETS["smoke"], side=16),
+}
+
 # ------------------------------------------------------------------------------------------ the methods
 
 _SOURCES = {
     "model.side": "the images",
+    "model.channels": "the images",
     "model.latent": "released: 32",
     "model.width": "table 10 (Conv28)",
     "model.samples": "released (two-dimensional experiment)",
@@ -116,9 +133,6 @@ _SOURCES = {
     "batches.n": "all",
     "batches.batch_size": "table 11",
     "batches.shape": "the images",
-    "batches.without": "the held-out digit",
-    "probe.held_out": "the held-out digit",
-    "probe.side": "the images",
     "objective.objective.encoder_l2": "released; the paper has none",
     "objective.objective.noise_std": "paper",
     "objective.coefficient": "paper: 0.001 to 0.1",
@@ -144,6 +158,12 @@ _SOURCES = {
     "optimiser.lr_of": "the temperature is fixed at 1 on images",
     "steps": "table 11: 100 epochs to reconstruct, 50 to normalise",
 }
+_HELD_OUT_SOURCES = {
+    "batches.without": "the held-out digit",
+    "probe.held_out": "the held-out digit",
+    "probe.side": "the images",
+    "probe.channels": "the images",
+}
 _UNSTATED = (
     "batches.seed: decides the order; 1 here",
     "probe.n: validation images, our choice",
@@ -164,7 +184,7 @@ class Method:
         name: In a preset's name.
         model, objective: Builders, as a Preset has them.
         normalises: Whether it begins with the weights of the plain autoencoder.
-        released: What the released code does otherwise: changed fields, as in Preset.changed.
+        released: What the released code does otherwise on grey images: changed fields, as in Preset.changed.
         detectors: Its scores, by the paper's names of them; none is the reconstruction error under the method's own name.
     """
 
@@ -216,7 +236,7 @@ METHODS = {
     ),
     "IGEBM": Method(
         "igebm",
-        partial(parts.image_energy, side=_SIDE, width=_WIDTH),
+        partial(parts.image_energy, **_PIXELS),
         partial(parts.energy_by_persistence, chain=_ENERGY_CHAIN, shape=_SHAPE, capacity=10_000, restart=0.05, l2=1.0),
         detectors={"IGEBM": LogDensity},
     ),
@@ -262,6 +282,94 @@ METHODS = {
     ),
 }
 
+# ------------------------------------------------------------------------------------------- the images
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the kind of images decides of every training on them, in one of SETTINGS.
+
+    Attributes:
+        side, channels: Of the images.
+        width: Channels of the first convolution.
+        residual: Whether the networks are the residual ones.
+        n: Training images, without those for validation.
+        epochs, normalising_epochs: Passes through them.
+        transform: (stored images, generator) -> the model's input.
+        changes: What a method has otherwise than METHODS, by its name: changed fields, as in Preset.changed.
+        budgets: What a profile spends.
+        sources, unstated: Of what is different here.
+    """
+
+    side: int
+    channels: int
+    width: int
+    residual: bool
+    n: int
+    epochs: int
+    normalising_epochs: int
+    transform: Callable[[Tensor, Any], Tensor]
+    changes: Mapping[str, Mapping[str, Any]]
+    budgets: Mapping[str, Budget]
+    sources: Mapping[str, str] = field(default_factory=dict)
+    unstated: tuple[str, ...] = ()
+
+
+_GREY = Kind(
+    **_PIXELS,
+    n=_ALL,
+    epochs=100,
+    normalising_epochs=50,
+    transform=parts.unit_pixels,
+    changes={},
+    budgets=BUDGETS,
+)
+_COLOUR_LATENT_CHAIN = replace(_LATENT_CHAIN, steps=20, step_size=1.0, noise_std=0.02)
+_COLOUR_VISIBLE = replace(_VISIBLE, steps=40, noise_std=Annealed(0.02))
+_COLOUR_RELEASED_VISIBLE = replace(_VISIBLE, steps=40, noise_std=Annealed(0.02, delayed=True))
+_COLOUR = Kind(
+    side=32,
+    channels=3,
+    width=32,
+    residual=False,
+    n=45_000,
+    epochs=120,
+    normalising_epochs=50,
+    transform=parts.unit_pixels,
+    changes={
+        "NAE-CD": {"objective": {"chain": _COLOUR_VISIBLE}},
+        "NAE-PCD": {"objective": {"chain": _COLOUR_VISIBLE}},
+        "NAE-OMI": {"objective": {"chain": _COLOUR_VISIBLE, "latent_chain": _COLOUR_LATENT_CHAIN}},
+    },
+    budgets=COLOUR_BUDGETS,
+    sources={"model.width": "table 10 (Conv32)", "steps": "table 11: 120 epochs to reconstruct, 50 to normalise"},
+)
+_COLOUR_RELEASED = replace(
+    _COLOUR,
+    width=128,
+    residual=True,
+    epochs=180,
+    normalising_epochs=10,
+    transform=data.dequantize,
+    changes={
+        "AE": {key: METHODS["AE"].released[key] for key in ("optimiser", "sources")},  # its objective without L2
+        "NAE-CD": {"objective": {"chain": _COLOUR_RELEASED_VISIBLE, "penalise_data": True}},
+        "NAE-PCD": {"objective": {"chain": _COLOUR_RELEASED_VISIBLE, "penalise_data": True}},
+        "NAE-OMI": {"objective": {"chain": _COLOUR_RELEASED_VISIBLE, "latent_chain": _COLOUR_LATENT_CHAIN}},
+    },
+    sources={
+        "model.width": "released: the encoder of arXiv:1903.08689, the decoder of arXiv:1802.05957",
+        "steps": "released: 180 epochs to reconstruct, 10 to normalise",
+    },
+    unstated=(
+        "The weights published for cifar10 are those after 9 of the 10 normalising epochs, chosen on svhn's validation part.",
+    ),
+)
+KINDS = {  # by channels, then by one of SETTINGS
+    1: {"paper": _GREY, "released": replace(_GREY, changes={name: m.released for name, m in METHODS.items()})},
+    3: {"paper": _COLOUR, "released": _COLOUR_RELEASED},
+}
+
 # ----------------------------------------------------------------------------------------- the trainings
 
 
@@ -271,14 +379,22 @@ def image_training(name: str, without: int | None = None, *, in_set: str = "mnis
     Args:
         name: Of METHODS.
         without: Class held out; None trains on all, and then nothing is measured on the way.
-        in_set: Set trained on.
+        in_set: Set trained on: grey images as mnist is trained on, colour images as cifar10.
         setting: One of SETTINGS: as printed, or as the authors' released code has it.
     """
     checks.one_of("image_training", "a method of", name, tuple(METHODS))
     checks.one_of("image_training", "setting", setting, SETTINGS)
-    method = METHODS[name]
+    stored = data.entry(in_set).shape
+    if len(stored) != 3:
+        raise ValueError(
+            f"image_training expects a set of images, got {in_set!r}: its items have the shape {stored}; `oodlab data` lists "
+            "the sets."
+        )
+    method, kind = METHODS[name], KINDS[stored[0]][setting]
     probed = method.normalises and without is not None
     tail = ("" if without is None else f"-without-{without}") + ("" if setting == "paper" else f"-{setting}")
+    shape = (kind.channels, kind.side, kind.side)
+    epoch = math.ceil((kind.n if without is None else kind.n * 9 // 10) / _BATCH)
     preset = Preset(
         name=f"nae/images/{in_set}-{method.name}{tail}",
         model=method.model,
@@ -288,21 +404,28 @@ def image_training(name: str, without: int | None = None, *, in_set: str = "mnis
             name=in_set,
             split="train-val",
             without=() if without is None else (without,),
-            n=_ALL,
-            shape=_SHAPE,
-            batch_size=128,
+            n=kind.n,
+            shape=shape,
+            batch_size=_BATCH,
             seed=1,
-            transform=parts.unit_pixels,
+            transform=kind.transform,
         ),
         optimiser=partial(adam, lr=1e-5, lr_of=_FIXED) if method.normalises else partial(adam, lr=1e-4, clip=None),
-        steps=(50 if method.normalises else 100) * _EPOCH,
-        probe=partial(parts.validation_errors, name=in_set, held_out=without, side=_SIDE, n=1000) if probed else None,
+        steps=(kind.normalising_epochs if method.normalises else kind.epochs) * epoch,
+        probe=partial(
+            parts.validation_errors, name=in_set, held_out=without, channels=kind.channels, side=kind.side, n=1000
+        )
+        if probed
+        else None,
         probes=50 if probed else 0,
         start=image_training("AE", without, in_set=in_set, setting=setting) if method.normalises else None,
-        sources=_SOURCES,
-        unstated=_UNSTATED,
-    ).changed(**(method.released if setting == "released" else {}))
-    return preset.changed(profiles={profile: _changes(name, preset, budget) for profile, budget in BUDGETS.items()})
+        sources={**_SOURCES, **(_HELD_OUT_SOURCES if without is not None else {}), **kind.sources},
+        unstated=(*_UNSTATED, *kind.unstated),
+    )
+    size = {name: getattr(kind, name) for name in _PIXELS}
+    preset = preset.changed(model=size, objective=_known(preset.objective, {"shape": shape}))
+    preset = preset.changed(**kind.changes.get(name, {}))
+    return preset.changed(profiles={profile: _changes(name, preset, kind, of) for profile, of in kind.budgets.items()})
 
 
 def image_detectors(name: str, model: nn.Module) -> dict[str, Detector]:
@@ -312,29 +435,34 @@ def image_detectors(name: str, model: nn.Module) -> dict[str, Detector]:
     return {title: detector(model) for title, detector in own.items()}
 
 
-def _changes(name: str, preset: Preset, budget: Budget) -> dict[str, Any]:
+def _changes(name: str, preset: Preset, kind: Kind, budget: Budget) -> dict[str, Any]:
     """Return what a budget changes of a training, as Preset.profiles has it."""
-    method, shape = METHODS[name], (1, budget.side, budget.side)
+    method, shape, given = METHODS[name], (kind.channels, budget.side, budget.side), preset.objective.keywords
     size = {
         "side": budget.side,
         "latent": budget.latent,
         "width": budget.width,
+        "residual": False,
         "samples": budget.importance_samples,
     }
-    chain = preset.objective.keywords.get("chain")
-    objective = {
-        "chain": chain and replace(chain, steps=budget.igebm_steps if name == "IGEBM" else budget.visible_steps),
-        "latent_chain": replace(_LATENT_CHAIN, steps=budget.latent_steps),
-        "shape": shape,
+    lengths = {
+        "chain": budget.igebm_steps if name == "IGEBM" else budget.visible_steps,
+        "latent_chain": budget.latent_steps,
     }
+    chains = {key: replace(given[key], steps=steps) for key, steps in lengths.items() if key in given}
     measured = (
         {"probe": {"side": budget.side, "n": budget.probe_images}, "probes": budget.probes} if preset.probe else {}
     )
     return {
-        "model": {key: value for key, value in size.items() if key in preset.model.keywords},
-        "objective": {key: value for key, value in objective.items() if key in preset.objective.keywords},
+        "model": _known(preset.model, size),
+        "objective": _known(preset.objective, {"shape": shape, **chains}),
         "batches": {"shape": shape, "batch_size": budget.batch_size, "n": budget.n},
         "optimiser": {"lr": budget.normalising_lr if method.normalises else budget.lr},
         "steps": budget.steps_of.get(name, budget.steps),
         **measured,
     }
+
+
+def _known(builder: partial, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those arguments that a builder has."""
+    return {key: value for key, value in arguments.items() if key in builder.keywords}

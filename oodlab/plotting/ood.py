@@ -1,0 +1,190 @@
+"""Detection of several OOD sets, method by method; how errors are distributed; which images a threshold gets wrong.
+
+Imports: metrics, its own folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from numpy.typing import ArrayLike
+
+from oodlab import metrics
+from oodlab.plotting.aurocs import draw_aurocs, explain_aurocs
+from oodlab.plotting.base import COLOURS, STYLE, figure
+
+DATA_COLOUR = "0.15"
+BINS = 50
+IMAGE_ORDERS = ("nearest to the threshold", "wrong, the worst first")
+
+
+def ood_aurocs(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw a row of panels per in-distribution set, a panel per OOD set.
+
+    Args:
+        rows: As draw_aurocs has them, each with in_set and out_set too.
+    """
+    by_set: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    for row in rows:
+        by_set.setdefault(row["in_set"], {}).setdefault(row["out_set"], []).append(row)
+    methods = {
+        name: list(dict.fromkeys(row["method"] for of in outs.values() for row in of)) for name, outs in by_set.items()
+    }
+    columns = max(map(len, by_set.values()))
+    heights = [max(1.8, 0.75 + 0.19 * len(methods[name])) for name in by_set]  # the label of a row needs its height
+    with rc_context(STYLE):
+        fig = figure(max(4.5, 1.2 + 1.5 * columns), 0.5 + sum(heights))
+        grid = fig.subplots(len(by_set), columns, squeeze=False, sharey="row", height_ratios=heights)
+        for axes, (name, outs) in zip(grid, by_set.items(), strict=True):
+            for ax, (out, of) in zip(axes, outs.items(), strict=False):
+                draw_aurocs(ax, of, methods[name], title=out)
+            for ax in axes[len(outs) :]:
+                ax.set_axis_off()
+            axes[0].set_yticklabels(methods[name])
+            axes[0].set_ylabel(f"trained on {name}")
+            axes[0].invert_yaxis()
+        explain_aurocs(fig)
+        return fig
+
+
+def error_histograms(errors: Mapping[str, Mapping[str, Mapping[str, ArrayLike]]]) -> Figure:
+    """Draw how the errors of several sets are distributed, a row per in-distribution set, a panel per model.
+
+    Args:
+        errors: By in-distribution set, model and set of images, (N,) positive; the in-distribution set is the first.
+    """
+    columns = max(map(len, errors.values()))
+    with rc_context(STYLE):
+        fig = figure(1.4 + 2.9 * columns, 2.1 * len(errors))
+        grid = fig.subplots(len(errors), columns, squeeze=False)
+        for axes, (name, models) in zip(grid, errors.items(), strict=True):
+            everything = np.concatenate([np.asarray(e) for sets in models.values() for e in sets.values()])
+            edges = np.geomspace(everything.min(), everything.max() * 1.001, BINS + 1)  # one scale for all models
+            for ax, (model, sets) in zip(axes, models.items(), strict=False):
+                for (title, values), colour in zip(sets.items(), (DATA_COLOUR, *COLOURS), strict=False):
+                    _histogram(ax, values, edges, colour, title)
+                ax.set(xscale="log", title=f"{model}, trained on {name}", xlabel="reconstruction error per pixel")
+            axes[0].set_ylabel("share of images per bar")
+            for ax in axes[len(models) :]:
+                ax.set_axis_off()
+            axes[len(models) - 1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=7)
+        return fig
+
+
+def _histogram(ax: Axes, values: ArrayLike, edges: np.ndarray, colour: str, label: str) -> None:
+    values = np.asarray(values)
+    shares = np.full(len(values), 1 / len(values))
+    ax.hist(values, edges, weights=shares, histtype="stepfilled", color=colour, alpha=0.15)
+    ax.hist(values, edges, weights=shares, histtype="step", color=colour, linewidth=1, label=label)
+
+
+@dataclass(frozen=True)
+class DetectionSnapshot:
+    """What a panel knows of trained detectors; never changed afterwards.
+
+    Attributes:
+        in_set: Name of the in-distribution set.
+        scores: By detector and set, (N,), high = in-distribution.
+        images: By set, (N, C, H, W) in [0, 1], in the order of the scores.
+        reconstructions: By detector and set, shaped as the images; only of detectors that have them.
+    """
+
+    in_set: str
+    scores: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    images: Mapping[str, np.ndarray] = field(default_factory=dict)
+    reconstructions: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+
+
+def live_detection(snapshot: DetectionSnapshot, *, out_set: str, tpr: float, which: str, shown: int) -> Figure:
+    """Draw per detector the scores of both sets with the threshold, and images with their reconstructions below them.
+
+    Args:
+        snapshot: Of the detectors.
+        out_set: OOD set; the first one where the snapshot does not have it.
+        tpr: Share of the in-distribution set that the threshold accepts.
+        which: Of IMAGE_ORDERS: the images that are shown.
+        shown: Images per set.
+    """
+    outs = [name for name in snapshot.images if name != snapshot.in_set]
+    with rc_context(STYLE):
+        fig = figure(8.4, max(0.6, 1.65 * len(snapshot.scores)))
+        if not snapshot.scores:
+            fig.text(0.5, 0.5, "nothing is trained yet", ha="center", va="center", color="0.4")
+            return fig
+        out = out_set if out_set in outs else outs[0]
+        fig.get_layout_engine().set(w_pad=0.02, h_pad=0.03, wspace=0.02)
+        rows = fig.subfigures(len(snapshot.scores), 1, squeeze=False)[:, 0]
+        for row, (name, scores) in zip(rows, snapshot.scores.items(), strict=True):
+            left, *right = row.subfigures(1, 3, width_ratios=[1, 1, 1])
+            pair = {key: np.asarray(scores[key]) for key in (snapshot.in_set, out)}
+            threshold = metrics.threshold_at_tpr(pair[snapshot.in_set], tpr)
+            _draw_scores(left.subplots(), name, pair, threshold, tpr)
+            for cell, (key, values) in zip(right, pair.items(), strict=True):
+                inside, accepted = key == snapshot.in_set, values >= threshold
+                wrong = int((accepted != inside).sum())
+                cell.suptitle(f"{key}: {wrong} of {len(values)} {'rejected' if inside else 'accepted'}", fontsize=7.5)
+                chosen = chosen_images(values, threshold, inside=inside, which=which)[:shown]
+                made = snapshot.reconstructions.get(name, {}).get(key)
+                _draw_images(cell, snapshot.images[key], made, chosen, accepted, columns=shown)
+        return fig
+
+
+def chosen_images(scores: np.ndarray, threshold: float, *, inside: bool, which: str) -> np.ndarray:
+    """Return which images of a set to look at first.
+
+    Args:
+        scores: (N,), high = in-distribution.
+        threshold: Accepted is what is not below it.
+        inside: Whether these are in-distribution images.
+        which: Of IMAGE_ORDERS.
+
+    Returns:
+        Indices: all, by their distance from the threshold; or the wrong ones only, the farthest beyond it first.
+    """
+    order = np.argsort(np.abs(scores - threshold), kind="stable")
+    if which == IMAGE_ORDERS[0]:
+        return order
+    return order[::-1][(scores[order[::-1]] >= threshold) != inside]
+
+
+def _draw_scores(ax: Axes, name: str, pair: Mapping[str, np.ndarray], threshold: float, tpr: float) -> None:
+    inside, outside = pair.values()
+    low, high = np.quantile(np.concatenate([inside, outside]), (0.01, 0.99))
+    edges = np.linspace(low, max(high, low + 1e-9), BINS // 2 + 1)  # the outermost bars hold what lies beyond
+    for (key, values), colour in zip(pair.items(), (DATA_COLOUR, COLOURS[1]), strict=True):
+        _histogram(ax, np.clip(values, edges[0], edges[-1]), edges, colour, key)
+    ax.axvline(np.clip(threshold, edges[0], edges[-1]), color=COLOURS[0], linewidth=1)
+    rejected = metrics.tnr_at_tpr(inside, outside, tpr=tpr)
+    ax.set_title(f"{name}: AUROC {metrics.auroc(inside, outside):.3f}, {rejected:.0%} rejected", loc="left")
+    ax.set(xlabel="score (high = in-distribution)", yticks=[])
+    ax.locator_params(axis="x", nbins=4)
+    ax.legend(frameon=False, fontsize=6.5)
+
+
+def _draw_images(
+    fig: SubFigure,
+    images: np.ndarray,
+    made: np.ndarray | None,
+    chosen: np.ndarray,
+    accepted: np.ndarray,
+    *,
+    columns: int,
+) -> None:
+    """Draw images in the first row, their reconstructions in the second; framed by whether they are accepted."""
+    axes = fig.subplots(2, columns, squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for column, i in zip(axes.T, chosen, strict=False):
+        for ax, of in zip(column, (images, made), strict=True):
+            if of is None:
+                continue
+            ax.set_axis_on()
+            ax.imshow(np.moveaxis(of[i], 0, -1).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set(visible=True, color=COLOURS[0] if accepted[i] else COLOURS[1], linewidth=1.3)
