@@ -14,6 +14,7 @@ from oodlab.plotting.flows import epoch_curves, epoch_histograms
 from oodlab.plotting.gamma import density_along_rays, metrics_by_gamma
 from oodlab.plotting.linear import draw_ellipse, gaussian_panels, linear_likelihoods, live_gaussian
 from oodlab.plotting.live import ScoreSnapshot, live_scores
+from oodlab.plotting.outliers import error_distributions, picture_png
 from oodlab.plotting.pages import Gallery, Table, gallery
 from oodlab.plotting.plane import (
     density_scale,
@@ -48,6 +49,7 @@ __all__ = [
     "draw_runs",
     "epoch_curves",
     "epoch_histograms",
+    "error_distributions",
     "figure",
     "first_negatives",
     "gallery",
@@ -66,6 +68,7 @@ __all__ = [
     "metrics_by_gamma",
     "negatives_by_sampler",
     "normalising_courses",
+    "picture_png",
     "save_figure",
     "to_png",
 ]

@@ -5,6 +5,7 @@ from oodlab.widgets.epoch_curves import epoch_curves
 from oodlab.widgets.gamma_sweep import gamma_sweep
 from oodlab.widgets.holdout_digits import holdout_digits
 from oodlab.widgets.linear_case import LinearPanel, linear_case
+from oodlab.widgets.outlier_reconstruction import OutlierPanel, outlier_reconstruction
 from oodlab.widgets.panel import DRAWING_SHARE, KEPT, REDRAW_SECONDS, WIDE, Publish, RunPanel, show, slider
 from oodlab.widgets.smoothness import smoothness
 from oodlab.widgets.two_clusters import two_clusters
@@ -15,6 +16,7 @@ __all__ = [
     "REDRAW_SECONDS",
     "WIDE",
     "LinearPanel",
+    "OutlierPanel",
     "Publish",
     "RunPanel",
     "eight_gaussians",
@@ -22,6 +24,7 @@ __all__ = [
     "gamma_sweep",
     "holdout_digits",
     "linear_case",
+    "outlier_reconstruction",
     "show",
     "slider",
     "smoothness",

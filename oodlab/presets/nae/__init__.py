@@ -10,6 +10,12 @@ from oodlab.presets.nae.eight_gaussians import EIGHT_GAUSSIANS
 from oodlab.presets.nae.holdout_digits import HOLDOUT_DIGITS, held_out_inputs
 from oodlab.presets.nae.images import BUDGETS, METHODS, SETTINGS, image_detectors, image_training
 from oodlab.presets.nae.linear_case import LINEAR_CASE, PLANE, SPACE, TEMPERATURES
+from oodlab.presets.nae.outlier_reconstruction import (
+    OUTLIER_RECONSTRUCTION,
+    OUTLIER_RECONSTRUCTION_RELEASED,
+    OutlierInputs,
+    outlier_inputs,
+)
 from oodlab.presets.nae.two_clusters import TWO_CLUSTERS
 
 __all__ = [
@@ -18,12 +24,16 @@ __all__ = [
     "HOLDOUT_DIGITS",
     "LINEAR_CASE",
     "METHODS",
+    "OUTLIER_RECONSTRUCTION",
+    "OUTLIER_RECONSTRUCTION_RELEASED",
     "PLANE",
     "SETTINGS",
     "SPACE",
     "TEMPERATURES",
     "TWO_CLUSTERS",
+    "OutlierInputs",
     "held_out_inputs",
     "image_detectors",
     "image_training",
+    "outlier_inputs",
 ]
