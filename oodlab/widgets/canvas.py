@@ -71,7 +71,7 @@ show();
 _NOTHING = (
     "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="  # an image whose loading runs _PAGE
 )
-_STYLE = f"width:{SCREEN}px;height:{SCREEN}px;image-rendering:pixelated;touch-action:none;cursor:crosshair;border:1px solid #888"
+_STYLE = f"width:{SCREEN}px;height:{SCREEN}px;image-rendering:pixelated;touch-action:none;cursor:crosshair;outline:1px solid #888"
 
 
 class Canvas:
@@ -134,5 +134,5 @@ class Canvas:
         turn, _, pixels = text.partition(" ")
         if turn != str(self._turn):
             return
-        self.picture = np.frombuffer(base64.b64decode(pixels), dtype=np.uint8).reshape(SIDE, SIDE)
+        self.picture = np.frombuffer(base64.b64decode(pixels), dtype=np.uint8).reshape(SIDE, SIDE).copy()
         self._changed(self.picture)

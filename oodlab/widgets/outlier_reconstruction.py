@@ -44,8 +44,10 @@ class OutlierPanel:
 
     def __init__(self, profile: str = "quick", seed: int = 0) -> None:
         in_set = data.choose("mnist", "digits")
-        runs = presets.nae.OUTLIER_RECONSTRUCTION.at(profile).runs
-        self._runs = {name: run.changed(batches={"name": in_set.name}) for name, run in runs.items()}
+        self._runs = {
+            name: presets.nae.image_training(name, in_set=in_set.name).at(profile)
+            for name in presets.nae.OUTLIER_RECONSTRUCTION.runs
+        }
         self._seed, self._sentence = seed, in_set.sentence
         self._shape = self._runs["AE"].batches.keywords["shape"]
         self._digits = data.as_shape(data.load(in_set, "test", download=False).x, (1, SIDE, SIDE))[:, 0].numpy()
@@ -53,6 +55,7 @@ class OutlierPanel:
         self.verdicts: dict[str, Verdict] = {}
         self._stop, self._judging = threading.Event(), threading.Lock()
         self._thread: threading.Thread | None = None
+        self._busy = False
 
         last = len(self._digits) - 1
         number = {"min": 0, "max": last, "style": WIDE}
@@ -82,14 +85,9 @@ class OutlierPanel:
         self._show_digit()
         self._start(lambda: True)
 
-    @property
-    def running(self) -> bool:
-        """Whether the models are being loaded or trained."""
-        return self._thread is not None and self._thread.is_alive()
-
     def train(self) -> None:
         """Train what is not trained yet, in a thread; while one runs this does nothing."""
-        if not self.running:
+        if not self._busy:
             self._stop.clear()
             self._start(self._stop.is_set)
 
@@ -145,34 +143,35 @@ class OutlierPanel:
         self._words[name].value = f"<div style='width:195px;line-height:1.4'>{words}</div>"
 
     def _start(self, should_stop: Callable[[], bool]) -> None:
-        self.train_button.disabled, self.stop_button.disabled = True, False
+        self._busy = self.train_button.disabled = True
+        self.stop_button.disabled = False
         self._say("looks for the trained models ...")
-        self._thread = threading.Thread(target=self._load, args=(should_stop,), daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(should_stop,), daemon=True)
         self._thread.start()
 
-    def _load(self, should_stop: Callable[[], bool]) -> None:
+    def _run(self, should_stop: Callable[[], bool]) -> None:
         try:
-            known = self._known()
-            for name, run in self._runs.items():
-                if name not in self.judges:
-                    result = training.train_or_load(
-                        run, seed=self._seed, should_stop=should_stop, on_step=self._progress(name), anew=False
-                    )
-                    if not result.finished:
-                        self._say(
-                            f"{name} has {result.step:,} of its {run.steps:,} updates. Press Train. {self._sentence}"
-                        )
-                        return
-                    self.judges[name] = Judge(name, result.model.cpu(), known)
-                    self._judge()
-            self._say(
-                f"Accepted are errors up to the 95 % quantile of {len(known):,} known test images. {self._sentence}"
-            )
+            ended = html.escape(self._load(should_stop))
         except Exception as error:  # shown on the panel: a thread's traceback would go to the log
-            self._say(f"<span style='color:#b00'>{type(error).__name__}: {html.escape(str(error))}</span>")
-        finally:
-            ready = len(self.judges) == len(self._runs)
-            self.train_button.disabled, self.stop_button.disabled = ready, True
+            ended = f"<span style='color:#b00'>{type(error).__name__}: {html.escape(str(error))}</span>"
+        self._busy = False
+        self.train_button.disabled, self.stop_button.disabled = len(self.judges) == len(self._runs), True
+        self._say(ended)  # last: who reads it may press the button
+
+    def _load(self, should_stop: Callable[[], bool]) -> str:
+        """Train or load what is not there yet; return how it ended."""
+        known = self._known()
+        for name, run in self._runs.items():
+            if name in self.judges:
+                continue
+            result = training.train_or_load(
+                run, seed=self._seed, should_stop=should_stop, on_step=self._progress(name), anew=False
+            )
+            if not result.finished:
+                return f"{name} has {result.step:,} of its {run.steps:,} updates. Press Train. {self._sentence}"
+            self.judges[name] = Judge(name, result.model.cpu(), known)
+            self._judge()
+        return f"Accepted are errors up to the 95 % quantile of {len(known):,} known test images. {self._sentence}"
 
     def _known(self) -> Tensor:
         chosen = np.random.default_rng(0).permutation(len(self._digits))[:KNOWN]
