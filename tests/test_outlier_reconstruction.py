@@ -132,7 +132,7 @@ def test_a_curve_stands_at_the_limit_at_the_share_that_is_accepted() -> None:
             assert line.get_label() == title and line.get_drawstyle() == "steps-post"
             assert y[np.flatnonzero(x <= limits[name])[-1]] == pytest.approx(np.mean(values <= limits[name]))
             assert (y[0], y[-1]) == (0, 1)
-            assert ax.get_xlim()[1] >= x[-1] >= values.max() and ax.get_xlim()[0] <= x[x > 0].min()
+            assert ax.get_xlim() == (x[0], x[-1]) and 0 < x[0] <= x[x > 0].min() and x[-1] > values.max()
         colours.append([line.get_color() for line in curves])
     assert colours[0] == colours[1] and len(set(colours[0])) == 3
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["known", "out", "one"]
@@ -230,6 +230,8 @@ def test_the_kernel_holds_what_is_drawn_and_the_page_shows_what_the_kernel_puts(
     assert seen_pictures[0].any(), "pictures are not shared"
     with pytest.raises(ValueError, match=r"Canvas.put expects .* got \(14, 14\) uint8"):
         canvas.put(np.zeros((14, 14), np.uint8))
+    with pytest.raises(ValueError, match=r"got \(28, 28\) float64"):
+        canvas.put(np.zeros((28, 28)))
 
 
 def test_the_tools_reach_the_page_with_the_picture_as_it_stands() -> None:
@@ -358,17 +360,16 @@ def test_the_mouse_draws_in_jupyterlab(browser: Any, embedded: None, tmp_path: P
     def pixels() -> np.ndarray:
         return np.array(browser.execute_script(PIXELS)).reshape(SIDE, SIDE)
 
-    def line(*places: tuple[float, float]) -> None:
-        """Draw along places, in pixels of the picture from its upper left corner."""
+    def move(*places: tuple[float, float], pressed: bool) -> None:
+        """Move the mouse along places, in pixels of the picture from its upper left corner."""
         canvas = browser.find_element(By.CSS_SELECTOR, ".jp-Notebook canvas")
         scale = canvas.size["width"] / SIDE
-        mouse, before = ActionChains(browser, duration=20), None
-        for x, y in places:
+        mouse = ActionChains(browser, duration=20)
+        for i, (x, y) in enumerate(places):
             mouse.move_to_element_with_offset(canvas, (x - SIDE / 2) * scale, (y - SIDE / 2) * scale)
-            if before is None:
+            if i == 0 and pressed:
                 mouse.click_and_hold()
-            before = x, y
-        mouse.release().perform()
+        (mouse.release() if pressed else mouse).perform()
 
     def changes(what: str, act: Any) -> None:
         """Act, and wait until the models have seen another picture."""
@@ -398,8 +399,9 @@ def test_the_mouse_draws_in_jupyterlab(browser: Any, embedded: None, tmp_path: P
 
         changes("a clear canvas", lambda: press("Clear"))
         until("no ink", lambda: not pixels().any())
+        move((3, 3), (25, 25), pressed=False)
         verdicts = re.findall(r"error 0\.\d+", text())
-        changes("the drawing", lambda: line((6, 14), (22, 14)))
+        changes("the drawing", lambda: move((6, 14), (22, 14), pressed=True))
         drawn = pixels()
         rows, columns = np.nonzero(drawn > 127)
         assert (rows.min(), rows.max()) == (13, 14) and columns.min() <= 6 and columns.max() >= 21
@@ -415,7 +417,7 @@ def test_the_mouse_draws_in_jupyterlab(browser: Any, embedded: None, tmp_path: P
             "the eraser",
             lambda: browser.execute_script("return document.querySelector('canvas').dataset.erases") == "true",
         )
-        changes("an erased drawing", lambda: line((14, 14), (22, 14)))
+        changes("an erased drawing", lambda: move((14, 14), (22, 14), pressed=True))
         assert (pixels()[13:15, 14:22] < 32).all(), "less than the edge of a stroke"
         changes("a digit", lambda: press("Show it"))
         until("its ink", lambda: pixels().sum() > 1000)

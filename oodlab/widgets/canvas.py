@@ -105,7 +105,11 @@ class Canvas:
         self._draw()
 
     def put(self, picture: np.ndarray) -> None:
-        """Show another picture, (28, 28) uint8."""
+        """Show another picture, (28, 28) uint8.
+
+        Raises:
+            ValueError: It has another shape or type.
+        """
         if picture.shape != (SIDE, SIDE) or picture.dtype != np.uint8:
             raise ValueError(
                 f"Canvas.put expects a picture of shape ({SIDE}, {SIDE}) and type uint8, got {picture.shape} {picture.dtype}: "

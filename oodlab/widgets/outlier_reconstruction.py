@@ -9,7 +9,6 @@ import html
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import ipywidgets as w
 import numpy as np
@@ -194,9 +193,9 @@ class OutlierPanel:
         self.status.value = f"<div style='width:600px'>{text}</div>"
 
 
-def outlier_reconstruction(**given: Any) -> OutlierPanel:
-    """Build the panel of nae/outlier_reconstruction; arguments as OutlierPanel has them."""
-    return OutlierPanel(**given)
+def outlier_reconstruction(profile: str = "quick", seed: int = 0) -> OutlierPanel:
+    """Build the panel of nae/outlier_reconstruction."""
+    return OutlierPanel(profile, seed)
 
 
 def _image() -> w.Image:
@@ -206,5 +205,5 @@ def _image() -> w.Image:
 def _said(verdict: Verdict) -> str:
     return (
         f"<b>{'accepted' if verdict.accepted else 'rejected'}</b><br>error {verdict.error:.4f}<br>accepted up to {verdict.limit:.4f}"
-        f"<br>above {100 * verdict.exceeds:.1f} % of known test images"
+        f"<br>above {100 * verdict.exceeds:.1f} % of known images"
     )
