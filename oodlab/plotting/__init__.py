@@ -23,6 +23,7 @@ from oodlab.plotting.ood import (
     live_detection,
     ood_aurocs,
 )
+from oodlab.plotting.outliers import error_distributions, picture_png
 from oodlab.plotting.pages import Gallery, Table, gallery
 from oodlab.plotting.plane import (
     density_scale,
@@ -61,6 +62,7 @@ __all__ = [
     "draw_runs",
     "epoch_curves",
     "epoch_histograms",
+    "error_distributions",
     "error_histograms",
     "figure",
     "first_negatives",
@@ -82,6 +84,7 @@ __all__ = [
     "negatives_by_sampler",
     "normalising_courses",
     "ood_aurocs",
+    "picture_png",
     "pre_training_aurocs",
     "sampling_aurocs",
     "save_figure",

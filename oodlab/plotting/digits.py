@@ -55,20 +55,25 @@ def beside_reconstructions(
     """Draw images, and below each its reconstruction by every model.
 
     Args:
-        columns: Images by set, (N, H, W) in [0, 1], the same N in each.
+        columns: Images by set, (N, H, W) in [0, 1].
         rows: Reconstructions by model and set, shaped as the images.
         missed: By model and set, whether the model takes the image for the wrong kind: outlined.
     """
     names = ["input", *rows]
-    n = len(next(iter(columns.values())))
+    total = sum(map(len, columns.values()))
     with rc_context(STYLE):
-        fig = figure(0.75 + 0.42 * n * len(columns), 0.45 + 0.44 * len(names))
-        widths = [*[1.0] * n, 0.25] * len(columns)  # a gap behind each set
+        fig = figure(0.75 + 0.42 * total, 0.45 + 0.44 * len(names))
+        fig.get_layout_engine().set(w_pad=0.02, h_pad=0.02)  # images stand close
+        widths = [
+            width for images in columns.values() for width in [*[1.0] * len(images), 0.25]
+        ]  # a gap behind each set
         grid = fig.add_gridspec(len(names), len(widths) - 1, width_ratios=widths[:-1], wspace=0.04, hspace=0.04)
-        for j, (name, images) in enumerate(columns.items()):
+        first = 0
+        for name, images in columns.items():
+            n = len(images)
             for i, row in enumerate(names):
                 shown = images if i == 0 else rows[row][name]
-                axes = [fig.add_subplot(grid[i, j * (n + 1) + k]) for k in range(n)]
+                axes = [fig.add_subplot(grid[i, first + k]) for k in range(n)]
                 for k, ax in enumerate(axes):
                     ax.imshow(shown[k], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
                     ax.set(xticks=[], yticks=[])
@@ -77,9 +82,10 @@ def beside_reconstructions(
                         visible=True, color=COLOURS[1] if wrong else "0.7", linewidth=1.8 if wrong else 0.4
                     )
                 if i == 0:
-                    axes[(n - 1) // 2].set_title(name)
-                if j == 0:
+                    axes[(n - 1) // 2].set_title(name.replace("_", "\n"), x=0.5 if n % 2 else 1.02)
+                if first == 0:
                     axes[0].set_ylabel(row, rotation=0, ha="right", va="center")
+            first += n + 1
         return fig
 
 

@@ -7,6 +7,7 @@ from oodlab.widgets.gamma_sweep import gamma_sweep
 from oodlab.widgets.holdout_digits import holdout_digits
 from oodlab.widgets.linear_case import LinearPanel, linear_case
 from oodlab.widgets.ood_detection import ood_detection
+from oodlab.widgets.outlier_reconstruction import OutlierPanel, outlier_reconstruction
 from oodlab.widgets.panel import DRAWING_SHARE, KEPT, REDRAW_SECONDS, WIDE, Publish, RunPanel, show, slider
 from oodlab.widgets.smoothness import smoothness
 from oodlab.widgets.two_clusters import two_clusters
@@ -17,6 +18,7 @@ __all__ = [
     "REDRAW_SECONDS",
     "WIDE",
     "LinearPanel",
+    "OutlierPanel",
     "Publish",
     "RunPanel",
     "ablations",
@@ -26,6 +28,7 @@ __all__ = [
     "holdout_digits",
     "linear_case",
     "ood_detection",
+    "outlier_reconstruction",
     "show",
     "slider",
     "smoothness",

@@ -32,6 +32,11 @@ from oodlab.presets.nae.ood_detection import (
     OOD_SETS,
     OodInputs,
     ood_inputs,
+from oodlab.presets.nae.outlier_reconstruction import (
+    OUTLIER_RECONSTRUCTION,
+    OUTLIER_RECONSTRUCTION_RELEASED,
+    OutlierInputs,
+    outlier_inputs,
 )
 from oodlab.presets.nae.two_clusters import TWO_CLUSTERS
 
@@ -51,6 +56,8 @@ __all__ = [
     "OOD_DETECTION",
     "OOD_DETECTION_RELEASED",
     "OOD_SETS",
+    "OUTLIER_RECONSTRUCTION",
+    "OUTLIER_RECONSTRUCTION_RELEASED",
     "PLANE",
     "SETTINGS",
     "SPACE",
@@ -63,4 +70,9 @@ __all__ = [
     "image_detectors",
     "image_training",
     "ood_inputs",
+    "OutlierInputs",
+    "held_out_inputs",
+    "image_detectors",
+    "image_training",
+    "outlier_inputs",
 ]

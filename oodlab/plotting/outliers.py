@@ -1,0 +1,68 @@
+"""How reconstruction errors of known images and of outliers are distributed; one image as a picture.
+
+Imports: its own folder.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib import image as files
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from oodlab.plotting.base import COLOURS, STYLE, figure
+
+KNOWN_COLOUR = "0.15"
+
+
+def error_distributions(
+    errors: Mapping[str, Mapping[str, ArrayLike]], limits: Mapping[str, float], *, known: str
+) -> Figure:
+    """Draw which share of each set has errors up to a value, one panel per model.
+
+    At the limit, dashed, a curve stands at the share of its set that the model accepts: of outliers, at the
+    share missed.
+
+    Args:
+        errors: By model and set, (N,) each, >= 0; an error of 0 lies left of the axis.
+        limits: Largest accepted error by model.
+        known: Name of the set of known images, drawn in black.
+    """
+    positive = np.concatenate([np.asarray(x)[np.asarray(x) > 0] for sets in errors.values() for x in sets.values()])
+    low, high = positive.min() / 1.3, positive.max() * 1.3
+    with rc_context(STYLE):
+        fig = figure(3.1 * len(errors) + 1.2, 2.6)
+        axes = fig.subplots(1, len(errors), sharex=True, sharey=True, squeeze=False)[0]
+        for ax, (model, sets) in zip(axes, errors.items(), strict=True):
+            hues = iter(COLOURS)
+            for name, values in sets.items():
+                x = np.sort(np.asarray(values))
+                y = np.arange(len(x) + 1) / len(x)
+                style = (
+                    {"color": KNOWN_COLOUR, "linewidth": 2}
+                    if name == known
+                    else {"color": next(hues), "linewidth": 1.2}
+                )
+                ax.plot([low, *x, high], [*y, 1], drawstyle="steps-post", label=name, **style)
+            ax.axvline(limits[model], color="0.4", linestyle="--", linewidth=1)
+            ax.set(
+                title=model, xscale="log", xlim=(low, high), ylim=(-0.02, 1.02), xlabel="reconstruction error per pixel"
+            )
+            ax.grid(color="0.93")
+        axes[0].set_ylabel("share of the set up to this error")
+        handles, names = axes[0].get_legend_handles_labels()
+        fig.legend(handles, names, loc="outside right center", frameon=False, fontsize=7.5)
+        return fig
+
+
+def picture_png(image: np.ndarray, pixels: int) -> bytes:
+    """Return a grey image, (H, W) in [0, 1], as PNG bytes, every pixel a square and the sides about `pixels` long."""
+    factor = max(1, round(pixels / max(image.shape)))
+    stream = io.BytesIO()
+    large = np.kron(image, np.ones((factor, factor), dtype=image.dtype))
+    files.imsave(stream, large, cmap="gray", vmin=0, vmax=1, format="png")
+    return stream.getvalue()

@@ -1,0 +1,427 @@
+"""Outliers and what autoencoders make of them: inputs, figures, drawing, and the panel; on embedded digits."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from conftest import conv28
+from matplotlib.image import imread
+from test_browser import FIRST_ERROR, PRESS, browser, jupyter_lab, run_all, until  # noqa: F401
+
+from oodlab import data, metrics, plotting, presets, training, widgets
+from oodlab.presets.nae import image_training, outlier_inputs
+from oodlab.widgets.canvas import SIDE, Canvas
+from oodlab.widgets.drawing import HALVES, Judge, erased, merged, seen
+
+DIGITS = data.choose("digits", "digits")
+
+
+@pytest.fixture
+def embedded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Have no files of any set on this machine."""
+    monkeypatch.delenv("OODLAB_DATA", raising=False)
+    monkeypatch.setenv("OODLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OODLAB_RUNS", str(tmp_path / "runs"))
+
+
+def smoke(method: str = "AE") -> presets.Preset:
+    return image_training(method, in_set="digits").at("smoke")
+
+
+def noise(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(1, 256, (n, SIDE, SIDE), dtype=np.uint8)
+
+
+# ------------------------------------------------------------------------------------- the experiment
+
+
+def test_the_experiment_shares_the_trainings_that_all_notebooks_on_images_share() -> None:
+    for experiment, setting in (
+        (presets.nae.OUTLIER_RECONSTRUCTION, "paper"),
+        (presets.nae.OUTLIER_RECONSTRUCTION_RELEASED, "released"),
+    ):
+        assert list(experiment.runs) == ["AE", "NAE-OMI"]
+        for name, run in experiment.at("quick").runs.items():
+            assert run.text == image_training(name, setting=setting).at("quick").text
+    assert set(presets.nae.OUTLIER_RECONSTRUCTION.settings["printed"].values()) < {
+        row.out_set for row in metrics.reported("nae", table="table4", method="NAE")
+    }
+
+
+def test_outliers_are_made_of_the_test_images_and_then_shrunk(embedded: None) -> None:
+    inputs = outlier_inputs(smoke(), DIGITS, n=50, greys=40)
+    test = data.load("digits", "test", n=50, seed=0)
+    small = (1, 14, 14)
+    stored = {"half": data.half_digits(test.x), "chimera": data.chimera_digits(test.x, test.y)}
+    assert list(inputs.outliers) == ["blank", "half", "chimera", "constant_gray"]
+    assert torch.equal(inputs.known, data.as_shape(test.x, small) / 255)
+    for name, x in stored.items():
+        assert torch.equal(inputs.outliers[name], data.as_shape(x, small) / 255), name
+    assert torch.equal(inputs.outliers["blank"], torch.zeros(1, *small))
+    greys = inputs.outliers["constant_gray"].flatten(1)
+    assert greys.shape == (40, 14 * 14) and (greys == greys[:, :1]).all() and len(greys[:, 0].unique()) > 20
+    again = outlier_inputs(smoke(), DIGITS, n=50, greys=40)
+    assert all(torch.equal(x, again.outliers[name]) for name, x in inputs.outliers.items())
+    assert "omniglot, fashion_mnist" in inputs.sentence
+    assert [info.record for info in inputs.infos][1:] == ["digits/test(n=50, seed=0)", "synthetic:constant_gray/all"]
+    assert len(outlier_inputs(smoke(), DIGITS, n=10_000, greys=1).known) == len(data.load("digits", "test"))
+
+
+def test_sets_with_files_are_taken_and_shirts_come_first(
+    embedded: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    classes = np.arange(30) % 10
+    for name in ("omniglot", "fashion_mnist"):
+        (tmp_path / name).mkdir()
+        np.savez(
+            tmp_path / name / "test.npz", x=np.stack([np.full((28, 28), i, np.uint8) for i in range(30)]), y=classes
+        )
+    monkeypatch.setenv("OODLAB_DATA", str(tmp_path))
+    inputs = outlier_inputs(smoke(), DIGITS, n=1000, greys=1)
+    levels = (255 * inputs.outliers["fashion_mnist"][:, 0, 0, 0]).round().int().tolist()
+    assert levels[:3] == [6, 16, 26] and levels[3:] == [i for i in range(30) if i % 10 != 6]
+    assert (255 * inputs.outliers["omniglot"][:, 0, 0, 0]).round().int().tolist() == list(range(30))
+    assert inputs.sentence == ""
+    assert {"omniglot/test", "fashion_mnist/test"} < {info.record for info in inputs.infos}
+
+
+# ------------------------------------------------------------------------------------------ the figures
+
+
+def test_sets_of_different_sizes_stand_side_by_side() -> None:
+    columns = {"one_set": np.full((1, 3, 3), 0.1), "b": np.full((2, 3, 3), 0.2)}
+    rows = {"AE": {name: images + 0.3 for name, images in columns.items()}}
+    fig = plotting.beside_reconstructions(columns, rows, {"AE": {"one_set": [True], "b": [False, True]}})
+    cell = {}
+    for ax in fig.axes:
+        place = ax.get_subplotspec()
+        cell[place.rowspan.start, place.colspan.start] = ax
+    assert sorted(cell) == [(i, j) for i in (0, 1) for j in (0, 2, 3)]  # column 1 is the gap
+    shown = {key: float(ax.images[0].get_array()[0, 0]) for key, ax in cell.items()}
+    assert shown == pytest.approx({(0, 0): 0.1, (0, 2): 0.2, (0, 3): 0.2, (1, 0): 0.4, (1, 2): 0.5, (1, 3): 0.5})
+    assert [cell[0, j].get_title() for j in (0, 2)] == ["one\nset", "b"]
+    assert [key for key, ax in cell.items() if ax.spines["top"].get_linewidth() > 1] == [(1, 0), (1, 3)]
+    assert {key: ax.get_ylabel() for key, ax in cell.items() if ax.get_ylabel()} == {(0, 0): "input", (1, 0): "AE"}
+
+
+def test_a_curve_stands_at_the_limit_at_the_share_that_is_accepted() -> None:
+    rng = np.random.default_rng(0)
+    errors = {
+        name: {"known": rng.exponential(1.0, 200), "out": rng.exponential(3.0, 70), "one": np.array([2.0])}
+        for name in ("AE", "NAE")
+    }
+    errors["NAE"]["out"][:7] = 0.0  # exact reconstructions have no place on the axis, but in the share
+    limits = {name: -metrics.threshold_at_tpr(-sets["known"]) for name, sets in errors.items()}
+    fig = plotting.error_distributions(errors, limits, known="known")
+    colours = []
+    for ax, (name, sets) in zip(fig.axes, errors.items(), strict=True):
+        *curves, limit = ax.lines
+        assert (ax.get_title(), ax.get_xscale(), limit.get_xdata()[0]) == (name, "log", limits[name])
+        for line, (title, values) in zip(curves, sets.items(), strict=True):
+            x, y = line.get_data()
+            assert line.get_label() == title and line.get_drawstyle() == "steps-post"
+            assert y[np.flatnonzero(x <= limits[name])[-1]] == pytest.approx(np.mean(values <= limits[name]))
+            assert (y[0], y[-1]) == (0, 1)
+            assert ax.get_xlim() == (x[0], x[-1]) and 0 < x[0] <= x[x > 0].min() and x[-1] > values.max()
+        colours.append([line.get_color() for line in curves])
+    assert colours[0] == colours[1] and len(set(colours[0])) == 3
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["known", "out", "one"]
+    assert plotting.to_png(fig).startswith(b"\x89PNG")
+
+
+def test_a_picture_is_made_of_squares() -> None:
+    image = np.array([[0.0, 1.0], [0.5, 0.25]])
+    png = imread(io.BytesIO(plotting.picture_png(image, 9)))[..., 0]
+    assert png.shape == (8, 8)
+    assert np.allclose(png, np.kron(image, np.ones((4, 4))), atol=1 / 255)
+    assert imread(io.BytesIO(plotting.picture_png(image, 1))).shape[:2] == (2, 2)
+
+
+# ------------------------------------------------------------------------------- pictures and verdicts
+
+
+def test_erasing_and_merging_are_what_half_and_chimera_digits_are() -> None:
+    pictures = noise(2)
+    before = pictures.copy()
+    stored = torch.from_numpy(pictures)[:, None]
+    tops, bottoms = data.half_digits(stored.repeat_interleave(2, dim=0))[:2, 0].numpy()
+    assert np.array_equal(erased(pictures[0], "top"), tops) and np.array_equal(erased(pictures[0], "bottom"), bottoms)
+    for half, opposite in (("top", "bottom"), ("left", "right")):
+        assert np.array_equal(erased(pictures[0], half) + erased(pictures[0], opposite), pictures[0])
+        assert not erased(erased(pictures[0], half), opposite).any()
+    assert np.array_equal(erased(pictures[0].T, "left"), erased(pictures[0], "top").T)
+    chimeras = data.chimera_digits(stored, torch.tensor([3, 8]))[:, 0].numpy()
+    assert np.array_equal(merged(pictures[1], pictures[0]), chimeras[0])
+    assert np.array_equal(merged(pictures[0], pictures[1]), chimeras[1])
+    assert np.array_equal(pictures, before)
+    with pytest.raises(ValueError, match=r"erased expects half .* got 'botom': did you mean 'bottom'"):
+        erased(pictures[0], "botom")
+
+
+def test_a_picture_is_seen_as_test_images_are() -> None:
+    pictures = noise(3)
+    for shape in ((1, 14, 14), (1, 28, 28)):
+        wanted = data.as_shape(torch.from_numpy(pictures)[:, None], shape).float() / 255
+        assert torch.equal(seen(pictures, shape), wanted)
+
+
+def test_a_verdict_is_the_place_of_the_error_among_those_of_known_images() -> None:
+    torch.manual_seed(0)
+    model, known = conv28(), seen(noise(60), (1, 28, 28)) * torch.linspace(0.2, 1, 60)[:, None, None, None]
+    judge = Judge("NAE-OMI", model, known)
+    with torch.no_grad():
+        made = model.decode(model.encode(known))
+    errors = (known - made).square().mean(dim=(1, 2, 3)).double().numpy()
+    verdicts = [judge(x[None]) for x in known]
+    assert [verdict.error for verdict in verdicts] == pytest.approx(errors, rel=1e-5)
+    assert np.allclose(verdicts[7].reconstruction, made[7, 0], atol=1e-6)
+    order = np.argsort(errors)
+    assert [verdicts[i].exceeds for i in order] == pytest.approx(np.arange(60) / 60)
+    assert [verdicts[i].accepted for i in order] == [True] * 57 + [False] * 3  # 95 % of 60
+    assert {verdict.limit for verdict in verdicts} == {verdicts[order[56]].error}
+    assert not judge(torch.ones(1, 1, 28, 28) * 3).accepted
+
+
+# -------------------------------------------------------------------------------------------- the canvas
+
+
+def sent(canvas: Canvas, picture: np.ndarray, *, turn: int | None = None) -> None:
+    """Do as the page does when something was drawn."""
+    shown = re.search(r'data-turn="(\d+)"', canvas._page.value)[1]
+    canvas._field.value = f"{shown if turn is None else turn} {base64.b64encode(picture.tobytes()).decode()}"
+
+
+def given(canvas: Canvas) -> dict[str, str]:
+    """Return what the page is told."""
+    return dict(re.findall(r'data-([a-z]+)="([^"]*)"', canvas._page.value))
+
+
+def on_page(canvas: Canvas) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(given(canvas)["pixels"]), np.uint8).reshape(SIDE, SIDE)
+
+
+def test_the_kernel_holds_what_is_drawn_and_the_page_shows_what_the_kernel_puts() -> None:
+    seen_pictures: list[np.ndarray] = []
+    canvas, (one, two) = Canvas(seen_pictures.append), noise(2)
+    assert not on_page(canvas).any()
+    canvas.put(one)
+    assert np.array_equal(on_page(canvas), one) and np.array_equal(canvas.picture, one)
+    turn = int(given(canvas)["turn"])
+    sent(canvas, two)
+    assert np.array_equal(canvas.picture, two) and int(given(canvas)["turn"]) == turn, "drawing on is not disturbed"
+    sent(canvas, one, turn=turn - 1)
+    assert np.array_equal(canvas.picture, two), "of a picture that the page no longer shows"
+    canvas.clear.click()
+    assert not canvas.picture.any() and not on_page(canvas).any()
+    sent(canvas, two, turn=turn)
+    assert not canvas.picture.any()
+    assert [picture.any() for picture in seen_pictures] == [True, True, False]
+    one[:] = 0
+    assert seen_pictures[0].any(), "pictures are not shared"
+    with pytest.raises(ValueError, match=r"Canvas.put expects .* got \(14, 14\) uint8"):
+        canvas.put(np.zeros((14, 14), np.uint8))
+    with pytest.raises(ValueError, match=r"got \(28, 28\) float64"):
+        canvas.put(np.zeros((28, 28)))
+
+
+def test_the_tools_reach_the_page_with_the_picture_as_it_stands() -> None:
+    canvas, other = Canvas(lambda _: None), Canvas(lambda _: None)
+    sent(canvas, noise(1)[0])
+    assert (given(canvas)["brush"], given(canvas)["erases"]) == ("2.0", "false")
+    canvas.tool.value, canvas.brush.value = "eraser", 5.0
+    assert (given(canvas)["brush"], given(canvas)["erases"]) == ("5.0", "true")
+    assert np.array_equal(on_page(canvas), noise(1)[0])
+    fields = [given(c)["field"] for c in (canvas, other)]
+    assert fields[0] != fields[1] and [c._field._dom_classes for c in (canvas, other)] == [(f,) for f in fields]
+    script = html.unescape(re.search(r'onload="([^"]*)"', canvas._page.value)[1])
+    assert "given.pixels" in script and "SEND_EVERY" not in script
+
+
+# --------------------------------------------------------------------------------------------- the panel
+
+
+def test_the_panel_trains_what_is_missing_and_loads_what_is_there(embedded: None) -> None:
+    panel = widgets.outlier_reconstruction(profile="smoke")
+    panel.wait(120)
+    assert "AE has 0 of its 3 updates. Press Train." in panel.status.value, panel.status.value
+    assert "stand-in for mnist" in panel.status.value and panel.verdicts == {}
+    assert (panel.train_button.disabled, panel.stop_button.disabled) == (False, True)
+    panel.train_button.click()
+    panel.wait(120)
+    assert "Accepted are errors" in panel.status.value, panel.status.value
+    assert list(panel.verdicts) == ["AE", "NAE-OMI"] and panel.train_button.disabled
+    second = widgets.outlier_reconstruction(profile="smoke")
+    second.wait(120)
+    assert list(second.verdicts) == ["AE", "NAE-OMI"] and second.bar.value == 0, "nothing is trained again"
+    for name, verdict in second.verdicts.items():
+        run = image_training(name, in_set="digits").at("smoke")
+        model = training.train_or_load(run, device="cpu").model
+        x = seen(second.canvas.picture[None], (1, 14, 14))
+        with torch.no_grad():
+            assert verdict.error == pytest.approx(float(model.reconstruction_error(x)), rel=1e-5)
+        assert f"error {verdict.error:.4f}" in second._words[name].value
+        assert ("accepted</b>" if verdict.accepted else "rejected</b>") in second._words[name].value
+
+
+@pytest.fixture
+def panel(embedded: None) -> widgets.OutlierPanel:
+    """Have a panel whose models are ready."""
+    ready = widgets.outlier_reconstruction(profile="smoke")
+    ready.wait(120)
+    ready.train()
+    ready.wait(120)
+    assert len(ready.judges) == 2, ready.status.value
+    return ready
+
+
+def test_every_control_changes_the_picture_and_the_verdicts_with_it(panel: widgets.OutlierPanel) -> None:
+    digits = data.as_shape(data.load("digits", "test").x, (1, 28, 28))[:, 0].numpy()
+    assert np.array_equal(panel.canvas.picture, digits[0])
+
+    def after(act: Any) -> np.ndarray:
+        errors = {name: verdict.error for name, verdict in panel.verdicts.items()}
+        shown = [bytes(image.value) for image in panel._images.values()]
+        act()
+        assert all(panel.verdicts[name].error != error for name, error in errors.items())
+        assert bytes(panel._images["input"].value) != shown[0]
+        x = seen(panel.canvas.picture[None], (1, 14, 14))
+        assert panel.verdicts["AE"].error == panel.judges["AE"](x).error
+        return panel.canvas.picture
+
+    def choose(index: int) -> None:
+        panel.digit.value = index
+
+    assert np.array_equal(after(lambda: choose(5)), digits[5])
+    for half in HALVES:
+        assert np.array_equal(after(panel.erase[half].click), erased(digits[5], half))
+        assert np.array_equal(after(panel.take.click), digits[5])
+    panel.other.value = 8
+    assert np.array_equal(after(panel.merge.click), merged(digits[5], digits[8]))
+    assert not after(panel.canvas.clear.click).any()
+    drawn = noise(1)[0]
+    assert np.array_equal(after(lambda: sent(panel.canvas, drawn)), drawn)
+
+
+def test_stop_keeps_what_is_trained_and_the_button_goes_on(embedded: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    panel = widgets.outlier_reconstruction(profile="smoke")
+    panel.wait(120)
+    panel._runs = {name: run.changed(steps=30 if name == "NAE-OMI" else 3) for name, run in panel._runs.items()}
+    say = panel._say
+
+    def stop_at_the_second(text: str) -> None:
+        say(text)
+        if text.startswith("NAE-OMI: update"):
+            panel.stop()
+
+    panel._say = stop_at_the_second
+    panel.train()
+    panel.wait(120)
+    stopped = re.search(r"NAE-OMI has (\d+) of its 30 updates. Press Train.", panel.status.value)
+    assert stopped and 0 < int(stopped[1]) < 30, panel.status.value
+    assert list(panel.verdicts) == ["AE"] and not panel.train_button.disabled
+    panel._say = say
+    panel.train()
+    panel.wait(120)
+    assert list(panel.verdicts) == ["AE", "NAE-OMI"] and panel.bar.value == panel.bar.max == 30
+
+
+def test_an_error_of_the_training_is_shown(embedded: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "train_or_load", lambda *_, **__: 1 / 0)
+    panel = widgets.outlier_reconstruction(profile="smoke")
+    panel.wait(120)
+    assert "ZeroDivisionError" in panel.status.value and not panel.train_button.disabled
+
+
+PIXELS = """
+const canvas = document.querySelector('.jp-Notebook canvas');
+const all = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+return Array.from(all).filter((_, i) => i % 4 === 0);"""
+SEEN = "return document.querySelector('.jp-Notebook img.widget-image').src"
+
+
+def test_the_mouse_draws_in_jupyterlab(browser: Any, embedded: None, tmp_path: Path) -> None:  # noqa: F811
+    """What is drawn reaches the kernel, what the kernel puts reaches the page, and the verdicts follow."""
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+
+    def text() -> str:
+        return browser.execute_script("return document.querySelector('.jp-Notebook').innerText")
+
+    def pixels() -> np.ndarray:
+        return np.array(browser.execute_script(PIXELS)).reshape(SIDE, SIDE)
+
+    def move(*places: tuple[float, float], pressed: bool) -> None:
+        """Move the mouse along places, in pixels of the picture from its upper left corner."""
+        canvas = browser.find_element(By.CSS_SELECTOR, ".jp-Notebook canvas")
+        scale = canvas.size["width"] / SIDE
+        mouse = ActionChains(browser, duration=20)
+        for i, (x, y) in enumerate(places):
+            mouse.move_to_element_with_offset(canvas, (x - SIDE / 2) * scale, (y - SIDE / 2) * scale)
+            if i == 0 and pressed:
+                mouse.click_and_hold()
+        (mouse.release() if pressed else mouse).perform()
+
+    def changes(what: str, act: Any) -> None:
+        """Act, and wait until the models have seen another picture."""
+        before = browser.execute_script(SEEN)
+        act()
+        until(what, lambda: browser.execute_script(SEEN) != before)
+
+    def press(name: str) -> None:
+        assert browser.execute_script(PRESS, name), name
+
+    served = tmp_path / "notebooks"
+    served.mkdir()
+    cell = nbformat.v4.new_code_cell(
+        "import functools\nfrom oodlab import widgets\n"
+        "panel = widgets.show(functools.partial(widgets.outlier_reconstruction, profile='smoke'))"
+    )
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), served / "panel.ipynb")
+    with jupyter_lab(served, tmp_path) as address:
+        run_all(browser, address.format(notebook="panel.ipynb"))
+        assert browser.execute_script(FIRST_ERROR) is None
+        until("the canvas", lambda: browser.find_elements(By.CSS_SELECTOR, ".jp-Notebook canvas"))
+        until("the look for models", lambda: "Press Train" in text())
+        press("Train")
+        until("both verdicts", lambda: len(re.findall(r"accepted up to", text())) == 2)
+        assert pixels().any(), "a digit to begin with"
+
+        changes("a clear canvas", lambda: press("Clear"))
+        until("no ink", lambda: not pixels().any())
+        move((3, 3), (25, 25), pressed=False)
+        verdicts = re.findall(r"error 0\.\d+", text())
+        changes("the drawing", lambda: move((6, 14), (22, 14), pressed=True))
+        drawn = pixels()
+        rows, columns = np.nonzero(drawn > 127)
+        assert (rows.min(), rows.max()) == (13, 14) and columns.min() <= 6 and columns.max() >= 21
+        assert np.array_equal(np.unique(rows), [13, 14]) and len(set(columns)) == columns.max() - columns.min() + 1
+        until("other verdicts", lambda: re.findall(r"error 0\.\d+", text()) != verdicts)
+
+        changes("half of the drawing", lambda: press("left"))
+        until("the kernel's picture", lambda: not pixels()[:, :14].any())
+        assert np.array_equal(pixels()[:, 14:], drawn[:, 14:]), "the kernel had all of it"
+
+        press("eraser")
+        until(
+            "the eraser",
+            lambda: browser.execute_script("return document.querySelector('canvas').dataset.erases") == "true",
+        )
+        changes("an erased drawing", lambda: move((14, 14), (22, 14), pressed=True))
+        assert (pixels()[13:15, 14:22] < 32).all(), "less than the edge of a stroke"
+        changes("a digit", lambda: press("Show it"))
+        until("its ink", lambda: pixels().sum() > 1000)
+        changes("a chimera", lambda: press("Merge"))
+        until("its seam", lambda: not pixels()[11:17].any() and pixels().any())
+        assert "Error" not in text()
+        browser.save_screenshot(str(Path(os.environ.get("OODLAB_SHOTS", tmp_path)) / "4_outlier_reconstruction.png"))
