@@ -122,8 +122,8 @@ class ClipRows:
 
     def __call__(self, gradient: Tensor) -> Tensor:
         """Return the gradient, (..., W), its rows shortened where they are longer than the limit."""
-        norm = gradient.norm(dim=-1, keepdim=True).clamp_min(1e-12)
-        return gradient * (self.limit / norm).clamp_max(1.0)
+        norm = gradient.norm(dim=-1, keepdim=True)
+        return gradient * (self.limit / norm).clamp_max(1.0)  # limit / 0 is infinite, so a row of zeros stays
 
 
 @dataclass(frozen=True)
