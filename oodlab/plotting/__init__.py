@@ -24,6 +24,7 @@ from oodlab.plotting.plane import (
     live_density,
     negatives_by_sampler,
 )
+from oodlab.plotting.sampling import ChainSnapshot, energies_along_chains, image_blocks, live_chains
 from oodlab.plotting.saving import Saved, Setting, Used, save_figure
 from oodlab.plotting.smoothness import image_rows, log_density_panels
 
@@ -31,6 +32,7 @@ __all__ = [
     "COLOURS",
     "DENSITY_MAP",
     "STYLE",
+    "ChainSnapshot",
     "Gallery",
     "NormalisingCourse",
     "NormalisingSnapshot",
@@ -46,6 +48,7 @@ __all__ = [
     "draw_density",
     "draw_ellipse",
     "draw_runs",
+    "energies_along_chains",
     "epoch_curves",
     "epoch_histograms",
     "figure",
@@ -53,9 +56,11 @@ __all__ = [
     "gallery",
     "gaussian_panels",
     "held_out_aurocs",
+    "image_blocks",
     "image_rows",
     "learned_densities",
     "linear_likelihoods",
+    "live_chains",
     "live_density",
     "live_gaussian",
     "live_manifold",

@@ -6,7 +6,9 @@ from oodlab.widgets.gamma_sweep import gamma_sweep
 from oodlab.widgets.holdout_digits import holdout_digits
 from oodlab.widgets.linear_case import LinearPanel, linear_case
 from oodlab.widgets.panel import DRAWING_SHARE, KEPT, REDRAW_SECONDS, WIDE, Publish, RunPanel, show, slider
+from oodlab.widgets.samples import samples
 from oodlab.widgets.smoothness import smoothness
+from oodlab.widgets.stepping import Stepper, Walk
 from oodlab.widgets.two_clusters import two_clusters
 
 __all__ = [
@@ -17,11 +19,14 @@ __all__ = [
     "LinearPanel",
     "Publish",
     "RunPanel",
+    "Stepper",
+    "Walk",
     "eight_gaussians",
     "epoch_curves",
     "gamma_sweep",
     "holdout_digits",
     "linear_case",
+    "samples",
     "show",
     "slider",
     "smoothness",
