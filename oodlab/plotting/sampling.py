@@ -37,26 +37,25 @@ def image_blocks(blocks: Mapping[str, Mapping[str, ArrayLike]], *, columns: int)
         for ax in axes.flat[len(blocks) :]:
             ax.set_axis_off()
         for ax, (title, rows) in zip(axes.flat, blocks.items(), strict=False):
-            pages = [np.asarray(rows[name])[:columns] for name in names]
-            height = pages[0].shape[1] + GAP
-            ax.imshow(
-                np.concatenate([_side_by_side(page) for page in pages]),
-                cmap="gray",
-                vmin=0,
-                vmax=1,
-                interpolation="nearest",
-            )
-            ax.set(xticks=[], yticks=[height * (i + 0.5) - 1 for i in range(len(names))])
-            ax.set_yticklabels(names if ax.get_subplotspec().is_first_col() else [])
-            ax.tick_params(length=0)
-            ax.spines[:].set_visible(False)
+            _draw_block(ax, {name: rows[name] for name in names}, columns, named=ax.get_subplotspec().is_first_col())
             ax.set_title(title, loc="left", fontsize=7.5)
         return fig
 
 
-def _side_by_side(images: np.ndarray) -> np.ndarray:
-    """Put images (N, H, W) into one, (H + GAP, N (W + GAP)), with nothing between them."""
-    framed = np.pad(images.astype(float), ((0, 0), (0, GAP), (0, GAP)), constant_values=np.nan)
+def _draw_block(ax: Axes, rows: Mapping[str, ArrayLike], columns: int, *, named: bool) -> None:
+    """Draw rows of images, each (N, H, W) in [0, 1], as one picture: hundreds of axes would take seconds."""
+    lines = [_side_by_side(np.asarray(images)[:columns], columns) for images in rows.values()]
+    ax.imshow(np.concatenate(lines), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.set(xticks=[], yticks=[len(lines[0]) * (i + 0.5) - 1 for i in range(len(lines))])
+    ax.set_yticklabels(rows if named else [])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+
+
+def _side_by_side(images: np.ndarray, columns: int) -> np.ndarray:
+    """Put images (N, H, W) into one, (H + GAP, columns (W + GAP)), with nothing between and behind them."""
+    behind = columns - len(images)
+    framed = np.pad(images.astype(float), ((0, behind), (0, GAP), (0, GAP)), constant_values=np.nan)
     return np.concatenate(list(framed), axis=1)
 
 
@@ -109,7 +108,7 @@ class ChainSnapshot:
 
     Attributes:
         images: Rows of images by name, (B, H, W) in [0, 1].
-        energies: Of every chain at every step so far, (steps + 1, B), nats.
+        energies: Of every chain at every step so far, (steps + 1, B), nats; none before there are chains.
         along: What the steps are of.
         turns: Steps at which a chain of another kind went on, with its name.
         reference: Energies of data, (N,); none draws no line.
@@ -136,26 +135,22 @@ def live_chains(snapshot: ChainSnapshot, *, shown: int, each: bool) -> Figure:
         fig = figure(7.2, 2.0 + 0.75 * lines)
         heights = [0.75 * lines, 2.0] if lines else [2.0]
         *above, below = fig.add_gridspec(len(heights), 1, height_ratios=heights)
-        rows = above[0].subgridspec(lines, shown).subplots(squeeze=False) if lines else []
-        for line, (name, images) in zip(rows, snapshot.images.items(), strict=True):
-            for ax, image in zip(line, np.asarray(images), strict=False):
-                ax.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            for ax in line[len(images) :]:
-                ax.set_axis_off()
-            for ax in line:
-                ax.set(xticks=[], yticks=[])
-            line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        if lines:
+            _draw_block(fig.add_subplot(above[0]), snapshot.images, shown, named=True)
         ax = fig.add_subplot(below)
         if len(snapshot.reference):
             draw_reference(ax, "data", snapshot.reference, REFERENCES[0])
         if each:
             ax.plot(energies, color=COLOURS[0], linewidth=0.7, alpha=0.7, marker="." if len(energies) < 2 else "")
-        else:
+        elif len(energies):
             draw_energies(ax, energies, COLOURS[0], label="chains")
         for step, name in snapshot.turns:
             ax.axvline(step, color="0.6", linewidth=0.8, linestyle=":")
             ax.text(step, 1.0, f" {name}", transform=ax.get_xaxis_transform(), fontsize=6.5, va="bottom")
-        ax.set(xlabel=snapshot.along, ylabel="energy (nats)", yscale="log")
+        ax.set(
+            xlabel=snapshot.along, ylabel="energy (nats)", yscale="log", xlim=(-0.2, max(10, len(energies) - 1) + 0.2)
+        )
+        ax.xaxis.get_major_locator().set_params(integer=True)
         if ax.get_legend_handles_labels()[0]:
             ax.legend(fontsize=6.5, frameon=False)
         return fig

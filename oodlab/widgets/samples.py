@@ -111,13 +111,13 @@ def _train(values: dict[str, Any], should_stop: Callable[[], bool], publish: Pub
 @torch.no_grad()
 def _first_look(result: training.Result, preset: Preset) -> plotting.ChainSnapshot:
     """Show test digits, their reconstructions, and the energies that chains are compared with."""
-    test = data.load(data.choose("mnist", "digits"), "test", n=REFERENCES, download=False).x
+    test = data.load(data.choose("mnist", "digits"), "test", download=False).x[:REFERENCES]
     x = unit_pixels(data.as_shape(test, preset.batches.keywords["shape"]))
     model = result.model
     seen = x.to(model.log_temperature.device)
     energies, back = model.energy(seen).cpu().numpy(), model.decode(model.encode(seen)).cpu()
     images = {"test digits": x[:WALKERS, 0].numpy(), "reconstructed": back[:WALKERS, 0].numpy()}
-    return plotting.ChainSnapshot(images, energies[None, :WALKERS], "step", reference=energies)
+    return plotting.ChainSnapshot(images, np.empty((0, WALKERS)), "step", reference=energies)
 
 
 def _draw(snapshot: plotting.ChainSnapshot, views: dict[str, Any]) -> Figure:

@@ -136,7 +136,7 @@ def _experiment(version: _Version) -> Experiment:
         ),
         profiles={
             "quick": {"settings": {"samples": 1000, "followed": 200, "features": ("pixels",)}},
-            "smoke": {"settings": {"samples": 20, "followed": 20, "longer": 2, "shown": 4, "features": ("pixels",)}},
+            "smoke": {"settings": {"samples": 20, "followed": 20, "longer": 2, "features": ("pixels",)}},
         },
         shrinks={
             "paper": "Conv28 networks on 28 x 28 pixels as printed.",
