@@ -311,6 +311,8 @@ def test_the_live_figure_shows_chains_so_far() -> None:
     ] == energies.T.tolist()
     assert trace.get_xlim()[1] > 12
     empty = plotting.ChainSnapshot({}, np.empty((0, 5)), "step", reference=np.full(9, 0.3))
+    told = plotting.live_chains(empty, shown=4, each=False).axes[0].get_legend().get_texts()
+    assert [text.get_text() for text in told] == ["data"]
     for fig in (
         whole,
         each,
@@ -409,6 +411,9 @@ def test_the_last_state_is_drawn_when_play_ends_and_its_stop_begins_again() -> N
     assert drawn[-1] == "latent 4" and "step 4" in panel.status.value
     stepper.play.value = 0
     assert drawn[-1] == "latent 0" and stepper.walk.t == 0
+    panel._drawing_took = 0.0
+    stepper.play.value += 1
+    assert drawn[-1] == "latent 1", "where drawing takes no time, every tick is drawn"
 
 
 def test_another_space_goes_on_from_where_the_chains_are() -> None:
@@ -519,9 +524,8 @@ def test_points_move_over_the_learned_density_of_the_plane(latent: int) -> None:
     moved = panel.snapshot
     assert moved.log_density is learned.log_density
     assert moved.negatives.shape == (100, 2) and not torch.equal(moved.negatives, moved.starts)
-    if latent == 0:
-        norms: Tensor = stepper.walk.state.norm(dim=1)
-        assert norms.tolist() == pytest.approx([1.0] * 100, abs=1e-5)
+    norms: Tensor = stepper.walk.state.norm(dim=1)
+    assert torch.allclose(norms, torch.ones(100), atol=1e-5) == (latent == 0), "only the circle is kept to"
     stepper.controls["space"].value = "visible"
     stepper.controls["start"].value = "data"
     began = panel.snapshot.starts
