@@ -121,6 +121,7 @@ def _experiment(version: _Version) -> Experiment:
             "features": ("pixels", "inception"),
         },
         sources={
+            "seeds": "ours: the figures show one model",
             "settings.samples": "table 5, of CelebA-64",
             "settings.followed": "ours",
             "settings.longer": version.source,
