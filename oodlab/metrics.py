@@ -150,6 +150,34 @@ def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
     return float(np.corrcoef(*ranks)[0, 1])
 
 
+def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
+    """Return the Fréchet distance of two sets of features, as Gaussians of their mean and covariance.
+
+    |mean_a - mean_b|^2 + tr(cov_a + cov_b - 2 (cov_a cov_b)^(1/2)), in squared units of a feature. It is 0 for equal
+    sets; of finite samples of one distribution it is above 0, the more the fewer they are. With the features of an
+    Inception-v3 network it is the FID.
+
+    Args:
+        a, b: Features, (N, D) and (M, D), N and M at least 2.
+
+    Source: Dowson & Landau (1982); Heusel et al. (2017), arXiv:1706.08500.
+    """
+    sets = [np.asarray(features, dtype=np.float64) for features in (a, b)]
+    if any(x.ndim != 2 or len(x) < 2 for x in sets) or sets[0].shape[1] != sets[1].shape[1]:
+        raise ValueError(
+            f"frechet_distance expects features (N, D) and (M, D) of two inputs at least, got {sets[0].shape} and "
+            f"{sets[1].shape}: a covariance needs two, and both sets the same features."
+        )
+    if lost := sum(int((~np.isfinite(x)).sum()) for x in sets):
+        raise FloatingPointError(f"frechet_distance: {lost} features are not finite; find the inputs that cause them.")
+    first, second = (np.atleast_2d(np.cov(x, rowvar=False)) for x in sets)
+    values, vectors = np.linalg.eigh(first)
+    root = vectors * np.sqrt(values.clip(min=0)) @ vectors.T  # rounding may leave eigenvalues just below 0
+    shared = np.sqrt(np.linalg.eigvalsh(root @ second @ root).clip(min=0)).sum()
+    apart = np.square(sets[0].mean(axis=0) - sets[1].mean(axis=0)).sum()
+    return float(apart + np.trace(first) + np.trace(second) - 2 * shared)
+
+
 def bootstrap_interval(
     metric: Callable[[np.ndarray, np.ndarray], float],
     scores_in: ArrayLike,

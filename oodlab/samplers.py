@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -105,6 +105,25 @@ class ClipNorm:
         """Return the gradient, shortened where it is longer than the limit."""
         norm = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)
         return gradient * per_chain((self.limit / norm).clamp_max(1.0), gradient)
+
+
+@dataclass(frozen=True)
+class ClipRows:
+    """Shorten every row of the gradient, its last dimension, to the given Euclidean norm.
+
+    A row of zeros stays zero, and one whose norm is the limit stays as it is; in the released code of
+    Yoon et al. (2021), arXiv:2105.05735, the first becomes NaN and the second zero.
+    """
+
+    limit: float
+
+    def __post_init__(self) -> None:
+        checks.number("ClipRows", "limit", self.limit, above=0)
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        """Return the gradient, (..., W), its rows shortened where they are longer than the limit."""
+        norm = gradient.norm(dim=-1, keepdim=True)
+        return gradient * (self.limit / norm).clamp_max(1.0)  # limit / 0 is infinite, so a row of zeros stays
 
 
 @dataclass(frozen=True)
@@ -365,6 +384,13 @@ class LangevinChain:
     def __post_init__(self) -> None:
         _check_chain("LangevinChain", self.steps, self.step_size, self.noise_std)
 
+    def part(self, first: int, steps: int) -> LangevinChain:
+        """Return its updates number first to first + steps - 1, from 0 on, as a chain: annealing goes on from there."""
+        checks.whole("LangevinChain.part", "first", first, least=0)
+        noise_std = self.noise_std
+        later = (lambda t: noise_std(first + t)) if callable(noise_std) else noise_std
+        return replace(self, steps=steps, noise_std=later)
+
     def __call__(self, log_density: LogDensity, x: Tensor, **run: Any) -> Tensor:
         """Run the chain; `run` takes generator, should_stop and record."""
         return langevin(
@@ -391,6 +417,11 @@ class MalaChain:
 
     def __post_init__(self) -> None:
         _check_chain("MalaChain", self.steps, self.step_size, self.noise_std)
+
+    def part(self, first: int, steps: int) -> MalaChain:
+        """Return its updates number first to first + steps - 1, from 0 on, as a chain: all are alike."""
+        checks.whole("MalaChain.part", "first", first, least=0)
+        return replace(self, steps=steps)
 
     def __call__(self, log_density: LogDensity, x: Tensor, **run: Any) -> Tensor:
         """Run the chain; `run` takes generator, should_stop and record."""

@@ -360,6 +360,7 @@ ROWS: dict[str, tuple] = {
     "Box nan": (lambda: samplers.Box(nan,1), "Box expects a finite low", "got nan"),
     "RejectOutside": (lambda: samplers.RejectOutside(1,-1), "RejectOutside expects high > 1", "got -1"),
     "ClipElements -1": (lambda: samplers.ClipElements(-1.), "ClipElements expects limit > 0", "got -1"),
+    "ClipRows 0": (lambda: samplers.ClipRows(0.0), "ClipRows expects limit > 0", "got 0"),
     "ClipNorm nan": (lambda: samplers.ClipNorm(nan), "ClipNorm expects limit > 0", "got nan"),
     "Annealed -1": (lambda: samplers.Annealed(-1.), "Annealed expects noise_std >= 0", "got -1"),
     "ChainRecord every 0": (lambda: langevin(record=samplers.ChainRecord(every=0)), "ChainRecord expects every >= 1", "got 0"),

@@ -61,6 +61,10 @@ for (const button of document.querySelectorAll('.jp-Notebook button.jupyter-butt
   if (button.innerText.trim() === arguments[0]) { button.scrollIntoView({block: 'center'}); button.click(); return true; }
 }
 return false;"""
+PLAY = """
+const button = document.querySelector('.jp-Notebook .jupyter-widget-play button, .jp-Notebook .widget-play button');
+if (!button) return false;
+button.scrollIntoView({block: 'center'}); button.click(); return true;"""
 LIVE_FIGURE = """
 const image = document.querySelector('.jp-Notebook img.widget-image');
 return image && image.naturalWidth > 0 ? image.src : '';"""
@@ -240,3 +244,51 @@ def test_a_score_panel_trains_and_redraws_in_jupyterlab(
         until("a redraw without a run", lambda: browser.execute_script(LIVE_FIGURE) not in (stopped, ""))
         assert "Error" not in status()
         browser.save_screenshot(str(Path(os.environ.get("OODLAB_SHOTS", tmp_path)) / f"3_{name}.png"))
+
+
+def test_chains_are_moved_by_hand_and_by_play_in_jupyterlab(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Buttons take one step and ten; play goes on by itself until it is pressed again."""
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    def step() -> int:
+        said = re.search(r"latent chain, step (\d+)", browser.execute_script("return document.body.innerText"))
+        return int(said[1]) if said else -1
+
+    def rests() -> bool:
+        before = step()
+        time.sleep(2)  # of five ticks none comes
+        return step() == before
+
+    monkeypatch.setenv("OODLAB_RUNS", str(tmp_path / "runs"))
+    served = tmp_path / "notebooks"
+    served.mkdir()
+    cell = nbformat.v4.new_code_cell("from oodlab import widgets\nwidgets.show(widgets.eight_gaussians)")
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), served / "panel.ipynb")
+    with jupyter_lab(served, tmp_path) as address:
+        run_all(browser, address.format(notebook="panel.ipynb"))
+        until("the panel", lambda: browser.execute_script(FOCUS_SLIDER, "updates"))
+        for _ in range(5):
+            ActionChains(browser).send_keys(Keys.ARROW_LEFT).perform()
+        assert browser.execute_script(PRESS, "1 step")
+        until("a word that there is nothing yet", lambda: "Press Run, and wait" in browser.page_source)
+        assert browser.execute_script(PRESS, "Run")
+        until("the end of the run", lambda: re.search(r"done\. NLL", browser.page_source))
+        learned = browser.execute_script(LIVE_FIGURE)
+        assert browser.execute_script(PRESS, "1 step")
+        until("one step", lambda: step() == 1)
+        assert browser.execute_script(PRESS, "10 steps")
+        until("ten more", lambda: step() == 11)
+        assert browser.execute_script(LIVE_FIGURE) not in (learned, "")
+        assert browser.execute_script(PLAY)
+        until("play to go on by itself", lambda: step() >= 14)
+        assert browser.execute_script(PLAY)
+        until("play to end", rests)
+        ended = step()
+        assert browser.execute_script(PRESS, "1 step")
+        until("the step after the last of play", lambda: step() == ended + 1)
+        assert "Error" not in browser.execute_script("return document.body.innerText")
+        browser.save_screenshot(str(Path(os.environ.get("OODLAB_SHOTS", tmp_path)) / "4_stepping.png"))

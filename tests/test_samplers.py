@@ -17,6 +17,7 @@ from oodlab.samplers import (
     ChainRecord,
     ClipElements,
     ClipNorm,
+    ClipRows,
     LangevinChain,
     MalaChain,
     RejectOutside,
@@ -244,6 +245,19 @@ def test_clipping_works_by_element_or_by_norm_and_passes_zero_through() -> None:
     assert step == pytest.approx(2 * by_norm)
 
 
+def test_clipping_by_rows_shortens_each_row_alone_and_keeps_zeros_and_the_bound() -> None:
+    gradient = torch.tensor([[[3.0, 4.0], [0.3, -0.4]], [[0.0, 0.0], [0.6, 0.8]], [[0.0, -2.0], [1e-30, 0.0]]])
+    clipped = ClipRows(1.0)(gradient)
+    wanted = torch.tensor([[[0.6, 0.8], [0.3, -0.4]], [[0.0, 0.0], [0.6, 0.8]], [[0.0, -1.0], [1e-30, 0.0]]])
+    assert clipped == pytest.approx(wanted, abs=1e-7)
+    assert ClipRows(1.0)(gradient[:1])[0, 1] == pytest.approx(ClipNorm(1.0)(gradient[:1, 1])[0])
+    images = torch.randn(2, 1, 5, 4, generator=torch.Generator().manual_seed(0))
+    norms = ClipRows(0.5)(images).norm(dim=-1)
+    assert norms == pytest.approx(images.norm(dim=-1).clamp_max(0.5))
+    step = langevin(lambda x: gradient, torch.zeros(3, 2, 2), steps=1, step_size=2.0, noise_std=0.0, clip=ClipRows(1.0))
+    assert step == pytest.approx(2 * wanted, abs=1e-7)
+
+
 def test_annealed_noise_has_the_papers_and_the_released_form(generator: torch.Generator) -> None:
     assert [Annealed(0.6)(t) for t in range(4)] == pytest.approx([0.6, 0.3, 0.2, 0.15])
     assert [Annealed(0.6, delayed=True)(t) for t in range(4)] == pytest.approx([0.6, 0.6, 0.3, 0.2])
@@ -383,6 +397,30 @@ def test_chain_settings_run_the_functions(generator: torch.Generator) -> None:
         MalaChain(**options)(gaussian(1.0), x, generator=seeded()),
         mala(gaussian(1.0), x, generator=seeded(), **options),
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "noise_std"),
+    [
+        *((LangevinChain, noise_std) for noise_std in (0.2, None, Annealed(0.6), Annealed(0.6, delayed=True))),
+        *((MalaChain, noise_std) for noise_std in (0.2, None)),
+    ],
+)
+def test_parts_of_a_chain_one_after_the_other_are_the_chain(
+    kind: type, noise_std: object, generator: torch.Generator
+) -> None:
+    """Bit for bit, with one generator for both; noise that falls goes on falling."""
+    whole = kind(7, 0.1, noise_std=noise_std, clip=ClipNorm(0.5), bounds=RejectOutside(-2.0, 2.0))
+    x = torch.randn(6, 2, generator=generator).clamp(-2, 2)
+    end = whole(gaussian(1.0), x, generator=torch.Generator().manual_seed(3))
+    for lengths in ([1] * 7, [2, 5], [0, 7]):
+        own, state, t = torch.Generator().manual_seed(3), x, 0
+        for steps in lengths:
+            state = whole.part(t, steps)(gaussian(1.0), state, generator=own)
+            t += steps
+        assert torch.equal(state, end), lengths
+    with pytest.raises(ValueError, match=rf"{kind.__name__}.part expects first >= 0, got -1"):
+        whole.part(-1, 1)
 
 
 def test_arguments_without_a_meaning_are_refused(chain: Callable[..., Tensor]) -> None:

@@ -14,6 +14,7 @@ from oodlab.models.conv_autoencoder import (
 from oodlab.models.energy import Density, EnergyModel, frozen, stein_score
 from oodlab.models.flows import Flow, approximate_mass, image_realnvp, vector_realnvp
 from oodlab.models.generators import EnergyWithGenerator, ImageGenerator, NoisyGenerator, TableGenerator
+from oodlab.models.inception import inception_features
 from oodlab.models.joint import JointEnergy
 from oodlab.models.linear_nae import LinearNAE, LinearOptimum, linear_autoencoder, most_likely_linear_nae
 from oodlab.models.mixture_autoencoder import GaussianMixture, MixtureAutoencoder
@@ -57,6 +58,7 @@ __all__ = [
     "approximate_mass",
     "frozen",
     "image_realnvp",
+    "inception_features",
     "linear_autoencoder",
     "most_likely_linear_nae",
     "stein_score",

@@ -34,6 +34,7 @@ from oodlab.plotting.plane import (
     live_density,
     negatives_by_sampler,
 )
+from oodlab.plotting.sampling import ChainSnapshot, energies_along_chains, image_blocks, live_chains
 from oodlab.plotting.saving import Saved, Setting, Used, save_figure
 from oodlab.plotting.smoothness import image_rows, log_density_panels
 
@@ -42,6 +43,7 @@ __all__ = [
     "DENSITY_MAP",
     "IMAGE_ORDERS",
     "STYLE",
+    "ChainSnapshot",
     "DetectionSnapshot",
     "Gallery",
     "NormalisingCourse",
@@ -60,6 +62,7 @@ __all__ = [
     "draw_density",
     "draw_ellipse",
     "draw_runs",
+    "energies_along_chains",
     "epoch_curves",
     "epoch_histograms",
     "error_distributions",
@@ -69,9 +72,11 @@ __all__ = [
     "gallery",
     "gaussian_panels",
     "held_out_aurocs",
+    "image_blocks",
     "image_rows",
     "learned_densities",
     "linear_likelihoods",
+    "live_chains",
     "live_density",
     "live_detection",
     "live_gaussian",

@@ -9,7 +9,9 @@ from oodlab.widgets.linear_case import LinearPanel, linear_case
 from oodlab.widgets.ood_detection import ood_detection
 from oodlab.widgets.outlier_reconstruction import OutlierPanel, outlier_reconstruction
 from oodlab.widgets.panel import DRAWING_SHARE, KEPT, REDRAW_SECONDS, WIDE, Publish, RunPanel, show, slider
+from oodlab.widgets.samples import samples
 from oodlab.widgets.smoothness import smoothness
+from oodlab.widgets.stepping import Stepper, Walk
 from oodlab.widgets.two_clusters import two_clusters
 
 __all__ = [
@@ -21,6 +23,8 @@ __all__ = [
     "OutlierPanel",
     "Publish",
     "RunPanel",
+    "Stepper",
+    "Walk",
     "ablations",
     "eight_gaussians",
     "epoch_curves",
@@ -29,6 +33,7 @@ __all__ = [
     "linear_case",
     "ood_detection",
     "outlier_reconstruction",
+    "samples",
     "show",
     "slider",
     "smoothness",

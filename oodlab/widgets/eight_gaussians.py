@@ -1,6 +1,6 @@
 """The panel of nae/eight_gaussians.
 
-Imports: data, grids, plotting, presets, samplers, training, widgets.panel.
+Imports: data, grids, plotting, presets, replay, samplers, training, widgets.panel, widgets.stepping.
 """
 
 from __future__ import annotations
@@ -18,8 +18,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from oodlab import data, grids, plotting, presets, training
+from oodlab.replay import Uniform
 from oodlab.samplers import Sphere
 from oodlab.widgets.panel import REDRAW_SECONDS, WIDE, Publish, RunPanel, slider
+from oodlab.widgets.stepping import Stepper, Walk
+
+WALKERS = 100  # chains moved by hand
+NOISE = Uniform(-5.0, 5.0)
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,8 @@ def eight_gaussians() -> RunPanel:
     """Build the panel of nae/eight_gaussians: train a small normalized autoencoder and watch it.
 
     Network, batch size and learning rates are the quick profile's; the controls decide
-    the rest, and start with the paper's chain for OMI. Nothing is saved.
+    the rest, and start with the paper's chain for OMI. Nothing is saved. On what was learned,
+    chains are moved by hand.
     """
     controls = {
         "sampler": w.Dropdown(
@@ -65,7 +71,20 @@ def eight_gaussians() -> RunPanel:
         "top": w.FloatSlider(0.15, min=0.02, max=0.5, step=0.01, description="top of the scale", **slider()),
         "negatives": w.Checkbox(True, description="negatives and their paths", style=WIDE),
     }
-    return RunPanel(controls, views, task=_train_plane, draw=_draw_plane, name=_name_plane)
+    panel = RunPanel(controls, views, task=_train_plane, draw=_draw_plane, name=_name_plane)
+    chains = presets.nae.EIGHT_GAUSSIANS.runs["NAE-OMI, D_z = 3"].objective.keywords
+    starts = {
+        "data": functools.partial(data.eight_gaussians, WALKERS),
+        "noise": lambda generator: NOISE(torch.empty(WALKERS, 2), generator),
+    }
+
+    def show(walk: Walk, text: str, at_once: bool) -> None:
+        moved = dataclasses.replace(panel.snapshot, negatives=walk.points, starts=walk.start)
+        panel.show_state(moved, text, at_once=at_once)
+
+    stepped = {"latent": chains["latent_chain"], "visible": chains["chain"]}
+    panel.add(Stepper(panel, chains=stepped, starts=starts, show=show))
+    return panel
 
 
 def _name_plane(values: dict[str, Any]) -> str:

@@ -72,6 +72,7 @@ class RunPanel:
     Attributes:
         result: What the last run left, a training.Result with its model also after Stop; None before, and
             after a run that failed.
+        parts: What `add` has put below the figure.
     """
 
     def __init__(
@@ -90,7 +91,8 @@ class RunPanel:
         self._thread: threading.Thread | None = None
         self._snapshot: Any = None
         self.result: Any = None
-        self._drawn_at, self._pause = 0.0, REDRAW_SECONDS
+        self.parts: list[Shown] = []
+        self._drawn_at, self._drawing_took, self._pause = 0.0, 0.0, REDRAW_SECONDS
         self.run_button = w.Button(description="Run", button_style="primary", icon="play")
         self.stop_button = w.Button(description="Stop", disabled=True, icon="stop")
         self.bar = w.IntProgress(min=0, max=1, layout=w.Layout(width="220px"))
@@ -121,6 +123,11 @@ class RunPanel:
         )
 
     @property
+    def snapshot(self) -> Any:
+        """What is drawn; None before the first."""
+        return self._snapshot
+
+    @property
     def running(self) -> bool:
         """Whether a run is in progress."""
         return self._thread is not None and self._thread.is_alive()
@@ -149,6 +156,24 @@ class RunPanel:
         if self._thread is not None:
             self._thread.join(timeout)
 
+    def add(self, part: Shown) -> None:
+        """Put a further part below the live figure."""
+        self.parts.append(part)
+        live, *rest = self.widget.children
+        self.widget.children = (live, part.widget, *rest)
+
+    def show_state(self, snapshot: Any, text: str, *, at_once: bool) -> None:
+        """Draw another state of what the last run left; not at_once: no more than half of the time goes into drawing."""
+        self._snapshot, self._text = snapshot, text
+        if at_once or time.monotonic() - self._drawn_at > self._drawing_took:
+            self.redraw()
+            self.say(text)
+
+    def say(self, what: str | Exception) -> None:
+        """Write below the live figure; an error in red."""
+        text = html.escape(f"{type(what).__name__}: {what}" if isinstance(what, Exception) else what)
+        self._say(f"<span style='color:#b00'>{text}</span>" if isinstance(what, Exception) else text)
+
     def redraw(self) -> None:
         """Draw the last snapshot again with the present views."""
         with self._drawing:
@@ -158,7 +183,8 @@ class RunPanel:
                 self.image.value = plotting.to_png(self._draw(self._snapshot, views))
                 self.image.layout.visibility = "visible"  # an empty image would show as a broken one
                 self._drawn_at = time.monotonic()
-                self._pause = max(REDRAW_SECONDS, (self._drawn_at - started) / DRAWING_SHARE)
+                self._drawing_took = self._drawn_at - started
+                self._pause = max(REDRAW_SECONDS, self._drawing_took / DRAWING_SHARE)
 
     def _run(self, values: dict[str, Any]) -> None:
         self._title, self._text = self._name(values), ""
@@ -169,7 +195,7 @@ class RunPanel:
             self._say(f"{ended}. {html.escape(self._text)}")
             self.bar.bar_style = "warning" if self._stop.is_set() else "success"
         except Exception as error:  # shown on the panel: a thread's traceback would go to the log
-            self._say(f"<span style='color:#b00'>{type(error).__name__}: {html.escape(str(error))}</span>")
+            self.say(error)
             self.bar.bar_style = "danger"
         finally:
             self.run_button.disabled, self.stop_button.disabled = False, True

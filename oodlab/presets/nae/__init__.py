@@ -38,6 +38,14 @@ from oodlab.presets.nae.outlier_reconstruction import (
     OutlierInputs,
     outlier_inputs,
 )
+from oodlab.presets.nae.image_chains import (
+    FreshChains,
+    image_features,
+    likeness,
+    nearest_images,
+)
+from oodlab.presets.nae.linear_case import LINEAR_CASE, PLANE, SPACE, TEMPERATURES
+from oodlab.presets.nae.samples import SAMPLES, SAMPLES_RELEASED, sample_trainings
 from oodlab.presets.nae.two_clusters import TWO_CLUSTERS
 
 __all__ = [
@@ -59,6 +67,8 @@ __all__ = [
     "OUTLIER_RECONSTRUCTION",
     "OUTLIER_RECONSTRUCTION_RELEASED",
     "PLANE",
+    "SAMPLES",
+    "SAMPLES_RELEASED",
     "SETTINGS",
     "SPACE",
     "TEMPERATURES",
@@ -66,8 +76,10 @@ __all__ = [
     "Ablation",
     "OodInputs",
     "ablated_training",
+    "FreshChains",
     "held_out_inputs",
     "image_detectors",
+    "image_features",
     "image_training",
     "ood_inputs",
     "OutlierInputs",
@@ -75,4 +87,7 @@ __all__ = [
     "image_detectors",
     "image_training",
     "outlier_inputs",
+    "likeness",
+    "nearest_images",
+    "sample_trainings",
 ]

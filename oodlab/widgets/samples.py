@@ -1,0 +1,124 @@
+"""The panel of nae/samples.
+
+Imports: data, plotting, presets, replay, training, widgets.panel, widgets.stepping.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets as w
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from oodlab import data, plotting, presets, training
+from oodlab.presets import Preset
+from oodlab.presets.nae.image_parts import unit_pixels
+from oodlab.replay import Uniform
+from oodlab.widgets.panel import WIDE, Publish, RunPanel, slider
+from oodlab.widgets.stepping import Stepper, Walk
+
+WALKERS = 16  # chains moved by hand
+REFERENCES = 500  # test digits whose energies are drawn beside
+
+
+def samples() -> RunPanel:
+    """Build the panel of nae/samples: take a trained normalized autoencoder, and walk on its energy.
+
+    Run loads the training of profile quick, or does it where it has not been done yet.
+    """
+    held_out = [("none", None), *((str(digit), digit) for digit in range(10))]
+    controls = {
+        "method": w.Dropdown(options=["NAE-OMI", "AE"], description="training", style=WIDE),
+        "without": w.Dropdown(options=held_out, description="digit held out", style=WIDE),
+        "seed": w.IntSlider(0, min=0, max=9, description="seed of the training", **slider()),
+    }
+    views = {
+        "shown": w.IntSlider(10, min=4, max=WALKERS, description="chains shown", **slider()),
+        "each": w.Checkbox(False, description="a line for every chain", style=WIDE),
+    }
+    panel = RunPanel(controls, views, task=_train, draw=_draw, name=_name, width=700)
+    preset = _preset({"method": "NAE-OMI", "without": None})
+    shape, chains = preset.batches.keywords["shape"], preset.objective.keywords
+    starts = {
+        "test digits": functools.partial(_digits, shape),
+        "noise": lambda generator: Uniform(0.0, 1.0)(torch.empty(WALKERS, *shape), generator),
+    }
+
+    def show(walk: Walk, text: str, at_once: bool) -> None:
+        moved = plotting.ChainSnapshot(
+            {"start": walk.start[:, 0].numpy(), "now": walk.points[:, 0].numpy()},
+            torch.stack(walk.energies).numpy(),
+            "step",
+            tuple(walk.turns),
+            panel.snapshot.reference,
+        )
+        panel.show_state(moved, text, at_once=at_once)
+
+    stepped = {"latent": chains["latent_chain"], "visible": chains["chain"]}
+    panel.add(Stepper(panel, chains=stepped, starts=starts, show=show))
+    return panel
+
+
+def _digits(shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    x = data.load(data.choose("mnist", "digits"), "test", download=False).x
+    drawn = x[torch.randperm(len(x), generator=generator)[:WALKERS]]
+    return unit_pixels(data.as_shape(drawn, shape))
+
+
+def _preset(values: dict[str, Any]) -> Preset:
+    in_set = data.choose("mnist", "digits").name
+    return presets.nae.image_training(values["method"], values["without"], in_set=in_set).at("quick")
+
+
+def _name(values: dict[str, Any]) -> str:
+    without = "on all digits" if values["without"] is None else f"without {values['without']}"
+    return f"{values['method']} {without}, seed {values['seed']}"
+
+
+def _train(values: dict[str, Any], should_stop: Callable[[], bool], publish: Publish) -> training.Result:
+    preset = _preset(values)
+    parts = [part for part in (preset.start, preset) if part]
+    total, done, errors = sum(part.steps for part in parts), 0, []
+
+    def on_step(step: int, _: int, numbers: dict[str, float], made: dict[str, Tensor]) -> None:
+        errors.append(numbers["error_data"] if "error_data" in numbers else numbers["error"])
+        images = {
+            title: made[name][:, 0].float().cpu().numpy()
+            for title, name in (("starts", "negatives_start"), ("negatives", "negatives"))
+            if name in made
+        }
+        what = "normalising" if images else "plain autoencoder"
+        text = f"trained once, then kept: {what}, error of data {errors[-1]:.4f}"
+        along = "reading of the training's error"
+        publish(plotting.ChainSnapshot(images, np.array(errors)[:, None], along), done + step, total, text)
+
+    for part in parts:
+        result = training.train_or_load(part, seed=values["seed"], should_stop=should_stop, on_step=on_step, anew=False)
+        if not result.finished:
+            break
+        done += part.steps
+    publish(
+        _first_look(result, preset), done if result.finished else done + result.step, total, "Now move chains below."
+    )
+    return result
+
+
+@torch.no_grad()
+def _first_look(result: training.Result, preset: Preset) -> plotting.ChainSnapshot:
+    """Show test digits, their reconstructions, and the energies that chains are compared with."""
+    test = data.load(data.choose("mnist", "digits"), "test", download=False).x[:REFERENCES]
+    x = unit_pixels(data.as_shape(test, preset.batches.keywords["shape"]))
+    model = result.model
+    seen = x.to(model.log_temperature.device)
+    energies, back = model.energy(seen).cpu().numpy(), model.decode(model.encode(seen)).cpu()
+    images = {"test digits": x[:WALKERS, 0].numpy(), "reconstructed": back[:WALKERS, 0].numpy()}
+    return plotting.ChainSnapshot(images, np.empty((0, WALKERS)), "step", reference=energies)
+
+
+def _draw(snapshot: plotting.ChainSnapshot, views: dict[str, Any]) -> Figure:
+    return plotting.live_chains(snapshot, **views)

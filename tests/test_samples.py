@@ -1,0 +1,585 @@
+"""Samples of a normalized autoencoder, what they are compared by, and chains moved by hand; on embedded digits."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import urllib.error
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from oodlab import data, metrics, plotting, presets, training, widgets
+from oodlab.models import NormalizedAutoencoder, inception_features
+from oodlab.presets.nae import (
+    BUDGETS,
+    FreshChains,
+    image_chains,
+    image_features,
+    image_training,
+    likeness,
+    nearest_images,
+)
+from oodlab.samplers import Annealed, Box, ClipElements, ClipRows, LangevinChain, MalaChain, RejectOutside, Sphere
+from oodlab.widgets import Stepper, Walk
+
+LATENT = LangevinChain(steps=3, step_size=0.2, noise_std=0.05, bounds=Sphere())
+VISIBLE = LangevinChain(steps=4, step_size=5.0, noise_std=Annealed(0.05), clip=ClipElements(0.01), bounds=Box(0.0, 1.0))
+
+
+def small_model(seed: int = 0) -> NormalizedAutoencoder:
+    """Return an autoencoder of 1 x 4 x 4 images with codes (3, 1, 1) on the sphere, which differ from image to image."""
+    torch.manual_seed(seed)
+    encoder = nn.Sequential(nn.Conv2d(1, 3, 4), nn.Tanh())
+    decoder = nn.Sequential(nn.ConvTranspose2d(3, 1, 4), nn.Sigmoid())
+    for layer in (encoder[0], decoder[0]):
+        nn.init.normal_(layer.weight, std=1.0)
+    return NormalizedAutoencoder(encoder, decoder, latent=3, sphere=True).eval()
+
+
+def draw(model: NormalizedAutoencoder, n: int = 6, **changes: Any) -> image_chains.OnManifoldSamples:
+    given = {"latent_chain": LATENT, "chain": VISIBLE, "start_bounds": Box(0.0, 1.0), "seed": 0, **changes}
+    followed = given.pop("followed", n)
+    return FreshChains(**given)(model, torch.zeros(1, 3, 1, 1), n, followed=followed)
+
+
+# --------------------------------------------------------------------------------- the Fréchet distance
+
+
+def with_moments(mean: np.ndarray, covariance: np.ndarray, seed: int) -> np.ndarray:
+    """Return 200 points whose sample mean and covariance are exactly these."""
+    x = np.random.default_rng(seed).normal(size=(200, len(mean)))
+    x = (x - x.mean(axis=0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(x, rowvar=False))).T
+    return x @ np.linalg.cholesky(covariance).T + mean
+
+
+def test_the_frechet_distance_of_gaussians_is_the_closed_form() -> None:
+    """In the plane tr (A B)^(1/2) = (tr AB + 2 (det AB)^(1/2))^(1/2), also where A and B do not commute."""
+    a, b = np.array([[2.0, 0.7], [0.7, 0.5]]), np.array([[1.0, -0.4], [-0.4, 3.0]])
+    shift = np.array([1.5, -2.0])
+    product = a @ b
+    shared = math.sqrt(np.trace(product) + 2 * math.sqrt(np.linalg.det(product)))
+    wanted = shift @ shift + np.trace(a) + np.trace(b) - 2 * shared
+    x, y = with_moments(np.zeros(2), a, 0), with_moments(shift, b, 1)
+    assert metrics.frechet_distance(x, y) == pytest.approx(wanted) == pytest.approx(metrics.frechet_distance(y, x))
+    turned = np.linalg.qr(np.random.default_rng(2).normal(size=(2, 2)))[0]
+    assert metrics.frechet_distance(x @ turned, y @ turned) == pytest.approx(wanted)
+
+
+def test_the_frechet_distance_is_nought_for_equal_sets_and_the_shift_for_shifted_ones() -> None:
+    x = np.random.default_rng(0).normal(size=(50, 80))  # fewer points than dimensions: no covariance of full rank
+    assert metrics.frechet_distance(x, x[::-1]) == pytest.approx(0, abs=1e-5)  # roots of eigenvalues that rounding left
+    assert metrics.frechet_distance(x, x + 3) == pytest.approx(9 * 80)
+    assert metrics.frechet_distance(x[:, :1], 2 * x[:, :1]) == pytest.approx(
+        x[:, 0].var(ddof=1) + x[:, 0].mean() ** 2
+    )  # of standard deviations s and 2 s
+    assert metrics.frechet_distance(torch.tensor(x), x) == pytest.approx(0, abs=1e-5)
+
+
+def test_features_that_have_no_frechet_distance_are_refused() -> None:
+    x = np.zeros((3, 2))
+    for a, b in ((x, np.zeros((3, 4))), (x, x[:1]), (x[0], x)):
+        with pytest.raises(ValueError, match=r"frechet_distance expects features \(N, D\) and \(M, D\)"):
+            metrics.frechet_distance(a, b)
+    with pytest.raises(FloatingPointError, match="1 features are not finite"):
+        metrics.frechet_distance(x, np.array([[0.0, 1.0], [math.nan, 0.0]]))
+
+
+# ------------------------------------------------------------------------------------ samples and the way
+
+
+def test_samples_have_the_energies_that_are_said_of_them() -> None:
+    model = small_model()
+    of = draw(model, followed=4)
+    assert of.first.shape == of.start.shape == of.x.shape == (6, 1, 4, 4)
+    assert (of.latent_energies.shape, of.visible_energies.shape) == ((4, 4), (5, 4))
+    with torch.no_grad():
+        for energies, images in (
+            (of.latent_energies[0], of.first),
+            (of.latent_energies[-1], of.start),
+            (of.visible_energies[0], of.start),
+            (of.visible_energies[-1], of.x),
+        ):
+            assert torch.allclose(energies, model.energy(images[:4]))
+    assert of.x.min() >= 0 and of.x.max() <= 1
+    assert not torch.equal(of.first, of.start) and not torch.equal(of.start, of.x)
+    assert not of.x.requires_grad and draw(model, followed=0).visible_energies.numel() == 0
+
+
+def test_equal_seeds_begin_with_equal_codes_whatever_the_chains() -> None:
+    model = small_model()
+    one, longer, other = draw(model), draw(model, latent_chain=LATENT.part(0, 9)), draw(model, seed=1)
+    assert torch.equal(one.first, longer.first) and not torch.equal(one.start, longer.start)
+    assert not torch.equal(one.first, other.first)
+    assert torch.equal(one.x, draw(model).x)
+    still = draw(model, latent_chain=LATENT.part(0, 0))
+    assert torch.equal(still.start, still.first)
+    clamped = draw(model, start_bounds=Box(0.4, 0.6))
+    assert clamped.start.min() == pytest.approx(0.4) and clamped.start.max() == pytest.approx(0.6)
+
+
+def test_fresh_codes_lie_all_over_the_sphere_and_many_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model()
+    codes = []
+    decode = model.decode
+    monkeypatch.setattr(model, "decode", lambda z: codes.append(z) or decode(z))
+    monkeypatch.setattr(image_chains, "BATCH", 100)
+    of = draw(model, n=250, followed=7, latent_chain=LATENT.part(0, 0))
+    assert [len(of.x), of.latent_energies.shape[1]] == [250, 7]
+    assert max(map(len, codes)) == 100
+    drawn = [z for z in codes if len(z) in (100, 50)][:1] + [z for z in codes if len(z) == 50][:1]
+    for z in drawn:
+        assert z.norm(dim=1).flatten().tolist() == pytest.approx([1.0] * len(z))
+    assert torch.cat(drawn).mean(dim=0).norm() < 0.3
+    assert len(of.first.flatten(1).unique(dim=0)) == 250
+
+
+def test_the_chains_of_a_training_are_taken_with_another_number_of_latent_steps() -> None:
+    preset = image_training("NAE-OMI", in_set="digits").at("smoke")
+    objective = preset.objective(preset.model())
+    chains = FreshChains.of(objective.negatives, latent_steps=7, seed=3)
+    assert chains.latent_chain == dataclasses.replace(objective.negatives.latent_chain, steps=7)
+    assert (chains.chain, chains.start_bounds, chains.seed) == (objective.negatives.chain, Box(0.0, 1.0), 3)
+
+
+# --------------------------------------------------------------------------------------- the trainings
+
+
+def test_what_is_measured_on_the_way_changes_no_weight() -> None:
+    own = presets.nae.sample_trainings(in_set="digits")["without 9"].at("smoke")
+    shared = image_training("NAE-OMI", 9, in_set="digits").at("smoke")
+    ours, theirs = (training.train_or_load(preset, device="cpu") for preset in (own, shared))
+    for name, value in theirs.model.state_dict().items():
+        assert torch.equal(ours.model.state_dict()[name], value), name
+    assert torch.equal(ours.objective.negatives.replay.states, theirs.objective.negatives.replay.states)
+    for mine, other in zip(ours.probes, theirs.probes, strict=True):
+        assert {name: torch.equal(mine["values"][name], other["values"][name]) for name in ("in", "out")} == {
+            "in": True,
+            "out": True,
+        }
+    first, last = (ours.probes[i]["values"] for i in (0, -1))
+    again = own.probe()(ours.model)
+    for name in ("start", "negatives"):
+        assert first[name].shape == (8, 1, 14, 14)
+        assert torch.equal(last[name], again[name]), "the same randomness at every look"
+        assert not torch.equal(first[name], last[name])
+
+
+@pytest.mark.parametrize(("version", "longer"), [("paper", 8), ("released", 20)])
+def test_samples_without_replay_have_longer_latent_chains(version: str, longer: int) -> None:
+    experiment = {"paper": presets.nae.SAMPLES, "released": presets.nae.SAMPLES_RELEASED}[version]
+    for profile in ("quick", "paper"):
+        at = experiment.at(profile)
+        own = at.runs["without 9"]
+        assert at.settings["longer"] == longer
+        assert own.probe.keywords["latent_chain"].steps == longer * own.objective.keywords["latent_chain"].steps
+        assert own.probe.keywords["chain"] == own.objective.keywords["chain"]
+    shared = image_training("NAE-OMI", 9, setting=version)
+    for profile, share in {"smoke": 1, "quick": 2, "paper": 1}.items():
+        whole, own = shared.at(profile), experiment.at(profile).runs["without 9"]
+        assert own.steps == whole.steps // share
+        same = dataclasses.replace(own, name=whole.name, probe=whole.probe, steps=whole.steps)
+        assert same.text == whole.text, "the beginning of the training that holdout_digits has"
+
+
+def test_every_training_is_on_the_set_that_is_asked_for() -> None:
+    for run in presets.nae.sample_trainings("released", in_set="digits").values():
+        assert run.batches.keywords["name"] == run.start.batches.keywords["name"] == "digits"
+        assert run.probe is None or run.probe.keywords["name"] == "digits"
+
+
+# -------------------------------------------------------------------------- what samples are compared by
+
+
+def test_the_nearest_image_is_found_with_its_distance() -> None:
+    among = torch.rand(40, 1, 5, 5, generator=torch.Generator().manual_seed(0))
+    x = among[[7, 3]] + torch.tensor([0.0, 0.1])[:, None, None, None]
+    far, index = nearest_images(x, among)
+    assert index.tolist() == [7, 3]
+    assert far.tolist() == pytest.approx([0.0, 0.01], abs=1e-7)
+    others = torch.rand(30, 1, 5, 5, generator=torch.Generator().manual_seed(1))
+    all_pairs = (others[:, None] - among[None]).square().mean(dim=(2, 3, 4))
+    assert torch.allclose(nearest_images(others, among)[0], all_pairs.min(dim=1).values)
+
+
+def test_likeness_tells_energies_spread_and_classes() -> None:
+    model = small_model()
+    among, labels = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 1, 1, 2, 2])
+    same = likeness(model, among[[4]].repeat(5, 1, 1, 1), among, labels)
+    assert (same.classes, same.spread) == (1, pytest.approx(0, abs=1e-12)) and same.far.tolist() == [0.0] * 5
+    every = likeness(model, among, among, labels)
+    with torch.no_grad():
+        codes = model.encode(among).flatten(1)
+        assert torch.allclose(torch.tensor(every.energies), model.energy(among))
+    assert every.spread == pytest.approx(1 - float(codes.mean(dim=0).square().sum()), abs=1e-6)  # codes of norm 1
+    assert every.classes == 3
+    assert every.row == {
+        "energy": pytest.approx(every.energies.mean()),
+        "nearest training image": 0.0,
+        "spread of codes": every.spread,
+        "classes": 3,
+    }
+
+
+def test_pooled_pixels_are_means_of_squares_of_pixels() -> None:
+    x = torch.rand(3, 1, 14, 14)
+    pooled = image_features(["pixels"])["pixels"](x)
+    assert pooled.shape == (3, 49)
+    assert pooled[1, 8] == pytest.approx(float(x[1, 0, 2:4, 2:4].mean()))
+    with pytest.raises(ValueError, match="got 'inceptoin': did you mean 'inception'"):
+        image_features(["pixels", "inceptoin"])
+
+
+def test_missing_weights_of_inception_are_said_with_the_way_to_them(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    def no_network(*arguments: object, **given: object) -> None:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", no_network)
+    with pytest.raises(
+        FileNotFoundError, match=r"inception_features expects the weights of Inception-v3 in .*\.pth"
+    ) as told:
+        image_features(["inception"])
+    assert str(tmp_path) in str(told.value) and "curl --create-dirs" in str(told.value)
+
+
+def test_inception_gives_2048_features_and_takes_grey_as_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.models import Inception_V3_Weights, inception_v3
+
+    torch.manual_seed(0)
+    state = inception_v3(weights=None, init_weights=False).state_dict()
+    monkeypatch.setattr(Inception_V3_Weights, "get_state_dict", lambda *arguments, **given: state)
+    features, grey = inception_features(), torch.rand(2, 1, 8, 8)
+    found = features(grey)
+    assert found.shape == (2, 2048) and not found.requires_grad
+    assert not torch.allclose(found[0], found[1])
+    assert torch.allclose(features(grey.repeat(1, 3, 1, 1)[:1]), found[:1], atol=1e-5)  # alone as beside others
+
+
+# ----------------------------------------------------------------------------------------- the figures
+
+
+def test_blocks_show_images_row_by_row_with_a_gap_between() -> None:
+    rows = {"start": np.full((3, 2, 2), 0.25), "sample": np.full((2, 2, 2), 0.75)}
+    rows["start"][1] = 0.5
+    fig = plotting.image_blocks({"a": rows, "b": rows, "c": rows}, columns=3)
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["a", "b", "c", ""]
+    picture = np.ma.filled(fig.axes[0].images[0].get_array().astype(float), np.nan)
+    assert picture.shape == (6, 9)
+    assert picture[0, [0, 3, 6]].tolist() == [0.25, 0.5, 0.25]
+    assert picture[3, [0, 3]].tolist() == [0.75, 0.75] and np.isnan(picture[3:, 6:]).all()
+    assert np.isnan(picture[2]).all() and np.isnan(picture[:, 2]).all()
+    assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["start", "sample"]
+    assert fig.axes[0].get_yticks().tolist() == [0.5, 3.5]
+    assert not any(label.get_text() for label in fig.axes[1].get_yticklabels())
+
+
+def test_energies_are_drawn_by_mean_and_band_beside_those_of_data() -> None:
+    energies = np.linspace(1, 2, 33).reshape(3, 11)
+    kinds = {kind: {"short": energies[:2], "long": energies} for kind in ("latent", "visible")}
+    fig = plotting.energies_along_chains(
+        {"m": kinds}, {"m": {"data": np.linspace(3, 4, 11), "held out": np.full(5, 6.0)}}
+    )
+    latent, visible = fig.axes
+    assert (latent.get_xlabel(), visible.get_xlabel()) == ("step of the latent chain", "step of the visible chain")
+    assert latent.get_yscale() == "log"
+    lines = {line.get_label(): line for line in latent.lines}
+    assert lines["long"].get_ydata() == pytest.approx(energies.mean(axis=1)) and len(lines["short"].get_ydata()) == 2
+    assert lines["data"].get_ydata() == pytest.approx([3.5, 3.5]) and lines["held out"].get_ydata()[0] == 6
+    assert lines["short"].get_color() != lines["long"].get_color()
+    band = latent.collections[-1].get_paths()[0].vertices
+    at_end = band[band[:, 0] == 2][:, 1]
+    assert [at_end.min(), at_end.max()] == pytest.approx(np.quantile(energies[2], [0.1, 0.9]).tolist())
+
+
+def test_the_live_figure_shows_chains_so_far() -> None:
+    images = {"start": np.zeros((5, 3, 3)), "now": np.ones((5, 3, 3))}
+    energies = np.random.default_rng(0).random((13, 5)) + 0.1
+    snapshot = plotting.ChainSnapshot(images, energies, "step", ((0, "latent"), (4, "visible")), np.full(9, 0.3))
+    whole, each = (plotting.live_chains(snapshot, shown=4, each=each) for each in (False, True))
+    picture, trace = whole.axes
+    assert picture.images[0].get_array().shape == (8, 16)
+    assert any(np.array_equal(line.get_ydata(), energies.mean(axis=1)) for line in trace.lines)
+    assert [text.get_text().strip() for text in trace.texts] == ["latent", "visible"]
+    assert [
+        line.get_ydata().tolist() for line in each.axes[1].lines if len(line.get_ydata()) == 13
+    ] == energies.T.tolist()
+    assert trace.get_xlim()[1] > 12
+    empty = plotting.ChainSnapshot({}, np.empty((0, 5)), "step", reference=np.full(9, 0.3))
+    told = plotting.live_chains(empty, shown=4, each=False).axes[0].get_legend().get_texts()
+    assert [text.get_text() for text in told] == ["data"]
+    for fig in (
+        whole,
+        each,
+        plotting.live_chains(empty, shown=4, each=False),
+        plotting.live_chains(empty, shown=4, each=True),
+    ):
+        assert plotting.to_png(fig).startswith(b"\x89PNG")
+
+
+# ------------------------------------------------------------------------------------- chains by hand
+
+
+def stepped(chains: dict[str, Any] | None = None) -> tuple[widgets.RunPanel, Stepper, list[str]]:
+    """Return a panel whose run gives a model, its stepper, and what was drawn."""
+    drawn: list[str] = []
+    given = {"latent": LATENT, "visible": VISIBLE} if chains is None else chains
+
+    def task(values: dict[str, Any], should_stop: Callable[[], bool], publish: widgets.Publish) -> object:
+        publish("trained", 1, 1, "trained")
+        return SimpleNamespace(model=small_model())
+
+    panel = widgets.RunPanel(
+        {},
+        {},
+        task=task,
+        draw=lambda snapshot, views: (drawn.append(snapshot), plotting.figure(1, 1))[1],
+        name=lambda values: "",
+    )
+
+    def show(walk: Walk, text: str, at_once: bool) -> None:
+        panel.show_state(f"{walk.space} {walk.t}", text, at_once=at_once)
+
+    starts = {
+        "data": lambda generator: torch.rand(5, 1, 4, 4, generator=generator),
+        "noise": lambda generator: torch.full((5, 1, 4, 4), 0.5),
+    }
+    panel.add(Stepper(panel, chains=given, starts=starts, show=show))
+    return panel, panel.parts[0], drawn
+
+
+def run(panel: widgets.RunPanel) -> None:
+    panel.run()
+    panel.wait(60)
+
+
+def test_nothing_moves_before_there_is_a_model() -> None:
+    panel, stepper, drawn = stepped()
+    for act in (lambda: stepper.step(1), stepper.again, lambda: setattr(stepper.controls["space"], "value", "visible")):
+        act()
+        assert "Press Run" in panel.status.value
+    stepper.play.value += 1
+    assert stepper.walk is None and drawn == []
+    assert stepper.widget in panel.widget.children
+
+
+@pytest.mark.parametrize("space", ["latent", "visible"])
+def test_steps_by_hand_and_by_play_are_the_chain(space: str) -> None:
+    """One by one, ten at once or tick by tick: the same states as one chain of all the steps, noise falling on."""
+    panel, stepper, _ = stepped()
+    run(panel)
+    stepper.controls["space"].value = space
+    stepper.again()
+    model, walk = panel.result.model, stepper.walk
+    began = walk.state.clone()
+    stepper.one_button.click()
+    for _ in range(3):
+        stepper.play.value += 1
+    stepper.ten_button.click()
+    assert stepper.walk is walk and walk.t == 14
+    chain, density = {
+        "latent": (LATENT, lambda z: model.log_density(model.decode(z))),
+        "visible": (VISIBLE, model.log_density),
+    }[space]
+    whole = dataclasses.replace(chain, steps=14)
+    end = whole(density, began, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(walk.state, end)
+    assert len(walk.energies) == 15
+    with torch.no_grad():
+        assert torch.allclose(walk.energies[-1], -density(end)) and torch.allclose(walk.energies[0], -density(began))
+        assert torch.equal(walk.points, model.decode(end) if space == "latent" else end)
+        assert torch.equal(walk.start, model.decode(began) if space == "latent" else began)
+    assert f"{space} chain, step 14" in panel.status.value
+    assert f"energy {float(walk.energies[-1].mean()):.4f}" in panel.status.value
+
+
+def test_the_last_state_is_drawn_when_play_ends_and_its_stop_begins_again() -> None:
+    panel, stepper, drawn = stepped()
+    run(panel)
+    stepper.step(1)
+    panel._drawing_took = 1e9  # a machine on which drawing takes for ever
+    stepper.play.playing = True
+    for _ in range(3):
+        stepper.play.value += 1
+    assert drawn[-1] == "latent 1" and stepper.walk.t == 4
+    stepper.play.playing = False
+    assert drawn[-1] == "latent 4" and "step 4" in panel.status.value
+    stepper.play.value = 0
+    assert drawn[-1] == "latent 0" and stepper.walk.t == 0
+    panel._drawing_took = 0.0
+    stepper.play.value += 1
+    assert drawn[-1] == "latent 1", "where drawing takes no time, every tick is drawn"
+
+
+def test_another_space_goes_on_from_where_the_chains_are() -> None:
+    panel, stepper, _ = stepped()
+    run(panel)
+    stepper.step(2)
+    code, model = stepper.walk.state, panel.result.model
+    assert stepper.controls["step_size"].value == 0.2 and not stepper.controls["annealed"].value
+    stepper.controls["space"].value = "visible"
+    with torch.no_grad():
+        assert torch.equal(stepper.walk.state, model.decode(code))
+    wanted = {"step_size": 5.0, "noise_std": 0.05, "annealed": True, "clip": "by element"}
+    assert {name: stepper.controls[name].value for name in wanted} == wanted
+    stepper.step(1)
+    assert stepper.walk.turns == [(0, "latent"), (3, "visible")]
+    assert (stepper.walk.t, len(stepper.walk.energies)) == (1, 5)
+    stepper.controls["space"].value = "latent"
+    assert stepper.walk.state.shape == code.shape
+    assert stepper.walk.state.norm(dim=1).flatten().tolist() == pytest.approx([1.0] * 5)
+
+
+def test_settings_act_from_the_next_step_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    panel, stepper, _ = stepped()
+    run(panel)
+    stepper.controls["space"].value = "visible"
+    stepper.step(1)
+    seen = []
+    monkeypatch.setattr(stepper.walk, "go", lambda chain, steps: seen.append(chain))
+    for name, value in {"step_size": 0.5, "noise_std": 0.1, "annealed": False, "clip": "by row"}.items():
+        stepper.controls[name].value = value
+        stepper.step(1)
+    assert [seen[0].step_size, seen[1].noise_std, seen[2].noise_std] == [0.5, Annealed(0.1), 0.1]
+    assert seen[3].clip == ClipRows(0.01) and seen[3].bounds == VISIBLE.bounds
+    stepper.controls["clip"].value = "no"
+    stepper.step(1)
+    assert seen[4].clip is None
+    assert "temperature 0.01:" in panel.status.value  # 0.1^2 / (2 * 0.5)
+
+
+def test_starts_and_seeds_decide_where_chains_begin() -> None:
+    panel, stepper, _ = stepped()
+    run(panel)
+    model, begins = panel.result.model, {}
+    stepper.controls["space"].value = "visible"
+    for start in (*stepper.controls["start"].options[::-1],):
+        for seed in (1, 2, 1):
+            stepper.controls["start"].value = start
+            stepper.controls["seed"].value = seed
+            stepper.again()
+            begins.setdefault((start, seed), []).append(stepper.walk.state)
+    assert all(torch.equal(*begins[start, 1]) for start, _ in begins)
+    assert not torch.equal(begins["data", 1][0], begins["data", 2][0])
+    assert torch.equal(begins["data", 1][0], torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(1)))
+    assert torch.equal(begins["noise", 1][0], torch.full((5, 1, 4, 4), 0.5))
+    assert not torch.equal(begins["fresh codes", 1][0], begins["fresh codes", 2][0])
+    stepper.controls["space"].value = "latent"
+    stepper.controls["start"].value = "data"
+    with torch.no_grad():
+        assert torch.equal(stepper.walk.state, model.encode(begins["data", 1][0]))
+    stepper.controls["start"].value = "fresh codes"
+    assert stepper.walk.state.norm(dim=1).flatten().tolist() == pytest.approx([1.0] * 5)
+    with torch.no_grad():
+        assert torch.equal(model.decode(stepper.walk.state), begins["fresh codes", 1][0])
+
+
+def test_after_another_run_the_walk_begins_again() -> None:
+    panel, stepper, _ = stepped()
+    run(panel)
+    stepper.step(3)
+    before = stepper.walk
+    run(panel)
+    stepper.play.playing = True
+    stepper.play.playing = False  # nothing of the old walk is drawn over the new result
+    assert panel.snapshot == "trained"
+    stepper.step(1)
+    assert stepper.walk is not before and stepper.walk.model is panel.result.model and stepper.walk.t == 1
+
+
+def test_settings_that_no_chain_can_have_are_said_and_end_play() -> None:
+    """Metropolis steps need noise; a chain without clip or falling noise has no buttons for them."""
+    chains = {"latent": LATENT, "visible": MalaChain(3, 0.01, noise_std=0.1, bounds=RejectOutside(0.0, 1.0))}
+    panel, stepper, _ = stepped(chains)
+    assert not {"clip", "annealed"} & set(stepper.controls)
+    run(panel)
+    stepper.controls["space"].value = "visible"
+    stepper.controls["noise_std"].value = 0.0
+    stepper.play.playing = True
+    stepper.play.value += 1
+    assert "ValueError: mala expects noise_std &gt; 0" in panel.status.value
+    assert not stepper.play.playing
+    stepper.controls["noise_std"].value = 0.05
+    stepper.step(2)
+    assert "visible chain, step 2" in panel.status.value
+
+
+# ------------------------------------------------------------------------------------------ the panels
+
+
+@pytest.mark.parametrize("latent", [0, 3])
+def test_points_move_over_the_learned_density_of_the_plane(latent: int) -> None:
+    panel = widgets.eight_gaussians()
+    for name, value in {"updates": 50, "chain": 1, "latent": latent}.items():
+        panel.controls[name].value = value
+    run(panel)
+    learned = panel.snapshot
+    (stepper,) = panel.parts
+    stepper.step(4)
+    moved = panel.snapshot
+    assert moved.log_density is learned.log_density
+    assert moved.negatives.shape == (100, 2) and not torch.equal(moved.negatives, moved.starts)
+    norms: Tensor = stepper.walk.state.norm(dim=1)
+    assert torch.allclose(norms, torch.ones(100), atol=1e-5) == (latent == 0), "only the circle is kept to"
+    stepper.controls["space"].value = "visible"
+    stepper.controls["start"].value = "data"
+    began = panel.snapshot.starts
+    assert torch.equal(began, data.eight_gaussians(100, torch.Generator().manual_seed(0)))
+    picture = bytes(panel.image.value)
+    stepper.step(10)
+    assert torch.equal(panel.snapshot.starts, began) and not torch.equal(panel.snapshot.negatives, began)
+    assert bytes(panel.image.value) != picture and "visible chain, step 10" in panel.status.value
+
+
+@pytest.fixture
+def embedded(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    """Have no mnist on this machine, and a quick profile that is done at once."""
+    monkeypatch.delenv("OODLAB_DATA", raising=False)
+    monkeypatch.setenv("OODLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OODLAB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setitem(BUDGETS, "quick", BUDGETS["smoke"])
+
+
+def watched(panel: widgets.RunPanel) -> list[tuple[int, str]]:
+    """Run to the end, and return what was published: updates so far and the text."""
+    seen: list[tuple[int, str]] = []
+    publish = panel._publish
+    panel._publish = lambda snapshot, done, total, text: (
+        seen.append((done, text)),
+        publish(snapshot, done, total, text),
+    )
+    run(panel)
+    panel._publish = publish
+    return seen
+
+
+@pytest.mark.parametrize(("method", "updates"), [("NAE-OMI", 6), ("AE", 3)])
+def test_the_panel_trains_once_and_walks_on_digits(embedded: None, method: str, updates: int) -> None:
+    panel = widgets.samples()
+    panel.controls["method"].value, panel.controls["without"].value = method, 9
+    seen = watched(panel)
+    assert "done. Now move chains below." in panel.status.value, panel.status.value
+    assert [done for done, _ in seen] == [*range(1, updates + 1), updates]
+    assert (panel.bar.value, panel.bar.max) == (updates, updates)
+    assert [done for done, _ in watched(panel)] == [updates], "what is trained is kept"
+    wanted = presets.nae.image_training(method, 9, in_set="digits").at("quick")
+    kept = training.train_or_load(wanted, device="cpu").model.state_dict()
+    assert all(torch.equal(kept[name], value) for name, value in panel.result.model.state_dict().items())
+    (stepper,) = panel.parts
+    stepper.step(2)
+    snapshot = panel.snapshot
+    assert snapshot.energies.shape == (3, 16) and len(snapshot.reference) == len(data.load("digits", "test"))
+    assert snapshot.images["start"].shape == snapshot.images["now"].shape == (16, 14, 14)
+    stepper.controls["space"].value = "visible"
+    stepper.controls["start"].value = "test digits"
+    every = data.as_shape(data.load("digits", "test").x, (1, 14, 14)) / 255
+    drawn = torch.tensor(panel.snapshot.images["start"])[:, None]
+    assert nearest_images(drawn, every)[0].max() < 1e-10 and len(drawn.flatten(1).unique(dim=0)) == 16
+    picture = bytes(panel.image.value)
+    panel.views["each"].value = True
+    assert bytes(panel.image.value) != picture
