@@ -16,6 +16,12 @@ from oodlab.presets.nae.ablations import (
 )
 from oodlab.presets.nae.eight_gaussians import EIGHT_GAUSSIANS
 from oodlab.presets.nae.holdout_digits import HOLDOUT_DIGITS, HOLDOUT_DIGITS_RELEASED, held_out_inputs
+from oodlab.presets.nae.image_chains import (
+    FreshChains,
+    image_features,
+    likeness,
+    nearest_images,
+)
 from oodlab.presets.nae.images import (
     BUDGETS,
     COLOUR_BUDGETS,
@@ -32,19 +38,13 @@ from oodlab.presets.nae.ood_detection import (
     OOD_SETS,
     OodInputs,
     ood_inputs,
+)
 from oodlab.presets.nae.outlier_reconstruction import (
     OUTLIER_RECONSTRUCTION,
     OUTLIER_RECONSTRUCTION_RELEASED,
     OutlierInputs,
     outlier_inputs,
 )
-from oodlab.presets.nae.image_chains import (
-    FreshChains,
-    image_features,
-    likeness,
-    nearest_images,
-)
-from oodlab.presets.nae.linear_case import LINEAR_CASE, PLANE, SPACE, TEMPERATURES
 from oodlab.presets.nae.samples import SAMPLES, SAMPLES_RELEASED, sample_trainings
 from oodlab.presets.nae.two_clusters import TWO_CLUSTERS
 
@@ -74,20 +74,17 @@ __all__ = [
     "TEMPERATURES",
     "TWO_CLUSTERS",
     "Ablation",
-    "OodInputs",
-    "ablated_training",
     "FreshChains",
+    "OodInputs",
+    "OutlierInputs",
+    "ablated_training",
     "held_out_inputs",
     "image_detectors",
     "image_features",
     "image_training",
-    "ood_inputs",
-    "OutlierInputs",
-    "held_out_inputs",
-    "image_detectors",
-    "image_training",
-    "outlier_inputs",
     "likeness",
     "nearest_images",
+    "ood_inputs",
+    "outlier_inputs",
     "sample_trainings",
 ]
