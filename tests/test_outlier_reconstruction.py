@@ -403,6 +403,8 @@ def test_the_mouse_draws_in_jupyterlab(browser: Any, embedded: None, tmp_path: P
         verdicts = re.findall(r"error 0\.\d+", text())
         changes("the drawing", lambda: move((6, 14), (22, 14), pressed=True))
         drawn = pixels()
+        move((3, 3), (25, 25), pressed=False)
+        assert np.array_equal(pixels(), drawn), "a released mouse draws nothing"
         rows, columns = np.nonzero(drawn > 127)
         assert (rows.min(), rows.max()) == (13, 14) and columns.min() <= 6 and columns.max() >= 21
         assert np.array_equal(np.unique(rows), [13, 14]) and len(set(columns)) == columns.max() - columns.min() + 1
