@@ -274,7 +274,7 @@ def test_the_panel_pre_trains_once_and_normalises(embedded: None, method: str) -
     snapshot = panel._snapshot
     assert list(snapshot.course.steps) == list(range(1, 11))
     assert (snapshot.course.probed[0], snapshot.course.probed[-1]) == (0, 10)
-    assert snapshot.negatives.shape == snapshot.starts.shape == (64, 14, 14)
+    assert snapshot.negatives.shape == snapshot.starts.shape == (32, 14, 14)
     source = {"NAE-OMI": OnManifold, "NAE-CD": FromData, "NAE-PCD": FromReplay}[method]
     assert isinstance(panel.result.objective.negatives, source)
     again = run(panel)

@@ -442,6 +442,7 @@ def test_learning_rates_warm_up_and_tail_off() -> None:
     assert rates_of(steps=6, warm_up=4) == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
     assert rates_of(steps=8, schedule=LinearTail(0.5)) == pytest.approx([1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
     assert rates_of(steps=4, warm_up=2, schedule=LinearTail(0.0)) == pytest.approx([0.5, 0.75, 0.5, 0.25])
+    assert rates_of(steps=3, schedule=LinearTail(1.0)) == pytest.approx([1.0] * 3)
 
 
 def test_adam_gives_named_parameters_a_rate_of_their_own() -> None:

@@ -233,3 +233,9 @@ def numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
         items = [(str(i), item) for i, item in enumerate(value)]
     for name, item in items:
         yield from numbers(item, f"{path}.{name}" if path else name)
+
+
+def explained(preset: Preset, known: Mapping[str, str]) -> dict[str, str]:
+    """Return those of some sources that explain a number of a preset, by field or `field.argument`."""
+    paths = [path for path, _ in numbers(preset)]
+    return {key: text for key, text in known.items() if any(p == key or p.startswith(f"{key}.") for p in paths)}

@@ -90,16 +90,16 @@ Probe = Callable[[nn.Module], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class LinearTail:
-    """Full learning rate up to a share of the budget, then linearly down to zero at its end."""
+    """Full learning rate up to a share of the budget, then linearly down to zero at its end; a start of 1 keeps it full."""
 
     start: float
 
     def __post_init__(self) -> None:
-        checks.number("LinearTail", "start", self.start, least=0, below=1, why="the tail needs a length")
+        checks.number("LinearTail", "start", self.start, least=0, most=1)
 
     def __call__(self, used: float) -> float:
         """Return the factor after this share of the budget."""
-        return min(1.0, (1 - used) / (1 - self.start))
+        return 1.0 if used <= self.start else (1 - used) / (1 - self.start)
 
 
 def adam(

@@ -23,7 +23,7 @@ from oodlab.models import (
 )
 from oodlab.models.wide_resnet import LeakyReLU
 from oodlab.objectives import SlicedScoreMatching, VariationalLikelihood
-from oodlab.presets.base import Experiment, Preset, numbers
+from oodlab.presets.base import Experiment, Preset, explained
 from oodlab.presets.ebm.parts import joint, persistent, wide_resnet
 from oodlab.presets.ebm.sweep_data import IMAGES, STAND_INS, TABLES, Images, Table, table_rows
 from oodlab.presets.ebm.sweep_versions import (
@@ -189,10 +189,7 @@ def _preset(
         unstated=(*UNSTATED, *version.unstated),
         profiles={profile: fields[profile] for profile in ("quick", "smoke")},
     )
-    paths = [path for path, _ in numbers(preset)]
-    every = {**SHARED_SOURCES, **sources, **version.sources}
-    used = {key: why for key, why in every.items() if any(f"{path}.".startswith(f"{key}.") for path in paths)}
-    return replace(preset, sources=used)
+    return replace(preset, sources=explained(preset, {**SHARED_SOURCES, **sources, **version.sources}))
 
 
 def _factor(method: str, version: Version, shape: tuple[int, ...]) -> float:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from oodlab import checks
-from oodlab.presets.base import Experiment, Preset, numbers
+from oodlab.presets.base import Experiment, Preset, explained
 from oodlab.presets.nae.images import BUDGETS, image_training
 
 HELD_OUT = 9
@@ -164,16 +164,11 @@ def _named(varied: Preset, ablation: Ablation) -> Preset:
         "objective.restart": "released: replay ratio 0.95; 1 is table 7's lack of a replay",
         "model.latent": "table 8; of the base released: 32",
     }
-    paths = [path for path, _ in numbers(varied)]
-    own = {path: text for path, text in {**varied.sources, **where}.items() if any(_is_below(p, path) for p in paths)}
+    own = explained(varied, {**varied.sources, **where})
     penalty = f"objective.latent_penalty: in R^D; {LATENT_PENALTY:g}, as released for two dimensions"
     open_ones = () if ablation.sphere else (penalty, "the latent chain's step and noise in R^D: those on the sphere")
     name = f"{varied.name.replace('/images/', '/ablations/')}{ablation.tag}"
     return replace(varied, name=name, sources=own, unstated=(*varied.unstated, *open_ones))
-
-
-def _is_below(path: str, source: str) -> bool:
-    return path == source or path.startswith(f"{source}.")
 
 
 # -------------------------------------------------------------------------------------- the experiment

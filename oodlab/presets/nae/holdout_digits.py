@@ -49,10 +49,12 @@ def _shrinks(budget: Budget) -> str:
     return (
         f"Quick profile: digits 9, 1 and 4, one seed; images of {budget.side} x {budget.side} pixels instead of 28 x 28, networks "
         f"with {budget.width} channels in their first layer instead of 32 and {budget.latent} numbers in a code instead of 32; "
-        f"batches of {budget.batch_size} instead of 128; {budget.steps:,} updates instead of 38,000, {steps} instead of "
-        f"19,000 (IGEBM 38,000); learning rates of {budget.lr:g} and, normalising, {budget.normalising_lr:g} instead of 1e-4 and "
-        f"1e-5; chains of {budget.latent_steps} latent and {budget.visible_steps} visible steps instead of 10 and 50, IGEBM's of "
-        f"{budget.igebm_steps} instead of 60; {budget.importance_samples} importance samples of VAE (L) instead of 500."
+        f"batches of {budget.batch_size} and, normalising, {budget.normalising_batch_size} instead of 128; {budget.steps:,} updates, "
+        f"{steps}, instead of 38,000 and, normalising, 19,000; learning rates of {budget.lr:g} and, normalising, "
+        f"{budget.normalising_lr:g}, falling to zero from {budget.normalising_tail:.0%} on, instead of 1e-4 and 1e-5; chains of "
+        f"{budget.latent_steps} latent steps of size {budget.latent_step_size:g} and {budget.visible_steps} visible ones of "
+        f"{budget.visible_step_size:g} instead of 10 of 0.2 and 50 of 10, IGEBM's of {budget.igebm_steps} instead of 60; "
+        f"{budget.importance_samples} importance samples of VAE (L) instead of 500."
     )
 
 

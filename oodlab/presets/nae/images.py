@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from oodlab import checks, data
 from oodlab.detectors import Detector, LogDensity, MixtureEnergy, Reconstruction, Reencoding
 from oodlab.objectives import denoising, negative_elbo, reconstruction
-from oodlab.presets.base import Preset
+from oodlab.presets.base import Preset, explained
 from oodlab.presets.nae import image_parts as parts
 from oodlab.presets.nae.parts import by_contrast, by_persistence, on_manifold, only
 from oodlab.presets.sources import images
 from oodlab.samplers import Annealed, Box, ClipElements, LangevinChain, Sphere
-from oodlab.training import adam
+from oodlab.training import LinearTail, adam
 
 _SIDE, _LATENT, _WIDTH, _BATCH = 28, 32, 32, 128
 _PIXELS = {"side": _SIDE, "channels": 1, "width": _WIDTH, "residual": False}
@@ -41,12 +41,14 @@ class Budget:
 
     Attributes:
         side, latent, width: Pixels a side, numbers in a code, channels of the first convolution.
-        batch_size: Images per update.
+        batch_size, normalising_batch_size: Images per update before and while normalising.
         n: Training images at most.
         steps: Updates of a method without normalisation, the plain autoencoder among them.
         steps_of: Updates of normalising methods, and of others that differ, by name in METHODS.
         lr, normalising_lr: Learning rates before and while normalising.
-        latent_steps, visible_steps: Of a normalized autoencoder's chains.
+        normalising_tail: Share of a normalising training after which its rate falls to zero.
+        latent_steps, latent_step_size, visible_steps, visible_step_size: Of a normalized autoencoder's chains;
+            fewer steps are longer ones.
         igebm_steps: Of IGEBM's chains.
         importance_samples: Of VAE (L).
         probes, probe_images: How often validation errors are measured, and on how many images of each kind.
@@ -56,13 +58,17 @@ class Budget:
     latent: int
     width: int
     batch_size: int
+    normalising_batch_size: int
     n: int
     steps: int
     steps_of: Mapping[str, int]
     lr: float
     normalising_lr: float
+    normalising_tail: float
     latent_steps: int
+    latent_step_size: float
     visible_steps: int
+    visible_step_size: float
     igebm_steps: int
     importance_samples: int
     probes: int
@@ -75,13 +81,17 @@ BUDGETS = {
         latent=16,
         width=16,
         batch_size=64,
+        normalising_batch_size=32,
         n=_ALL,
-        steps=1000,
-        steps_of={"NAE-CD": 1000, "NAE-PCD": 1000, "NAE-OMI": 1000, "IGEBM": 1000},
+        steps=600,
+        steps_of={"AE": 3000, "NAE-CD": 250, "NAE-PCD": 250, "NAE-OMI": 500, "IGEBM": 300},
         lr=1e-3,
-        normalising_lr=1e-4,
-        latent_steps=10,
-        visible_steps=30,
+        normalising_lr=7e-4,
+        normalising_tail=0.5,
+        latent_steps=5,
+        latent_step_size=3.0,
+        visible_steps=10,
+        visible_step_size=30.0,
         igebm_steps=30,
         importance_samples=50,
         probes=10,
@@ -92,13 +102,17 @@ BUDGETS = {
         latent=3,
         width=4,
         batch_size=16,
+        normalising_batch_size=16,
         n=200,
         steps=3,
         steps_of={"NAE-CD": 3, "NAE-PCD": 3, "NAE-OMI": 3, "IGEBM": 3},
         lr=1e-3,
         normalising_lr=1e-3,
+        normalising_tail=0.5,
         latent_steps=2,
+        latent_step_size=3.0,
         visible_steps=2,
+        visible_step_size=30.0,
         igebm_steps=2,
         importance_samples=2,
         probes=2,
@@ -113,10 +127,10 @@ COLOUR_BUDGETS = {
         latent=32,
         width=16,
         n=45_000,
-        steps=1000,
-        steps_of={"NAE-CD": 250, "NAE-PCD": 250, "NAE-OMI": 250, "IGEBM": 250},
-        visible_steps=20,
-        igebm_steps=20,
+        steps=300,
+        steps_of={"AE": 1500, "NAE-CD": 100, "NAE-PCD": 100, "NAE-OMI": 150, "IGEBM": 100},
+        latent_step_size=4.0,
+        visible_step_size=40.0,
     ),
     "smoke": replace(BUDGETS["smoke"], side=16),
 }
@@ -133,6 +147,10 @@ _SOURCES = {
     "batches.n": "all",
     "batches.batch_size": "table 11",
     "batches.shape": "the images",
+    "batches.without": "the held-out digit",
+    "probe.held_out": "the held-out digit",
+    "probe.side": "the images",
+    "probe.channels": "the images",
     "objective.objective.encoder_l2": "released; the paper has none",
     "objective.objective.noise_std": "paper",
     "objective.coefficient": "paper: 0.001 to 0.1",
@@ -155,14 +173,9 @@ _SOURCES = {
     "objective.shape": "the images",
     "objective.l2": "paper: alpha = 1",
     "optimiser.lr": "released: 1e-4 to reconstruct, 1e-5 to normalise",
+    "schedule.start": "released: a constant rate",
     "optimiser.lr_of": "the temperature is fixed at 1 on images",
     "steps": "table 11: 100 epochs to reconstruct, 50 to normalise",
-}
-_HELD_OUT_SOURCES = {
-    "batches.without": "the held-out digit",
-    "probe.held_out": "the held-out digit",
-    "probe.side": "the images",
-    "probe.channels": "the images",
 }
 _UNSTATED = (
     "batches.seed: decides the order; 1 here",
@@ -411,6 +424,7 @@ def image_training(name: str, without: int | None = None, *, in_set: str = "mnis
             transform=kind.transform,
         ),
         optimiser=partial(adam, lr=1e-5, lr_of=_FIXED) if method.normalises else partial(adam, lr=1e-4, clip=None),
+        schedule=LinearTail(1.0) if method.normalises else None,
         steps=(kind.normalising_epochs if method.normalises else kind.epochs) * epoch,
         probe=partial(
             parts.validation_errors, name=in_set, held_out=without, channels=kind.channels, side=kind.side, n=1000
@@ -419,12 +433,12 @@ def image_training(name: str, without: int | None = None, *, in_set: str = "mnis
         else None,
         probes=50 if probed else 0,
         start=image_training("AE", without, in_set=in_set, setting=setting) if method.normalises else None,
-        sources={**_SOURCES, **(_HELD_OUT_SOURCES if without is not None else {}), **kind.sources},
         unstated=(*_UNSTATED, *kind.unstated),
     )
     size = {name: getattr(kind, name) for name in _PIXELS}
     preset = preset.changed(model=size, objective=_known(preset.objective, {"shape": shape}))
     preset = preset.changed(**kind.changes.get(name, {}))
+    preset = replace(preset, sources=explained(preset, {**_SOURCES, **kind.sources, **preset.sources}))
     return preset.changed(profiles={profile: _changes(name, preset, kind, of) for profile, of in kind.budgets.items()})
 
 
@@ -445,20 +459,28 @@ def _changes(name: str, preset: Preset, kind: Kind, budget: Budget) -> dict[str,
         "residual": False,
         "samples": budget.importance_samples,
     }
-    lengths = {
-        "chain": budget.igebm_steps if name == "IGEBM" else budget.visible_steps,
-        "latent_chain": budget.latent_steps,
+    chains = {
+        "chain": {"steps": budget.igebm_steps}
+        if name == "IGEBM"
+        else {"steps": budget.visible_steps, "step_size": budget.visible_step_size},
+        "latent_chain": {"steps": budget.latent_steps, "step_size": budget.latent_step_size},
     }
-    chains = {key: replace(given[key], steps=steps) for key, steps in lengths.items() if key in given}
+    chains = {key: replace(given[key], **changes) for key, changes in chains.items() if key in given}
+    normalising = {"schedule": LinearTail(budget.normalising_tail)} if method.normalises else {}
     measured = (
         {"probe": {"side": budget.side, "n": budget.probe_images}, "probes": budget.probes} if preset.probe else {}
     )
     return {
         "model": _known(preset.model, size),
         "objective": _known(preset.objective, {"shape": shape, **chains}),
-        "batches": {"shape": shape, "batch_size": budget.batch_size, "n": budget.n},
+        "batches": {
+            "shape": shape,
+            "batch_size": budget.normalising_batch_size if method.normalises else budget.batch_size,
+            "n": budget.n,
+        },
         "optimiser": {"lr": budget.normalising_lr if method.normalises else budget.lr},
         "steps": budget.steps_of.get(name, budget.steps),
+        **normalising,
         **measured,
     }
 

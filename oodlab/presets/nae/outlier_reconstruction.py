@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from oodlab import data
-from oodlab.presets.base import Experiment, Preset, numbers
+from oodlab.presets.base import Experiment, Preset
 from oodlab.presets.nae.image_parts import unit_pixels
 from oodlab.presets.nae.images import BUDGETS, image_training
 from oodlab.presets.sources import training_images
@@ -80,20 +80,10 @@ def _test(choice: data.Choice, n: int) -> data.Split:
     return whole if n >= len(whole) else data.load(choice, "test", n=n, seed=0, download=False)
 
 
-def _training(method: str, setting: str) -> Preset:
-    """Return the training on all digits, with sources of the numbers it has: image_training lists those of all methods."""
-    preset = image_training(method, setting=setting)
-    paths = [path for path, _ in numbers(preset)]
-    own = {
-        name: why for name, why in preset.sources.items() if any(f"{path}.".startswith(f"{name}.") for path in paths)
-    }
-    return replace(preset, sources=own)
-
-
 _QUICK = BUDGETS["quick"]
 OUTLIER_RECONSTRUCTION = Experiment(
     name="nae/outlier_reconstruction",
-    runs={method: _training(method, "paper") for method in ("AE", "NAE-OMI")},
+    runs={method: image_training(method, setting="paper") for method in ("AE", "NAE-OMI")},
     seeds=1,
     settings={
         "test_images": 10_000,
@@ -134,5 +124,5 @@ OUTLIER_RECONSTRUCTION = Experiment(
 OUTLIER_RECONSTRUCTION_RELEASED = replace(
     OUTLIER_RECONSTRUCTION,
     name="nae/outlier_reconstruction_released",
-    runs={method: _training(method, "released") for method in ("AE", "NAE-OMI")},
+    runs={method: image_training(method, setting="released") for method in ("AE", "NAE-OMI")},
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 
-from oodlab.presets.base import Experiment, Preset, numbers
+from oodlab.presets.base import Experiment, Preset
 from oodlab.presets.nae.image_chains import errors_and_chains
 from oodlab.presets.nae.images import BUDGETS, image_training
 
@@ -49,8 +49,8 @@ def sample_trainings(version: str = "paper", *, in_set: str = "mnist") -> dict[s
     """
     own = {"paper": _PAPER, "released": _RELEASED}[version]
     return {
-        ALL: _pruned(image_training("NAE-OMI", in_set=in_set, setting=version)),
-        WITHOUT: _pruned(_watched(own, image_training("NAE-OMI", HELD_OUT, in_set=in_set, setting=version))),
+        ALL: image_training("NAE-OMI", in_set=in_set, setting=version),
+        WITHOUT: _watched(own, image_training("NAE-OMI", HELD_OUT, in_set=in_set, setting=version)),
     }
 
 
@@ -83,17 +83,6 @@ def _watched(version: _Version, training: Preset) -> Preset:
         ),
         profiles=profiles,
     )
-
-
-def _pruned(preset: Preset) -> Preset:
-    """Leave out the sources of numbers that only other methods have."""
-    paths = [path for path, _ in numbers(preset)]
-    own = {
-        source: said
-        for source, said in preset.sources.items()
-        if any(path == source or path.startswith(f"{source}.") for path in paths)
-    }
-    return replace(preset, sources=own)
 
 
 def _shrinks() -> str:
