@@ -32,8 +32,8 @@ def draw_aurocs(ax: Axes, rows: Sequence[Mapping[str, Any]], methods: Sequence[s
     for row in rows:
         y = methods.index(row["method"])
         colour = COLOURS[1] if row["method"].startswith("NAE") else COLOURS[0]
-        ax.plot(row["auroc"], [y] * len(row["auroc"]), color=colour, alpha=0.6, **OWN)
-        if len(row["auroc"]):
+        if len(row["auroc"]):  # an empty line that is not clipped reaches to the figure's corner
+            ax.plot(row["auroc"], [y] * len(row["auroc"]), color=colour, alpha=0.6, **OWN)
             ax.plot([np.mean(row["auroc"])], [y], "|", color=colour, markersize=9, mew=1.6, clip_on=False)
         if row["reported"] is not None:
             ax.plot([row["reported"]], [y], **PAPER)

@@ -113,7 +113,7 @@ def live_detection(snapshot: DetectionSnapshot, *, out_set: str, tpr: float, whi
     """
     outs = [name for name in snapshot.images if name != snapshot.in_set]
     with rc_context(STYLE):
-        fig = figure(8.4, max(0.6, 1.65 * len(snapshot.scores)))
+        fig = figure(7.4, max(0.6, 1.55 * len(snapshot.scores)))
         if not snapshot.scores:
             fig.text(0.5, 0.5, "nothing is trained yet", ha="center", va="center", color="0.4")
             return fig

@@ -35,16 +35,16 @@ def ood_detection() -> RunPanel:
         "seed": w.IntSlider(0, min=0, max=9, description="seed", **slider()),
     }
     views = {
-        "out_set": w.Dropdown(options=[], description="OOD set", style=WIDE),
+        "out_set": w.Dropdown(options=["constant_gray"], description="OOD set", style=WIDE),
         "tpr": w.FloatSlider(0.95, min=0.5, max=0.99, step=0.01, description="threshold at TPR", **slider()),
         "which": w.Dropdown(options=plotting.IMAGE_ORDERS, description="images", style=WIDE),
-        "shown": w.IntSlider(5, min=2, max=7, description="images per set", **slider()),
+        "shown": w.IntSlider(4, min=2, max=6, description="images per set", **slider()),
     }
 
     def task(values: dict[str, Any], should_stop: Callable[[], bool], publish: Publish) -> training.Result:
         return _test(values, should_stop, publish, views["out_set"])
 
-    return RunPanel(controls, views, task=task, draw=_draw, name=_name, width=840)
+    return RunPanel(controls, views, task=task, draw=_draw, name=_name, width=700)
 
 
 def _name(values: dict[str, Any]) -> str:

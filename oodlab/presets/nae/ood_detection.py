@@ -106,7 +106,6 @@ def ood_inputs(preset: Preset, in_set: str, *, n: int, made: int) -> OodInputs:
         task.test.info,
         *(split.info for split in task.outs.values()),
     )
-
     return OodInputs(ready(train.x), ready(task.test.x), outside, infos, task.sentence)
 
 
