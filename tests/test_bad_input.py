@@ -272,7 +272,7 @@ ROWS: dict[str, tuple] = {
     "guard factor -1": (lambda: run(guard=Guard(factor=-1.)), "Guard expects 0 < factor <= 1", "got -1"),
     "guard patience -1": (lambda: run(guard=Guard(patience=-1)), "Guard expects patience >= 0", "got -1"),
     "tail nan": (lambda: LinearTail(nan), "LinearTail expects 0 <= start <= 1", "got nan"),
-    "tail str": (lambda: LinearTail('0.5'), "LinearTail expects 0 <= start < 1", "got '0.5'"),
+    "tail str": (lambda: LinearTail('0.5'), "LinearTail expects 0 <= start <= 1", "got '0.5'"),
     "shuffled nan": (FloatingPointError, lambda: run(batches=Shuffled(holed(7),None,5,0)), "Shuffled expects finite numbers", "got NaN or infinite entries in 1 of 20 items"),
     "shuffled inf": (FloatingPointError, lambda: run(batches=Shuffled(holed(7, value=inf),None,5,0)), "Shuffled expects finite numbers", "got NaN or infinite entries in 1 of 20 items"),
     "shuffled numpy": (lambda: run(batches=Shuffled(X.numpy(),None,5,0)), "Shuffled expects x as a tensor (N, *event)", "got ndarray"),

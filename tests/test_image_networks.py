@@ -24,6 +24,7 @@ from oodlab.models import (
 )
 from oodlab.models.conv_autoencoder import ResidualAttention
 from oodlab.models.resnet_autoencoder import PostActivationBlock
+from oodlab.training.devices import is_small
 
 PAIRS = {  # side: encoder and decoder, sides of the square layers, by the printed kernels and strides
     "14": (SmallEncoder, SmallDecoder, [14, 12, 10, 5, 1], [1, 5, 10, 12, 14]),
@@ -61,6 +62,13 @@ def test_the_pair_of_small_images_is_small() -> None:
     decoder = conv(16, 64, 5) + conv(64, 32, 3) + conv(32, 1, 3)
     assert (size(SmallEncoder(16)), size(SmallDecoder(16))) == (encoder, decoder)
     assert encoder + decoder == 258_385
+
+
+def test_small_halves_train_on_one_thread_and_others_do_not() -> None:
+    small = nn.Sequential(SmallEncoder(4, width=4), SmallDecoder(4, width=4))
+    assert is_small(small) and is_small(nn.Linear(3, 3))
+    for model in (nn.Sequential(small, nn.Conv2d(1, 1, 1)), Conv32Encoder(4, width=4), nn.Linear(1000, 1000)):
+        assert not is_small(model)
 
 
 def test_conv32_has_the_layers_that_table_10_prints() -> None:

@@ -115,6 +115,8 @@ class SmallEncoder(Layers):
     Source: ours.
     """
 
+    one_thread = True  # on 14 x 14 pixels two threads wait for each other
+
     def __init__(self, latent: int, *, side: int = 14, channels: int = 1, width: int = 16) -> None:
         checks.layers("SmallEncoder", {"latent": latent, "channels": channels, "width": width})
         super().__init__(
@@ -142,6 +144,8 @@ class SmallDecoder(ImageLayers):
 
     Source: ours.
     """
+
+    one_thread = True  # on 14 x 14 pixels two threads wait for each other
 
     def __init__(self, latent: int, *, side: int = 14, channels: int = 1, width: int = 16) -> None:
         checks.layers("SmallDecoder", {"latent": latent, "channels": channels, "width": width})

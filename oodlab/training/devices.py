@@ -15,7 +15,7 @@ from oodlab import checks
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 GRAPHS = ("auto", "off")
-SMALL = 1_000_000  # parameters; a dense network below this trains on one thread
+SMALL = 1_000_000  # parameters
 
 
 def pick_device(device: str = "auto") -> torch.device:
@@ -56,7 +56,7 @@ def cpu_bfloat16() -> str:
 
 @contextlib.contextmanager
 def own_threads(model: nn.Module, place: torch.device) -> Iterator[None]:
-    """Train a small dense network on one CPU thread.
+    """Train a small network on one CPU thread.
 
     Its matrices are too small for two to gain anything, and on a shared machine two
     threads that wait for each other at every layer crawl.
@@ -71,12 +71,18 @@ def own_threads(model: nn.Module, place: torch.device) -> Iterator[None]:
 
 
 def is_small(model: nn.Module) -> bool:
-    """Say whether a network is dense and has fewer than SMALL parameters."""
-    return sum(p.numel() for p in model.parameters()) < SMALL and not _convolutional(model)
+    """Say whether a network has fewer than SMALL parameters, and convolutions only where a part's `one_thread` says that one does."""
+    within = {id(module) for part in model.modules() if getattr(part, "one_thread", False) for module in part.modules()}
+    large = any(_convolves(module) and id(module) not in within for module in model.modules())
+    return sum(p.numel() for p in model.parameters()) < SMALL and not large
 
 
 def _convolutional(model: nn.Module) -> bool:
-    return any(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for module in model.modules())
+    return any(map(_convolves, model.modules()))
+
+
+def _convolves(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
 
 
 @contextlib.contextmanager

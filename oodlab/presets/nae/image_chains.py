@@ -127,6 +127,7 @@ def errors_and_chains(
     *,
     name: str,
     held_out: int,
+    channels: int,
     side: int,
     n: int,
     latent_chain: LangevinChain,
@@ -136,7 +137,7 @@ def errors_and_chains(
     seed: int,
 ) -> ErrorsAndChains:
     """Build the measurement of n validation images of each kind (see validation_errors) and `samples` samples."""
-    errors = validation_errors(name=name, held_out=held_out, side=side, n=n)
+    errors = validation_errors(name=name, held_out=held_out, channels=channels, side=side, n=n)
     return ErrorsAndChains(errors, FreshChains(latent_chain, chain, start_bounds, seed), samples)
 
 
