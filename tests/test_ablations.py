@@ -347,7 +347,7 @@ def test_the_quick_base_is_within_the_panel_s_sliders() -> None:
     assert (values["latent"], values["latent_steps"], values["pre_training"]) == (
         quick.latent,
         quick.latent_steps,
-        quick.steps,
+        quick.updates("AE"),
     )
-    assert values["updates"] == round(EXTENTS["quick"].share * quick.steps_of["NAE-OMI"])
+    assert values["updates"] == round(EXTENTS["quick"].share * quick.updates("NAE-OMI"))
     assert all(text in panel._name(values) for text in (f"{quick.latent} numbers", "with replay", "sphere"))

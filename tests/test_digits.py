@@ -16,6 +16,7 @@ from oodlab.objectives import FromData, FromReplay, OnManifold
 from oodlab.plotting import NormalisingCourse, NormalisingSnapshot
 from oodlab.presets import Preset
 from oodlab.presets.nae import METHODS, held_out_inputs, image_detectors, image_training
+from oodlab.samplers import ClipElements, ClipRows
 from oodlab.training import Result
 
 CHOICE = data.choose("digits", "digits")
@@ -333,8 +334,25 @@ def test_the_released_setting_differs_where_the_released_code_does() -> None:
     noise = [[p.objective.keywords["chain"].noise_std(t) for t in range(3)] for p in (paper, released)]
     assert noise == [pytest.approx([0.05, 0.025, 0.05 / 3]), pytest.approx([0.05, 0.05, 0.025])]
     assert [p.objective.keywords["encoder_l2"] for p in (paper, released)] == [0, 1e-4]
+    assert [p.objective.keywords["chain"].clip for p in (paper, released)] == [ClipElements(0.01), ClipRows(0.01)]
     assert [p.start.optimiser.keywords["clip"] for p in (paper, released)] == [None, 0.1]
     assert paper.objective.keywords["chain"].steps == released.objective.keywords["chain"].steps
     cd = [image_training("NAE-CD", 9, setting=s).objective.keywords["penalise_data"] for s in ("paper", "released")]
     assert cd == [False, True]
     assert paper.name != released.name
+
+
+def test_the_small_setting_has_quicks_networks_for_longer_at_paper() -> None:
+    """Only updates, the normalising rate, importance samples and looks differ from quick's; at quick nothing does."""
+    for method in ("AE", "NAE-OMI", "VAE", "IGEBM"):
+        small, printed = (image_training(method, 9, setting=setting) for setting in ("small", "paper"))
+        quick = printed.at("quick")
+        assert small.model.keywords | {"samples": 0} == quick.model.keywords | {"samples": 0}
+        assert small.batches.keywords == quick.batches.keywords
+        assert quick.steps < small.steps < printed.steps
+        assert dataclasses.replace(small.at("quick"), name=quick.name, start=quick.start).text == quick.text
+    small = image_training("NAE-OMI", 9, setting="small")
+    assert small.objective.keywords == image_training("NAE-OMI", 9).at("quick").objective.keywords
+    assert small.start.name == "nae/images/mnist-ae-without-9-small"
+    with pytest.raises(ValueError, match=r"image_training expects setting paper or released, got .small."):
+        image_training("AE", in_set="cifar10", setting="small")

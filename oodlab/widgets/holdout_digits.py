@@ -30,7 +30,12 @@ def holdout_digits() -> RunPanel:
         "method": w.Dropdown(options=["NAE-OMI", "NAE-CD", "NAE-PCD"], description="training", style=WIDE),
         "digit": w.IntSlider(9, min=0, max=9, description="digit held out", **slider()),
         "pre_training": w.IntSlider(
-            QUICK.steps, min=0, max=max(4000, QUICK.steps), step=10, description="updates before", **slider()
+            QUICK.updates("AE"),
+            min=0,
+            max=max(4000, QUICK.updates("AE")),
+            step=10,
+            description="updates before",
+            **slider(),
         ),
         "latent": w.IntSlider(QUICK.latent_steps, min=0, max=50, description="latent steps (OMI)", **slider()),
         "visible": w.IntSlider(QUICK.visible_steps, min=1, max=100, description="visible steps", **slider()),

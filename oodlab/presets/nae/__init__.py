@@ -15,7 +15,12 @@ from oodlab.presets.nae.ablations import (
     ablated_training,
 )
 from oodlab.presets.nae.eight_gaussians import EIGHT_GAUSSIANS
-from oodlab.presets.nae.holdout_digits import HOLDOUT_DIGITS, HOLDOUT_DIGITS_RELEASED, held_out_inputs
+from oodlab.presets.nae.holdout_digits import (
+    HOLDOUT_DIGITS,
+    HOLDOUT_DIGITS_RELEASED,
+    HOLDOUT_DIGITS_SMALL,
+    held_out_inputs,
+)
 from oodlab.presets.nae.image_chains import (
     FreshChains,
     image_features,
@@ -58,6 +63,7 @@ __all__ = [
     "EXTENTS",
     "HOLDOUT_DIGITS",
     "HOLDOUT_DIGITS_RELEASED",
+    "HOLDOUT_DIGITS_SMALL",
     "KINDS",
     "LINEAR_CASE",
     "METHODS",

@@ -12,7 +12,7 @@ from typing import Any
 
 from oodlab import checks
 from oodlab.presets.base import Experiment, Preset, explained
-from oodlab.presets.nae.images import BUDGETS, image_training
+from oodlab.presets.nae.images import BUDGETS, PRINTED, image_training
 
 HELD_OUT = 9
 LATENT_PENALTY = 0.01  # off the sphere
@@ -89,7 +89,7 @@ class Extent:
 EXTENTS = {
     "paper": Extent(share=0.4, tables={table: tuple(rows) for table, rows in ABLATED.items()}),  # 20 of 50 epochs
     "quick": Extent(
-        share=0.3,
+        share=1.0,
         tables={"table6": (0, 50, 100), "table7": tuple(ABLATED["table7"]), "table8": (2, 8, 16, 32)},
     ),
     "smoke": Extent(share=1.0, tables={"table6": (0, 50, 100), "table7": ("No.1", "No.2", "No.6"), "table8": (2, 32)}),
@@ -221,9 +221,8 @@ def _experiment(name: str, setting: str) -> Experiment:
         shrinks={
             "paper": "Conv28 networks on 28 x 28 pixels as printed, 20 epochs of normalising.",
             "quick": f"Quick profile: rows {rows['table6']} of table 6, {rows['table7']} of table 7 and {rows['table8']} of table 8; "
-            f"networks, images and chains of nae/holdout_digits at quick, the base with {quick.latent} numbers in a code and "
-            f"{quick.steps:,} updates before normalising instead of 32 and 38,000; {_times(extent.share, quick.steps_of['NAE-OMI']):,} "
-            "updates of normalising instead of 7,600.",
+            f"the base has {quick.told(('AE', 'NAE-OMI'))}, of which {extent.share:.0%} are spent on a row's normalising. "
+            f"Printed: {PRINTED}, but 7,600 updates of normalising.",
             "smoke": "Smoke profile: 3 updates of a tiny network, to show that everything runs; the numbers mean nothing.",
         },
     )

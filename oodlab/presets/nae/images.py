@@ -6,7 +6,7 @@ Imports: checks, data, detectors, objectives, samplers, training, presets.base, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from oodlab.presets.base import Preset, explained
 from oodlab.presets.nae import image_parts as parts
 from oodlab.presets.nae.parts import by_contrast, by_persistence, on_manifold, only
 from oodlab.presets.sources import images
-from oodlab.samplers import Annealed, Box, ClipElements, LangevinChain, Sphere
+from oodlab.samplers import Annealed, Box, ClipElements, ClipRows, LangevinChain, Sphere
 from oodlab.training import LinearTail, adam
 
 _SIDE, _LATENT, _WIDTH, _BATCH = 28, 32, 32, 128
@@ -74,6 +74,24 @@ class Budget:
     probes: int
     probe_images: int
 
+    def updates(self, method: str) -> int:
+        """Return the updates of one of METHODS."""
+        return self.steps_of.get(method, self.steps)
+
+    def told(self, methods: Sequence[str]) -> str:
+        """Say what is spent on some of METHODS."""
+        own = [f"{n:,} of {name}" for name, n in self.steps_of.items() if name in methods]
+        others = [f"{self.steps:,} of each other method"] if len(own) < len(methods) else []
+        igebm = f", IGEBM's of {self.igebm_steps}" if "IGEBM" in methods else ""
+        draws = f"; {self.importance_samples} importance samples of VAE (L)" if "VAE" in methods else ""
+        return (
+            f"images of {self.side} x {self.side} pixels, networks with {self.width} channels in their first layer and {self.latent} "
+            f"numbers in a code; updates: {', '.join(own + others)}; batches of {self.batch_size} and, normalising, "
+            f"{self.normalising_batch_size}; learning rates of {self.lr:g} and, normalising, {self.normalising_lr:g}, falling to zero "
+            f"from {self.normalising_tail:.0%} on; chains of {self.latent_steps} latent steps of size {self.latent_step_size:g} and "
+            f"{self.visible_steps} visible ones of {self.visible_step_size:g}{igebm}{draws}"
+        )
+
 
 BUDGETS = {
     "quick": Budget(
@@ -84,7 +102,7 @@ BUDGETS = {
         normalising_batch_size=32,
         n=_ALL,
         steps=600,
-        steps_of={"AE": 3000, "NAE-CD": 250, "NAE-PCD": 250, "NAE-OMI": 500, "IGEBM": 300},
+        steps_of={"AE": 3000, "NAE-CD": 250, "NAE-PCD": 250, "NAE-OMI": 500, "IGEBM": 150},
         lr=1e-3,
         normalising_lr=7e-4,
         normalising_tail=0.5,
@@ -92,8 +110,8 @@ BUDGETS = {
         latent_step_size=3.0,
         visible_steps=10,
         visible_step_size=30.0,
-        igebm_steps=30,
-        importance_samples=50,
+        igebm_steps=20,
+        importance_samples=20,
         probes=10,
         probe_images=500,
     ),
@@ -120,6 +138,18 @@ BUDGETS = {
     ),
 }
 
+PRINTED = (
+    "28 x 28 pixels, 32 channels, 32 numbers in a code, 38,000 updates and 19,000 of normalising (a ninth more with no digit "
+    "held out), batches of 128, rates of 1e-4 and 1e-5, chains of 10 latent steps of size 0.2 and 50 visible ones of 10"
+)
+LONG = replace(  # the small networks of quick, for hours instead of minutes
+    BUDGETS["quick"],
+    steps=3000,
+    steps_of={"AE": 10_000, "NAE-CD": 1500, "NAE-PCD": 1500, "NAE-OMI": 4000, "IGEBM": 1500},
+    normalising_lr=5e-4,
+    importance_samples=200,
+    probes=40,
+)
 COLOUR_BUDGETS = {
     "quick": replace(
         BUDGETS["quick"],
@@ -128,7 +158,7 @@ COLOUR_BUDGETS = {
         width=16,
         n=45_000,
         steps=300,
-        steps_of={"AE": 1500, "NAE-CD": 100, "NAE-PCD": 100, "NAE-OMI": 150, "IGEBM": 100},
+        steps_of={"AE": 1500, "NAE-CD": 100, "NAE-PCD": 100, "NAE-OMI": 500, "IGEBM": 50},
         latent_step_size=4.0,
         visible_step_size=40.0,
     ),
@@ -185,6 +215,8 @@ _UNSTATED = (
     "model.components: of DAGMM's mixture; 4",
     "model.features: of Ganomaly's discriminator; 64",
     "optimiser: the paper gives the rates of AE and NAE only; the other methods have the AE's",
+    "objective.chain.clip: the paper clips `the gradient`; here its elements, as the newer of two released classes does, and as "
+    "released on grey images its rows, as the older one does",
     "pre-training: the released code stops after the fourth validation without improvement; here it runs to its end",
 )
 
@@ -212,7 +244,8 @@ class Method:
 SETTINGS = ("paper", "released")
 _AUTOENCODER = partial(parts.image_autoencoder, **_SIZE, sphere=True)
 _WEIGHTS = {"energy_penalty": 1.0, "encoder_l2": 0.0}
-_RELEASED_WEIGHTS = {"chain": replace(_VISIBLE, noise_std=Annealed(0.05, delayed=True)), "encoder_l2": 1e-4}
+_RELEASED_VISIBLE = replace(_VISIBLE, noise_std=Annealed(0.05, delayed=True), clip=ClipRows(0.01))
+_RELEASED_WEIGHTS = {"chain": _RELEASED_VISIBLE, "encoder_l2": 1e-4}
 METHODS = {
     "AE": Method(
         "ae",
@@ -311,6 +344,7 @@ class Kind:
         transform: (stored images, generator) -> the model's input.
         changes: What a method has otherwise than METHODS, by its name: changed fields, as in Preset.changed.
         budgets: What a profile spends.
+        spent: What is spent at the profile paper, too; None is what the paper has.
         sources, unstated: Of what is different here.
     """
 
@@ -324,6 +358,7 @@ class Kind:
     transform: Callable[[Tensor, Any], Tensor]
     changes: Mapping[str, Mapping[str, Any]]
     budgets: Mapping[str, Budget]
+    spent: Budget | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
     unstated: tuple[str, ...] = ()
 
@@ -378,8 +413,21 @@ _COLOUR_RELEASED = replace(
         "The weights published for cifar10 are those after 9 of the 10 normalising epochs, chosen on svhn's validation part.",
     ),
 )
-KINDS = {  # by channels, then by one of SETTINGS
-    1: {"paper": _GREY, "released": replace(_GREY, changes={name: m.released for name, m in METHODS.items()})},
+_SMALL = replace(
+    _GREY,
+    spent=LONG,
+    sources={
+        **dict.fromkeys(("model.side", "model.width", "model.latent", "model.samples"), "ours, for two cores"),
+        **dict.fromkeys(("batches.batch_size", "steps", "optimiser.lr", "schedule.start"), "ours, for two cores"),
+        **dict.fromkeys(("objective.latent_chain", "objective.chain"), "ours, fewer and longer steps than printed"),
+    },
+)
+KINDS = {  # by channels, then by setting: those of SETTINGS, and the printed one with small networks at every profile
+    1: {
+        "paper": _GREY,
+        "released": replace(_GREY, changes={name: m.released for name, m in METHODS.items()}),
+        "small": _SMALL,
+    },
     3: {"paper": _COLOUR, "released": _COLOUR_RELEASED},
 }
 
@@ -393,16 +441,17 @@ def image_training(name: str, without: int | None = None, *, in_set: str = "mnis
         name: Of METHODS.
         without: Class held out; None trains on all, and then nothing is measured on the way.
         in_set: Set trained on: grey images as mnist is trained on, colour images as cifar10.
-        setting: One of SETTINGS: as printed, or as the authors' released code has it.
+        setting: One of SETTINGS: as printed, or as the authors' released code has it; on grey images also
+            "small": as printed, but with the small networks of quick also at the profile paper.
     """
     checks.one_of("image_training", "a method of", name, tuple(METHODS))
-    checks.one_of("image_training", "setting", setting, SETTINGS)
     stored = data.entry(in_set).shape
     if len(stored) != 3:
         raise ValueError(
             f"image_training expects a set of images, got {in_set!r}: its items have the shape {stored}; `oodlab data` lists "
             "the sets."
         )
+    checks.one_of("image_training", "setting", setting, tuple(KINDS[stored[0]]))
     method, kind = METHODS[name], KINDS[stored[0]][setting]
     probed = method.normalises and without is not None
     tail = ("" if without is None else f"-without-{without}") + ("" if setting == "paper" else f"-{setting}")
@@ -439,7 +488,9 @@ def image_training(name: str, without: int | None = None, *, in_set: str = "mnis
     preset = preset.changed(model=size, objective=_known(preset.objective, {"shape": shape}))
     preset = preset.changed(**kind.changes.get(name, {}))
     preset = replace(preset, sources=explained(preset, {**_SOURCES, **kind.sources, **preset.sources}))
-    return preset.changed(profiles={profile: _changes(name, preset, kind, of) for profile, of in kind.budgets.items()})
+    profiles = {profile: _changes(name, preset, kind, of) for profile, of in kind.budgets.items()}
+    whole = preset.changed(**_changes(name, preset, kind, kind.spent)) if kind.spent else preset
+    return whole.changed(profiles=profiles)
 
 
 def image_detectors(name: str, model: nn.Module) -> dict[str, Detector]:
@@ -479,7 +530,7 @@ def _changes(name: str, preset: Preset, kind: Kind, budget: Budget) -> dict[str,
             "n": budget.n,
         },
         "optimiser": {"lr": budget.normalising_lr if method.normalises else budget.lr},
-        "steps": budget.steps_of.get(name, budget.steps),
+        "steps": budget.updates(name),
         **normalising,
         **measured,
     }

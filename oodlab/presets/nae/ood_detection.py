@@ -14,7 +14,7 @@ from torch import Tensor
 from oodlab import checks, data
 from oodlab.presets.base import Experiment, Preset
 from oodlab.presets.nae.image_parts import unit_pixels
-from oodlab.presets.nae.images import BUDGETS, COLOUR_BUDGETS, METHODS, image_training
+from oodlab.presets.nae.images import BUDGETS, COLOUR_BUDGETS, METHODS, PRINTED, image_training
 from oodlab.presets.sources import training_images
 
 
@@ -111,25 +111,11 @@ def ood_inputs(preset: Preset, in_set: str, *, n: int, made: int) -> OodInputs:
 
 _OF_TABLE_2 = ("AE", "DAE", "VAE", "WAE", "IGEBM", "NAE-OMI")
 _METHODS = {"mnist": tuple(METHODS), "cifar10": _OF_TABLE_2}
-_GREY, _COLOUR = BUDGETS["quick"], COLOUR_BUDGETS["quick"]
-
-
-def _steps(budget: object, methods: tuple[str, ...]) -> str:
-    steps = ", ".join(f"{n:,} of {name}" for name, n in budget.steps_of.items() if name in methods)
-    return f"{budget.steps:,} updates, {steps}"
-
-
 _QUICK = (
-    f"Quick profile: one seed; mnist in {_GREY.side} x {_GREY.side} pixels instead of 28 x 28, {_GREY.width} channels in the first "
-    f"layer instead of 32 and {_GREY.latent} numbers in a code instead of 32; {_steps(_GREY, _METHODS['mnist'])} instead of "
-    f"42,200, of normalising methods 21,100; chains of {_GREY.latent_steps} latent and {_GREY.visible_steps} visible steps "
-    f"instead of 10 and 50, IGEBM's of {_GREY.igebm_steps} instead of 60. cifar10 in {_COLOUR.side} x {_COLOUR.side} pixels "
-    f"instead of 32 x 32 and the same small networks with {_COLOUR.width} channels; {_steps(_COLOUR, _OF_TABLE_2)} instead of "
-    f"42,240 (released: 63,360) and 17,600 (3,520); chains of {_COLOUR.latent_steps} latent and {_COLOUR.visible_steps} visible "
-    f"steps instead of 20 and 40, IGEBM's of {_COLOUR.igebm_steps} instead of 60: so few updates that it shows the method's "
-    f"first steps only. Batches of {_GREY.batch_size} instead of 128, learning rates of {_GREY.lr:g} and, normalising, "
-    f"{_GREY.normalising_lr:g} instead of 1e-4 and 1e-5, {_GREY.importance_samples} importance samples of VAE (L) instead of 500, "
-    "1,000 test images of each set."
+    f"Quick profile, one seed, 1,000 test images of each set. mnist: {BUDGETS['quick'].told(_METHODS['mnist'])}. "
+    f"cifar10: {COLOUR_BUDGETS['quick'].told(_OF_TABLE_2)}, which shows the method's first steps only. Printed for mnist: "
+    f"{PRINTED}; for cifar10: 32 x 32 pixels, 42,240 (released 63,360) and 17,600 (3,520) updates, chains of 20 latent steps of "
+    "size 1 and 40 visible ones of 10; IGEBM's chains of 60, 500 importance samples."
 )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from oodlab import data
 from oodlab.presets.base import Experiment, Preset
 from oodlab.presets.nae.image_parts import unit_pixels
-from oodlab.presets.nae.images import BUDGETS, image_training
+from oodlab.presets.nae.images import BUDGETS, PRINTED, image_training
 from oodlab.presets.sources import training_images
 
 _SHIRT = 6  # class of fashion_mnist
@@ -80,7 +80,6 @@ def _test(choice: data.Choice, n: int) -> data.Split:
     return whole if n >= len(whole) else data.load(choice, "test", n=n, seed=0, download=False)
 
 
-_QUICK = BUDGETS["quick"]
 OUTLIER_RECONSTRUCTION = Experiment(
     name="nae/outlier_reconstruction",
     runs={method: image_training(method, setting="paper") for method in ("AE", "NAE-OMI")},
@@ -110,14 +109,7 @@ OUTLIER_RECONSTRUCTION = Experiment(
     profiles={"smoke": {"settings": {"test_images": 200, "grey_images": 100}}},
     shrinks={
         "paper": "Conv28 networks on 28 x 28 pixels as printed.",
-        "quick": (
-            f"Quick profile: images of {_QUICK.side} x {_QUICK.side} pixels instead of 28 x 28, networks with {_QUICK.width} "
-            f"channels in their first layer instead of 32 and {_QUICK.latent} numbers in a code instead of 32; batches of "
-            f"{_QUICK.batch_size} instead of 128; {_QUICK.steps:,} updates of AE instead of 38,000 and "
-            f"{_QUICK.steps_of['NAE-OMI']:,} of NAE-OMI instead of 19,000; learning rates of {_QUICK.lr:g} and, normalising, "
-            f"{_QUICK.normalising_lr:g} instead of 1e-4 and 1e-5; chains of {_QUICK.latent_steps} latent and "
-            f"{_QUICK.visible_steps} visible steps instead of 10 and 50."
-        ),
+        "quick": f"Quick profile, one seed: {BUDGETS['quick'].told(('AE', 'NAE-OMI'))}. Printed: {PRINTED}.",
         "smoke": "Smoke profile: 3 updates of a tiny network, to show that everything runs; the numbers mean nothing.",
     },
 )

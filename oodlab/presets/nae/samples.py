@@ -10,7 +10,7 @@ from functools import partial
 
 from oodlab.presets.base import Experiment, Preset
 from oodlab.presets.nae.image_chains import errors_and_chains
-from oodlab.presets.nae.images import BUDGETS, image_training
+from oodlab.presets.nae.images import BUDGETS, PRINTED, image_training
 
 HELD_OUT = 9  # figure 9
 ALL, WITHOUT = "all digits", f"without {HELD_OUT}"
@@ -86,15 +86,9 @@ def _watched(version: _Version, training: Preset) -> Preset:
 
 
 def _shrinks() -> str:
-    budget = BUDGETS["quick"]
-    return (
-        f"Quick profile: one seed; images of {budget.side} x {budget.side} pixels instead of 28 x 28, networks with "
-        f"{budget.width} channels in their first layer instead of 32 and {budget.latent} numbers in a code instead of 32; "
-        f"batches of {budget.batch_size} instead of 128; {budget.steps:,} updates before and "
-        f"{budget.steps_of['NAE-OMI']:,} while normalising (half of them without {HELD_OUT}) instead of 38,000 and 19,000, "
-        f"at {budget.lr:g} and {budget.normalising_lr:g} instead of 1e-4 and 1e-5; chains of {budget.latent_steps} latent and "
-        f"{budget.visible_steps} visible steps instead of 10 and 50; 1,000 samples instead of 50,000, without FID."
-    )
+    half = f"half of these updates of normalising without {HELD_OUT}"
+    budget = BUDGETS["quick"].told(("AE", "NAE-OMI"))
+    return f"Quick profile, one seed: {budget}; {half}; 1,000 samples, without FID. Printed: {PRINTED}; 50,000 samples."
 
 
 def _experiment(version: _Version) -> Experiment:
