@@ -21,21 +21,15 @@ from oodlab.presets.nae.holdout_digits import (
     HOLDOUT_DIGITS_SMALL,
     held_out_inputs,
 )
+from oodlab.presets.nae.image_budgets import BUDGETS, COLOUR_BUDGETS
 from oodlab.presets.nae.image_chains import (
     FreshChains,
     image_features,
     likeness,
     nearest_images,
 )
-from oodlab.presets.nae.images import (
-    BUDGETS,
-    COLOUR_BUDGETS,
-    KINDS,
-    METHODS,
-    SETTINGS,
-    image_detectors,
-    image_training,
-)
+from oodlab.presets.nae.image_methods import METHODS, SETTINGS
+from oodlab.presets.nae.images import KINDS, image_detectors, image_training
 from oodlab.presets.nae.linear_case import LINEAR_CASE, PLANE, SPACE, TEMPERATURES
 from oodlab.presets.nae.ood_detection import (
     OOD_DETECTION,

@@ -12,7 +12,8 @@ from typing import Any
 
 from oodlab import checks
 from oodlab.presets.base import Experiment, Preset, explained
-from oodlab.presets.nae.images import BUDGETS, PRINTED, image_training
+from oodlab.presets.nae.image_budgets import BUDGETS, PRINTED
+from oodlab.presets.nae.images import image_training
 
 HELD_OUT = 9
 LATENT_PENALTY = 0.01  # off the sphere

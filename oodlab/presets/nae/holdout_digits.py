@@ -11,8 +11,10 @@ from torch import Tensor
 
 from oodlab import data
 from oodlab.presets.base import Experiment, Preset
+from oodlab.presets.nae.image_budgets import BUDGETS, LONG, PRINTED, Budget
+from oodlab.presets.nae.image_methods import METHODS, SETTINGS
 from oodlab.presets.nae.image_parts import unit_pixels
-from oodlab.presets.nae.images import BUDGETS, LONG, METHODS, PRINTED, SETTINGS, Budget, image_training
+from oodlab.presets.nae.images import image_training
 from oodlab.presets.sources import training_images
 
 

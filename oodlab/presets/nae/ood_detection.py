@@ -13,8 +13,10 @@ from torch import Tensor
 
 from oodlab import checks, data
 from oodlab.presets.base import Experiment, Preset
+from oodlab.presets.nae.image_budgets import BUDGETS, COLOUR_BUDGETS, PRINTED
+from oodlab.presets.nae.image_methods import METHODS
 from oodlab.presets.nae.image_parts import unit_pixels
-from oodlab.presets.nae.images import BUDGETS, COLOUR_BUDGETS, METHODS, PRINTED, image_training
+from oodlab.presets.nae.images import image_training
 from oodlab.presets.sources import training_images
 
 

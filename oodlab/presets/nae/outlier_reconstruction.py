@@ -12,8 +12,9 @@ from torch import Tensor
 
 from oodlab import data
 from oodlab.presets.base import Experiment, Preset
+from oodlab.presets.nae.image_budgets import BUDGETS, PRINTED
 from oodlab.presets.nae.image_parts import unit_pixels
-from oodlab.presets.nae.images import BUDGETS, PRINTED, image_training
+from oodlab.presets.nae.images import image_training
 from oodlab.presets.sources import training_images
 
 _SHIRT = 6  # class of fashion_mnist

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from oodlab.presets.base import Experiment, Preset
+from oodlab.presets.nae.image_budgets import BUDGETS, PRINTED
 from oodlab.presets.nae.image_chains import errors_and_chains
-from oodlab.presets.nae.images import BUDGETS, PRINTED, image_training
+from oodlab.presets.nae.images import image_training
 
 HELD_OUT = 9  # figure 9
 ALL, WITHOUT = "all digits", f"without {HELD_OUT}"
