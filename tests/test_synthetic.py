@@ -44,7 +44,6 @@ def test_cells_of_the_released_grid_are_8_over_99_wide() -> None:
     assert total * (8 / 100) ** 2 == pytest.approx(0.9800, abs=5e-5)
 
 
-
 def test_eight_gaussians_samples_have_the_density_s_moments() -> None:
     n = 100_000
     x = data.eight_gaussians(n, generator()).double()

@@ -77,7 +77,10 @@ def energies_along_chains(
             for ax, kind in zip(axes, kinds, strict=True):
                 for (name, energies), colour in zip(references[model].items(), REFERENCES, strict=False):
                     draw_reference(ax, name, energies, colour)
-                for run, energies in by_kind[kind].items():
+                longest_first = sorted(
+                    by_kind[kind].items(), key=lambda item: -len(item[1])
+                )  # a shorter one lies on top
+                for run, energies in longest_first:
                     draw_energies(ax, energies, COLOURS[(0, 2, 4, 5)[runs.index(run)]], label=run)
                 ax.set(xlabel=f"step of the {kind} chain", yscale="log")
                 ax.xaxis.get_major_locator().set_params(integer=True)

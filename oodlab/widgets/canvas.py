@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import base64
 import html
-import itertools
+import uuid
 from collections.abc import Callable
 
 import ipywidgets as w
@@ -23,7 +23,6 @@ from oodlab.widgets.panel import WIDE
 SIDE = 28  # pixels of the picture
 SCREEN = 280  # pixels of the page
 SEND_EVERY = 60  # milliseconds, while the mouse moves
-_numbers = itertools.count()  # of canvases in this process
 
 # Ink falls off over one pixel at the edge of the brush, as the strokes of mnist do.
 _PAGE = """
@@ -88,7 +87,10 @@ class Canvas:
 
     def __init__(self, changed: Callable[[np.ndarray], None]) -> None:
         self._changed = changed
-        self._turn, self._field_name = 0, f"oodlab-canvas-{next(_numbers)}"
+        self._turn, self._field_name = (
+            0,
+            f"oodlab-canvas-{uuid.uuid4().hex}",
+        )  # a page may show canvases of several kernels
         self.picture = np.zeros((SIDE, SIDE), dtype=np.uint8)
         self.tool = w.ToggleButtons(options=["brush", "eraser"], style={"button_width": "70px"})
         self.brush = w.FloatSlider(

@@ -74,6 +74,8 @@ def normalise(
         preset.batches(),
         optimiser=preset.optimiser,
         steps=preset.steps,
+        warm_up=preset.warm_up,
+        schedule=preset.schedule,
         seed=seed,
         should_stop=should_stop,
         on_step=lambda step, _, numbers, parts: watch.look(model, step, numbers, parts),

@@ -88,7 +88,7 @@ def _test(
             stage, seed=values["seed"], should_stop=should_stop, on_step=on_step, anew=False
         )
         before += stage.steps
-        if not result.finished:
+        if not result.finished or should_stop():
             return result
         if stage is runs[method]:
             snapshot = _with(snapshot, method, result.model, inputs.train, sets)

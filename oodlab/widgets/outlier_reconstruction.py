@@ -168,7 +168,9 @@ class OutlierPanel:
             )
             if not result.finished:
                 return f"{name} has {result.step:,} of its {run.steps:,} updates. Press Train. {self._sentence}"
-            self.judges[name] = Judge(name, result.model.cpu(), known)
+            judge = Judge(name, result.model.cpu(), known)
+            with self._judging:  # a stroke may be asking those that are there
+                self.judges[name] = judge
             self._judge()
         return f"Accepted are errors up to the 95 % quantile of {len(known):,} known test images. {self._sentence}"
 

@@ -31,6 +31,7 @@ from oodlab.widgets.panel import WIDE, RunPanel, slider
 Chain = LangevinChain | MalaChain
 FRESH = "fresh codes"
 TICK = 400  # milliseconds between two steps of play
+NOISE = 1_000_003  # added to the seed: the noise has other random numbers than the start
 CLIPS = {"by element": ClipElements, "by row": ClipRows, "by norm": ClipNorm}
 
 
@@ -120,7 +121,9 @@ class Stepper:
             "space": w.Dropdown(options=list(chains), description="chain", style=WIDE),
             "start": w.Dropdown(options=[FRESH, *starts], description="from", style=WIDE),
             "step_size": w.FloatLogSlider(1.0, base=10, min=-4, max=2, description="step size", **slider()),
-            "noise_std": w.FloatSlider(0.0, min=0, max=0.3, step=0.005, description="noise (std)", **slider()),
+            "noise_std": w.FloatSlider(
+                0.0, min=0, max=0.3, step=0.005, readout_format=".3f", description="noise (std)", **slider()
+            ),
             "seed": w.IntSlider(0, min=0, max=99, description="seed of the chains", **slider()),
         }
         self._limits = [chain.clip.limit for chain in chains.values() if chain.clip is not None]
@@ -181,7 +184,9 @@ class Stepper:
             if values["start"] == FRESH:
                 codes = model.latent_start(codes.cpu(), draws).to(place)
                 x = model.decode(codes)
-        self.walk = Walk(model, values["space"], codes if values["space"] == "latent" else x.to(place), values["seed"])
+        self.walk = Walk(
+            model, values["space"], codes if values["space"] == "latent" else x.to(place), values["seed"] + NOISE
+        )
         self._tell(at_once=True)
 
     def _turn(self) -> None:
@@ -212,9 +217,11 @@ class Stepper:
         if values["space"] == "latent":
             chain = replace(chain, bounds=Sphere() if self.walk.model.sphere else None)
         if "clip" in values:
-            kind = CLIPS.get(values["clip"])
-            chain = replace(chain, clip=kind and kind(self._limits[0]))
-        noise_std = Annealed(noise_std) if values.get("annealed") else noise_std
+            kind, limit = CLIPS.get(values["clip"]), chain.clip.limit if chain.clip else self._limits[0]
+            chain = replace(chain, clip=kind and kind(limit))
+        if values.get("annealed"):
+            falls = chain.noise_std if isinstance(chain.noise_std, Annealed) else Annealed(0.0)
+            noise_std = replace(falls, noise_std=noise_std)  # as the preset's chain falls, at once or delayed
         return replace(chain, step_size=values["step_size"], noise_std=noise_std)
 
     def _tick(self, change: dict[str, int]) -> None:
@@ -240,10 +247,12 @@ class Stepper:
     def _try(self, act: Callable[[], object]) -> None:
         """Do it if there is something to walk on; what fails is said on the panel, and play ends."""
         if self._panel.running or self._panel.result is None or self._panel.snapshot is None:
-            self._panel.say("Press Run, and wait for its end: chains walk on what it has learned.")
+            self.play.playing = False
+            if not self._panel.running:  # else the training speaks
+                self._panel.say("Press Run, and wait for its end: chains walk on what it has learned.")
             return
         try:
             act()
-        except (ValueError, FloatingPointError) as error:
+        except Exception as error:  # shown on the panel: the page's thread would log it
             self.play.playing = False
             self._panel.say(error)

@@ -174,7 +174,7 @@ def _named(varied: Preset, ablation: Ablation) -> Preset:
 
 # -------------------------------------------------------------------------------------- the experiment
 
-_SHRINKS = ("model", "objective", "batches", "optimiser", "steps", "probe", "probes")
+_SHRINKS = ("model", "objective", "batches", "optimiser", "schedule", "steps", "probe", "probes")
 
 
 def _whole(ablation: Ablation, setting: str) -> Preset:

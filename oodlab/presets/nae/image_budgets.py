@@ -115,8 +115,8 @@ BUDGETS = {
 }
 
 PRINTED = (
-    "28 x 28 pixels, 32 channels, 32 numbers in a code, 38,000 updates and 19,000 of normalising (a ninth more with no digit "
-    "held out), batches of 128, rates of 1e-4 and 1e-5, chains of 10 latent steps of size 0.2 and 50 visible ones of 10"
+    "28 x 28 pixels, 32 channels, 32 numbers in a code (released), 38,000 updates and 19,000 of normalising (a ninth more with no digit "
+    "held out), batches of 128, rates (released) of 1e-4 and 1e-5, chains of 10 latent steps of size 0.2 and 50 visible ones of 10"
 )
 LONG = replace(  # the small networks of quick, for hours instead of minutes
     BUDGETS["quick"],

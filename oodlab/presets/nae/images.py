@@ -86,6 +86,10 @@ _COLOUR = Kind(
     },
     budgets=COLOUR_BUDGETS,
     sources={"model.width": "table 10 (Conv32)", "steps": "table 11: 120 epochs to reconstruct, 50 to normalise"},
+    unstated=(
+        "objective.chain.noise_std: the paper writes 0.05 / (1 + t) for cifar10, too, where its table has 0.02; here 0.02 / (1 + t)",
+        "batches.n: which 5,000 images are for validation; the released code's list is not published",
+    ),
 )
 _COLOUR_RELEASED = replace(
     _COLOUR,
@@ -105,6 +109,7 @@ _COLOUR_RELEASED = replace(
         "steps": "released: 180 epochs to reconstruct, 10 to normalise",
     },
     unstated=(
+        *_COLOUR.unstated,
         "The weights published for cifar10 are those after 9 of the 10 normalising epochs, chosen on svhn's validation part.",
     ),
 )

@@ -41,8 +41,9 @@ _RELEASED = _Version("nae/samples_released", "released", 20, "released: 200 for 
 def sample_trainings(version: str = "paper", *, in_set: str = "mnist") -> dict[str, Preset]:
     """Return the trainings of nae/samples, on all digits and without 9.
 
-    That without 9 is the one of nae/holdout_digits, with another measurement on the way: besides validation errors
-    it draws samples from fresh codes, with the same randomness at every moment. What is measured changes no weight.
+    That without 9 has the setting of the one of nae/holdout_digits, at quick for half of its updates, and another
+    measurement on the way: besides validation errors it draws samples from fresh codes, with the same randomness at
+    every moment. What is measured changes no weight.
 
     Args:
         version: One of SETTINGS.
