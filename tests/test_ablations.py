@@ -258,8 +258,8 @@ def test_another_course_is_drawn_in_grey_below() -> None:
         fig = plotting.live_normalising(NormalisingSnapshot(own, beside=beside), shown=4, starts=True)
         drawn = [[(line.get_ydata()[0], line.get_color()) for line in ax.lines] for ax in fig.axes[::2]]
         grey = [] if beside is None else [(0.4, "0.65")]
-        assert drawn[0] == [*grey * 2, *[(0.2, COLOURS[0])] * 2]
-        assert drawn[1][:-1] == [*grey, (0.2, COLOURS[0])]
+        assert drawn[0] == [*grey * 2, *[(0.2, COLOURS[1])] * 2]
+        assert drawn[1][:-1] == [*grey, (0.2, COLOURS[1])]
         assert fig.axes[1].get_title(loc="left") == ("grey: the base" if grey else "")
 
 

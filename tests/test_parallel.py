@@ -506,7 +506,8 @@ def test_the_list_names_every_training(capsys: pytest.CaptureFixture) -> None:
     assert train.main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert ["nae/eight_gaussians/omi-3", "NAE-OMI, D_z = 3"] in [line.split(maxsplit=1) for line in lines]
-    assert len(lines) == sum(len(experiment.runs) for experiment in presets.experiments().values())
+    names = {run.name for experiment in presets.experiments().values() for run in experiment.runs.values()}
+    assert [line.split()[0] for line in lines] == sorted(names, key=[line.split()[0] for line in lines].index)
 
 
 def test_alone_the_command_trains_what_the_notebook_loads_and_stops_when_told(

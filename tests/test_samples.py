@@ -293,7 +293,8 @@ def test_energies_are_drawn_by_mean_and_band_beside_those_of_data() -> None:
     assert lines["long"].get_ydata() == pytest.approx(energies.mean(axis=1)) and len(lines["short"].get_ydata()) == 2
     assert lines["data"].get_ydata() == pytest.approx([3.5, 3.5]) and lines["held out"].get_ydata()[0] == 6
     assert lines["short"].get_color() != lines["long"].get_color()
-    band = latent.collections[-1].get_paths()[0].vertices
+    assert latent.lines[-1].get_label() == "short", "drawn over the long one, which begins alike"
+    band = latent.collections[-2].get_paths()[0].vertices
     at_end = band[band[:, 0] == 2][:, 1]
     assert [at_end.min(), at_end.max()] == pytest.approx(np.quantile(energies[2], [0.1, 0.9]).tolist())
 

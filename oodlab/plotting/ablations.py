@@ -78,7 +78,7 @@ def code_sizes(rows: Sequence[Mapping[str, Any]], errors: Mapping[str, Mapping[i
                 low, middle, high = np.quantile([by_size[n][kind] for n in sizes], [_BAND[0], 0.5, _BAND[1]], axis=1)
                 ax.plot(sizes, middle, color=colour, marker=".", linewidth=1.2, label=kind)
                 ax.fill_between(sizes, low, high, color=colour, alpha=0.2, linewidth=0)
-            ax.set(title=f"{stage} normalising", ylabel="reconstruction error")
+            ax.set(title=f"{stage} normalising", ylabel="reconstruction error per pixel")
             ax.set_ylim(bottom=0)
             ax.legend(frameon=False, fontsize=7)
         for ax in (auroc, *of_stage):

@@ -20,6 +20,8 @@ from oodlab import metrics
 from oodlab.plotting.aurocs import draw_aurocs, explain_aurocs
 from oodlab.plotting.base import COLOURS, STYLE, figure
 
+OMI = COLOURS[1]  # the colour of what is normalized, in every figure
+
 ACROSS = 5  # panels in a row at most
 
 
@@ -118,6 +120,11 @@ class NormalisingCourse:
         )
 
     @property
+    def jump(self) -> float:
+        """Mean change of the AUROC from look to look, in the second half of the training."""
+        return float(np.abs(np.diff(self.aurocs[len(self.aurocs) // 2 :])).mean())
+
+    @property
     def gaps(self) -> list[float]:
         """Error of data less that of negatives."""
         return [data - negatives for data, negatives in zip(self.error_data, self.error_negatives, strict=True)]
@@ -136,11 +143,11 @@ def normalising_courses(courses: Mapping[str, Mapping[str, Sequence[NormalisingC
         for axes, (held_out, by_method) in zip(grid, courses.items(), strict=True):
             for method, seeds in by_method.items():
                 for course in seeds:
-                    _draw_course(axes, course, COLOURS[methods.index(method)])
+                    _draw_course(axes, course, _colour(method, methods))
             _label(axes)
             axes[0].set_title(f"without {held_out}", loc="left")
         handles = [
-            *(Line2D([], [], color=COLOURS[i], label=method) for i, method in enumerate(methods)),
+            *(Line2D([], [], color=_colour(method, methods), label=method) for method in methods),
             Line2D([], [], color="0.4", label="error of data"),
             Line2D([], [], color="0.4", linestyle=":", label="of negatives"),
         ]
@@ -176,7 +183,7 @@ def live_normalising(snapshot: NormalisingSnapshot, *, shown: int, starts: bool)
         if snapshot.beside is not None:
             _draw_course(axes, snapshot.beside, "0.65")
             axes[1].set_title("grey: the base", loc="left", color="0.5")
-        _draw_course(axes, snapshot.course, COLOURS[0])
+        _draw_course(axes, snapshot.course, OMI)
         _label(axes)
         axes[0].set_title("data —, negatives ···", loc="left")
         pictures = below[0].subgridspec(len(rows), shown).subplots(squeeze=False) if rows else []
@@ -197,9 +204,14 @@ def _draw_course(axes: Sequence[Axes], course: NormalisingCourse, colour: str) -
     auroc.plot(course.probed, course.aurocs, color=colour, linewidth=1, marker=".")
 
 
+def _colour(method: str, methods: Sequence[str]) -> str:
+    others = [name for name in methods if name != "NAE-OMI"]
+    return OMI if method == "NAE-OMI" else COLOURS[2 + others.index(method)]
+
+
 def _label(axes: Sequence[Axes]) -> None:
     errors, gap, auroc = axes
-    errors.set(xlabel="update", ylabel="reconstruction error")
+    errors.set(xlabel="update", ylabel="error per pixel")
     gap.set(xlabel="update", ylabel="gap: data − negatives")
     auroc.set(xlabel="update", ylabel="validation AUROC", ylim=(-0.02, 1.02))
     gap.axhline(0, color="0.8", linewidth=0.8, zorder=0)

@@ -104,7 +104,7 @@ OUTLIER_RECONSTRUCTION = Experiment(
     },
     unstated=(
         "The figure has no threshold: ours accepts 95 % of the known test images.",
-        "Which images the figure shows is chosen by its authors; here they are the first of a fixed draw.",
+        "Which images the figure shows is chosen by its authors; here they are the first ones.",
         "Training has no digit held out, so that nothing is measured on the way and nothing is selected: the last weights are scored.",
     ),
     profiles={"smoke": {"settings": {"test_images": 200, "grey_images": 100}}},
