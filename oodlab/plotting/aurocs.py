@@ -37,14 +37,15 @@ def draw_aurocs(ax: Axes, rows: Sequence[Mapping[str, Any]], methods: Sequence[s
             ax.plot([np.mean(row["auroc"])], [y], "|", color=colour, markersize=9, mew=1.6, clip_on=False)
         if row["reported"] is not None:
             ax.plot([row["reported"]], [y], **PAPER)
-    ax.axvline(0.5, color="0.8", linewidth=0.8, zorder=0)
+    ax.axvline(0.5, color="0.6", linewidth=0.8, zorder=0)
     ax.set(title=title, xlim=(-0.02, 1.02), xlabel="AUROC", yticks=range(len(methods)))
     ax.grid(axis="x", color="0.93")
 
 
 def explain_aurocs(fig: Figure) -> None:
     """Put the legend of such panels above them."""
-    own = Line2D([], [], color=COLOURS[0], label="here, a dot per seed", **OWN)
-    nae = Line2D([], [], color=COLOURS[1], label="here, normalized", **OWN)
+    own = Line2D([], [], color=COLOURS[0], label="ours, a dot per seed", **OWN)
+    nae = Line2D([], [], color=COLOURS[1], label="ours, normalized", **OWN)
+    mean = Line2D([], [], color="0.4", marker="|", linestyle="", markersize=9, mew=1.6, label="mean over seeds")
     paper = Line2D([], [], label="paper", **PAPER)
-    fig.legend(handles=[own, nae, paper], loc="outside upper center", ncols=3, frameon=False, fontsize=7.5)
+    fig.legend(handles=[own, nae, mean, paper], loc="outside upper center", ncols=4, frameon=False, fontsize=7.5)

@@ -140,12 +140,15 @@ def normalising_courses(courses: Mapping[str, Mapping[str, Sequence[NormalisingC
     with rc_context(STYLE):
         fig = figure(7.2, 0.4 + 1.75 * len(courses))
         grid = fig.subplots(len(courses), 3, sharex=True, squeeze=False)
-        for axes, (held_out, by_method) in zip(grid, courses.items(), strict=True):
+        for row, (axes, (held_out, by_method)) in enumerate(zip(grid, courses.items(), strict=True)):
             for method, seeds in by_method.items():
                 for course in seeds:
                     _draw_course(axes, course, _colour(method, methods))
             _label(axes)
             axes[0].set_title(f"without {held_out}", loc="left")
+            if row < len(courses) - 1:  # the rows share their updates
+                for ax in axes:
+                    ax.set_xlabel("")
         handles = [
             *(Line2D([], [], color=_colour(method, methods), label=method) for method in methods),
             Line2D([], [], color="0.4", label="error of data"),

@@ -62,10 +62,12 @@ def error_histograms(errors: Mapping[str, Mapping[str, Mapping[str, ArrayLike]]]
     columns = max(map(len, errors.values()))
     with rc_context(STYLE):
         fig = figure(1.4 + 2.9 * columns, 2.1 * len(errors))
-        grid = fig.subplots(len(errors), columns, squeeze=False)
+        grid = fig.subplots(len(errors), columns, sharey="row", squeeze=False)
         for axes, (name, models) in zip(grid, errors.items(), strict=True):
             everything = np.concatenate([np.asarray(e) for sets in models.values() for e in sets.values()])
-            edges = np.geomspace(everything.min(), everything.max() * 1.001, BINS + 1)  # one scale for all models
+            edges = np.geomspace(
+                everything[everything > 0].min(), everything.max() * 1.001, BINS + 1
+            )  # one scale for all
             for ax, (model, sets) in zip(axes, models.items(), strict=False):
                 for (title, values), colour in zip(sets.items(), (DATA_COLOUR, *COLOURS), strict=False):
                     _histogram(ax, values, edges, colour, title)

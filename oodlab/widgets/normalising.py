@@ -116,7 +116,13 @@ class _Watch:
         self.pause = (self.looked_at - started) / LOOKING_SHARE
 
     def look(self, model: torch.nn.Module, step: int, numbers: dict[str, float], parts: dict[str, Tensor]) -> None:
-        """Take what a step of the training tells."""
+        """Take what a step of the training tells; after a roll-back, in place of what it told before."""
+        while self.steps and self.steps[-1] >= step:
+            for told in (self.steps, *self.errors.values()):
+                told.pop()
+        while self.probed and self.probed[-1] >= step:
+            for told in (self.probed, self.aurocs):
+                told.pop()
         self.steps.append(step)
         for name, values in self.errors.items():
             values.append(numbers[name])

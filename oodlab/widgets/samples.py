@@ -102,9 +102,9 @@ def _train(values: dict[str, Any], should_stop: Callable[[], bool], publish: Pub
         if not result.finished:
             break
         done += part.steps
-    publish(
-        _first_look(result, preset), done if result.finished else done + result.step, total, "Now move chains below."
-    )
+    whole = done if result.finished else done + result.step
+    cut = f"{part.name} has {result.step:,} of its {part.steps:,} updates; Run goes on. " if not result.finished else ""
+    publish(_first_look(result, preset), whole, total, f"{cut}Now move chains below.")
     return result
 
 
