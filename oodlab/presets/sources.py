@@ -48,18 +48,26 @@ def images(
 def training_images(preset: Preset) -> data.Split:
     """Return the stored images that a preset with `images` trains on: a fixed draw, or all where there are no more."""
     given = preset.batches.keywords
-    return _drawn(given["name"], given["n"], given["seed"], given.get("split", "train"), given.get("without", ()))
+    split, without = given.get("split", "train"), given.get("without", ())
+    return drawn(given["name"], split, n=given["n"], seed=given["seed"], without=without)
 
 
-def _drawn(name: str, n: int | None, seed: int, split: str, without: tuple[int, ...]) -> data.Split:
-    chosen = {"split": split, "without": without, "download": False}
-    whole = data.load(name, **chosen)
-    return whole if n is None or n >= len(whole) else data.load(name, n=n, seed=seed, **chosen)
+def drawn(
+    name: str | data.Choice, split: str, *, n: int | None, seed: int = 0, **which: int | tuple[int, ...]
+) -> data.Split:
+    """Load a part of a set: a fixed draw of n items, or all where n is None or there are no more.
+
+    Args:
+        name, split, n, seed: As in data.load.
+        which: Classes, `without` or `only` as in data.load.
+    """
+    whole = data.load(name, split, download=False, **which)
+    return whole if n is None or n >= len(whole) else data.load(name, split, n=n, seed=seed, download=False, **which)
 
 
 @functools.lru_cache(maxsize=4)  # the trainings of one experiment share their images
 def _stored(
     name: str, n: int | None, shape: tuple[int, int, int], seed: int, split: str, without: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
-    drawn = _drawn(name, n, seed, split, without)
-    return data.as_shape(drawn.x, shape), drawn.y
+    chosen = drawn(name, split, n=n, seed=seed, without=without)
+    return data.as_shape(chosen.x, shape), chosen.y

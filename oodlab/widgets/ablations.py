@@ -9,12 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import ipywidgets as w
-from matplotlib.figure import Figure
 
 from oodlab import data, plotting, presets, training
 from oodlab.presets import Preset
 from oodlab.presets.nae import Ablation, ablated_training
-from oodlab.widgets.normalising import kept, normalise
+from oodlab.widgets.normalising import kept, normalise, normalising_panel
 from oodlab.widgets.panel import WIDE, Publish, RunPanel, slider
 
 PROFILE = "quick"
@@ -42,11 +41,7 @@ def ablations() -> RunPanel:
         "beside": w.Checkbox(True, description="the base beside it, in grey", style=WIDE),
         "seed": w.IntSlider(0, min=0, max=9, description="seed", **slider()),
     }
-    views = {
-        "shown": w.IntSlider(12, min=4, max=16, description="negatives shown", **slider()),
-        "starts": w.Checkbox(True, description="where their visible chains start", style=WIDE),
-    }
-    return RunPanel(controls, views, task=_train, draw=_draw, name=_name, width=700)
+    return normalising_panel(controls, task=_train, name=_name)
 
 
 def _name(values: dict[str, Any]) -> str:
@@ -89,7 +84,3 @@ def _train(values: dict[str, Any], should_stop: Callable[[], bool], publish: Pub
                 return result
         beside = plotting.NormalisingCourse.of(result.history, result.probes)
     return normalise(_preset(values), beside=beside, **given)
-
-
-def _draw(snapshot: plotting.NormalisingSnapshot, views: dict[str, Any]) -> Figure:
-    return plotting.live_normalising(snapshot, **views)

@@ -1,6 +1,6 @@
 """The panel of nae/holdout_digits.
 
-Imports: data, plotting, presets, training, widgets.normalising, widgets.panel.
+Imports: data, presets, training, widgets.normalising, widgets.panel.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import ipywidgets as w
-from matplotlib.figure import Figure
 
-from oodlab import data, plotting, presets, training
+from oodlab import data, presets, training
 from oodlab.presets import Preset
-from oodlab.widgets.normalising import normalise
+from oodlab.widgets.normalising import normalise, normalising_panel
 from oodlab.widgets.panel import WIDE, Publish, RunPanel, slider
 
 QUICK = presets.nae.BUDGETS["quick"]
@@ -45,11 +44,7 @@ def holdout_digits() -> RunPanel:
         "updates": w.IntSlider(300, min=10, max=5000, step=10, description="updates", **slider()),
         "seed": w.IntSlider(0, min=0, max=9, description="seed", **slider()),
     }
-    views = {
-        "shown": w.IntSlider(12, min=4, max=16, description="negatives shown", **slider()),
-        "starts": w.Checkbox(True, description="where their visible chains start", style=WIDE),
-    }
-    return RunPanel(controls, views, task=_train, draw=_draw, name=_name, width=700)
+    return normalising_panel(controls, task=_train, name=_name)
 
 
 def _name(values: dict[str, Any]) -> str:
@@ -75,7 +70,3 @@ def _preset(values: dict[str, Any]) -> Preset:
 
 def _train(values: dict[str, Any], should_stop: Callable[[], bool], publish: Publish) -> training.Result:
     return normalise(_preset(values), seed=values["seed"], should_stop=should_stop, publish=publish)
-
-
-def _draw(snapshot: plotting.NormalisingSnapshot, views: dict[str, Any]) -> Figure:
-    return plotting.live_normalising(snapshot, **views)

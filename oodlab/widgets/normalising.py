@@ -7,17 +7,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
+import ipywidgets as w
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from oodlab import metrics, plotting, training
 from oodlab.presets import Preset
 from oodlab.samplers import effective_temperature
-from oodlab.widgets.panel import Publish
+from oodlab.widgets.panel import WIDE, Publish, RunPanel, slider
 
 LOOKING_SHARE = 0.2  # of the time at most goes into scoring validation images
 EMPTY = plotting.NormalisingSnapshot(plotting.NormalisingCourse())
+
+
+def normalising_panel(
+    controls: dict[str, w.Widget], *, task: Callable[..., training.Result], name: Callable[[dict[str, Any]], str]
+) -> RunPanel:
+    """Build a panel that draws a NormalisingSnapshot; arguments as RunPanel has them."""
+    views = {
+        "shown": w.IntSlider(12, min=4, max=16, description="negatives shown", **slider()),
+        "starts": w.Checkbox(True, description="where their visible chains start", style=WIDE),
+    }
+    return RunPanel(controls, views, task=task, draw=_draw, name=name, width=700)
+
+
+def _draw(snapshot: plotting.NormalisingSnapshot, views: dict[str, Any]) -> Figure:
+    return plotting.live_normalising(snapshot, **views)
 
 
 def kept(

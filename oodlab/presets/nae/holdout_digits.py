@@ -15,7 +15,7 @@ from oodlab.presets.nae.image_budgets import BUDGETS, LONG, PRINTED, Budget
 from oodlab.presets.nae.image_methods import METHODS, SETTINGS
 from oodlab.presets.nae.image_parts import unit_pixels
 from oodlab.presets.nae.images import image_training
-from oodlab.presets.sources import training_images
+from oodlab.presets.sources import drawn, training_images
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,14 @@ def held_out_inputs(preset: Preset, in_set: data.Choice, *, n: int) -> HeldOutIn
     """Load what the test of an image_training needs, a fixed draw of n test images of each kind where there are more."""
     given = preset.batches.keywords
     train, without = training_images(preset), given["without"]
-    known, held_out = _drawn(in_set, n, without=without), _drawn(in_set, n, only=without) if without else None
+    known, held_out = (
+        drawn(in_set, "test", n=n, without=without),
+        drawn(in_set, "test", n=n, only=without) if without else None,
+    )
     shown = (train.x, known.x, known.x[:0] if held_out is None else held_out.x)
     inputs = [unit_pixels(data.as_shape(x, given["shape"])) for x in shown]
     infos = (replace(train.info, stand_in_for=in_set.stand_in_for), known.info, *([held_out.info] if held_out else []))
     return HeldOutInputs(*inputs, infos)
-
-
-def _drawn(in_set: data.Choice, n: int, **which: tuple[int, ...]) -> data.Split:
-    whole = data.load(in_set, "test", **which, download=False)
-    return whole if n >= len(whole) else data.load(in_set, "test", n=n, seed=0, **which, download=False)
 
 
 def _spent(budget: Budget) -> str:

@@ -15,7 +15,7 @@ from oodlab.presets.base import Experiment, Preset
 from oodlab.presets.nae.image_budgets import BUDGETS, PRINTED
 from oodlab.presets.nae.image_parts import unit_pixels
 from oodlab.presets.nae.images import image_training
-from oodlab.presets.sources import training_images
+from oodlab.presets.sources import drawn, training_images
 
 _SHIRT = 6  # class of fashion_mnist
 
@@ -49,9 +49,9 @@ def outlier_inputs(preset: Preset, in_set: data.Choice, *, n: int, greys: int) -
         n: Images of a set at most, a fixed draw.
         greys: Images of one grey level, levels drawn with a fixed seed.
     """
-    test = _test(in_set, n)
+    test = drawn(in_set, "test", n=n)
     choices = [data.choose(name, "digits", splits=("test",)) for name in ("omniglot", "fashion_mnist")]
-    foreign = {choice.name: _test(choice, n) for choice in choices if choice.stand_in_for is None}
+    foreign = {choice.name: drawn(choice, "test", n=n) for choice in choices if choice.stand_in_for is None}
     missing = [choice.stand_in_for for choice in choices if choice.stand_in_for]
     grey = data.constant_gray(greys, (1, 28, 28), torch.Generator().manual_seed(0))
     stored = {
@@ -74,11 +74,6 @@ def outlier_inputs(preset: Preset, in_set: data.Choice, *, n: int, greys: int) -
     )
     sentence = f"Left out, as not on this machine: {', '.join(missing)}." if missing else ""
     return OutlierInputs(known, dict(zip(list(stored)[1:], outliers, strict=True)), infos, sentence)
-
-
-def _test(choice: data.Choice, n: int) -> data.Split:
-    whole = data.load(choice, "test", download=False)
-    return whole if n >= len(whole) else data.load(choice, "test", n=n, seed=0, download=False)
 
 
 OUTLIER_RECONSTRUCTION = Experiment(
