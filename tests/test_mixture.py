@@ -157,6 +157,22 @@ def test_every_network_learns_from_it(generator: torch.Generator) -> None:
     assert all(float(p.grad.abs().max()) > 0 for p in model.parameters() if p.ndim > 1)
 
 
+def test_codes_that_fall_onto_a_line_have_a_finite_loss(generator: torch.Generator) -> None:
+    """Long trainings go there: the likelihood of such codes has no bound but the ridge."""
+    model, x = mixture_autoencoder(seed=1), torch.randn(64, 2, generator=generator)
+    model.encoder = nn.Linear(2, 3, bias=False)
+    model.decoder, model.estimator = nn.Linear(3, 2), nn.Linear(5, 2)
+    with torch.no_grad():
+        model.encoder.weight.copy_(torch.tensor([[100.0, 0.0], [100.0, 1e-4], [50.0, 0.0]]))
+    features = model.features(x).detach()
+    in_float32 = GaussianMixture.of(features, model.memberships(features).detach())
+    assert in_float32.factors.isnan().any()  # the law can see what it is for
+    parts = MixtureLikelihood()(model, x)
+    parts["loss"].backward()
+    assert all(part.isfinite() for part in parts.values())
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_reduced_precision_leaves_the_mixture_its_digits(generator: torch.Generator) -> None:
     model, x = mixture_autoencoder(seed=1), torch.randn(64, 2, generator=generator)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -42,7 +42,8 @@ class MixtureLikelihood:
     def __call__(self, model: MixtureAutoencoder, x: Tensor, y: Tensor | None = None, **run: Any) -> Parts:
         """Return the loss, the error, the energy and the penalty."""
         features, errors = model.features_and_error(x)
-        mixture = GaussianMixture.of(features, model.memberships(features))
-        energy, penalty, error = mixture.energy(features).mean(), mixture.inverse_variances(), errors.mean()
+        points = features.double()  # float32 has too few digits for a covariance that is all but singular
+        mixture = GaussianMixture.of(points, model.memberships(features).double())
+        energy, penalty, error = mixture.energy(points).mean(), mixture.inverse_variances(), errors.mean()
         loss = error + self.energy_weight * energy + self.covariance_weight * penalty
         return {"loss": loss, "error": error.detach(), "energy": energy.detach(), "penalty": penalty.detach()}

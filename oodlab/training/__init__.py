@@ -5,7 +5,7 @@ from oodlab.training.checkpoints import read_checkpoint, write_checkpoint
 from oodlab.training.devices import pick_device, pick_precision
 from oodlab.training.launch import train_or_load_in_parallel
 from oodlab.training.loop import HISTORY_ROWS, Guard, LinearTail, Result, adam, fit
-from oodlab.training.stored import DECIDES_A_TRAINING, Trainable, train_or_load, train_or_load_all
+from oodlab.training.stored import DECIDES_A_TRAINING, Trainable, is_finished, train_or_load, train_or_load_all
 
 __all__ = [
     "DECIDES_A_TRAINING",
@@ -21,6 +21,7 @@ __all__ = [
     "Transformed",
     "adam",
     "fit",
+    "is_finished",
     "pick_device",
     "pick_precision",
     "read_checkpoint",

@@ -23,7 +23,7 @@ from oodlab.training.devices import pick_device
 from oodlab.training.loop import Result
 from oodlab.training.parallel import check_gpus
 from oodlab.training.progress import Progress
-from oodlab.training.stored import Trainable, _check, _forget, _is_finished, train_or_load
+from oodlab.training.stored import Trainable, _check, _forget, is_finished, train_or_load
 
 GRACE = 45  # seconds; torchrun gives its processes 30 to end after their step
 LAST_LINES = 12
@@ -60,7 +60,7 @@ def train_or_load_in_parallel(
     pickled = _pickled(preset)
     if workspace.trains_anew() if anew is None else anew:
         _forget(preset, seed)
-    if not _is_finished(preset, seed):
+    if not is_finished(preset, seed):
         given = {"seed": seed, "device": device, "precision": precision, "graph": graph}
         _train(preset, pickled, processes, given)
     return train_or_load(preset, seed=seed, device=device, precision=precision, graph=graph, anew=False)
@@ -112,7 +112,7 @@ def _train(preset: Trainable, pickled: bytes, processes: int, given: dict[str, A
             finally:
                 _end(process)
         # one that falls as it leaves has done its part
-        if process.returncode and not _is_finished(preset, given["seed"]):
+        if process.returncode and not is_finished(preset, given["seed"]):
             said = errors[0] if errors else _last_lines(log)
             raise RuntimeError(
                 f"{preset.name} on {processes} processes ended with status {process.returncode}; its last lines:\n{said}"

@@ -149,7 +149,7 @@ def train_or_load_all(
             _check("train_or_load_all", preset, seed, precision, graph)
     tasks = [(preset, seed) for name, preset in presets.items() for seed in seeds[name]]
     if not workspace.trains_anew():
-        tasks = [(preset, seed) for preset, seed in tasks if not _is_finished(preset, seed)]
+        tasks = [(preset, seed) for preset, seed in tasks if not is_finished(preset, seed)]
     waves = _waves(tasks)
     workers = min(torch.get_num_threads(), max(map(len, waves), default=0)) if pick_device(device).type == "cpu" else 1
     worth_it = sum(preset.steps for wave in waves for preset, _ in wave) >= WORTH_A_PROCESS
@@ -211,11 +211,12 @@ def _builders(preset: Trainable) -> str:
 
 def _forget(preset: Trainable, seed: int) -> None:
     """Delete a finished training; an unfinished one goes on, as it belongs to a run that was interrupted."""
-    if _is_finished(preset, seed):
+    if is_finished(preset, seed):
         (_folder(preset, seed) / CHECKPOINT).unlink()
 
 
-def _is_finished(preset: Trainable, seed: int) -> bool:
+def is_finished(preset: Trainable, seed: int) -> bool:
+    """Return whether train_or_load would load this training whole."""
     file = _folder(preset, seed) / CHECKPOINT
     return file.exists() and read_checkpoint(file, preset.text)["step"] == preset.steps
 
@@ -227,7 +228,7 @@ def _waves(tasks: Sequence[tuple[Trainable, int]]) -> list[list[tuple[Trainable,
     for preset, seed in tasks:
         while preset.start:
             preset = preset.start
-            if not _is_finished(preset, seed):
+            if not is_finished(preset, seed):
                 chosen.setdefault(_folder(preset, seed), (preset, seed))
     for preset, seed in chosen.values():
         waves.setdefault(_depth(preset), []).append((preset, seed))
