@@ -121,7 +121,7 @@ PRINTED = (
 LONG = replace(  # the small networks of quick, for hours instead of minutes
     BUDGETS["quick"],
     steps=3000,
-    steps_of={"AE": 10_000, "NAE-CD": 1500, "NAE-PCD": 1500, "NAE-OMI": 4000, "IGEBM": 1500},
+    steps_of={"AE": 10_000, "NAE-CD": 1000, "NAE-PCD": 1000, "NAE-OMI": 4000, "IGEBM": 500},
     normalising_lr=5e-4,
     importance_samples=200,
     probes=40,
