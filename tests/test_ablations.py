@@ -13,6 +13,7 @@ import torch
 
 from oodlab import metrics, plotting, training, widgets
 from oodlab.plotting import COLOURS, NormalisingCourse, NormalisingSnapshot
+from oodlab.plotting.sets import HELD_OUT, KNOWN
 from oodlab.presets import PROFILES, Preset
 from oodlab.presets.base import numbers
 from oodlab.presets.nae import (
@@ -242,6 +243,7 @@ def test_errors_over_code_sizes_are_medians_in_bands_of_80_percent() -> None:
     for ax, share in zip(stages, (1, 2), strict=True):
         known, nine = ax.lines
         assert list(known.get_xdata()) == [2, 8], "in the order of their sizes"
+        assert (known.get_color(), nine.get_color()) == (KNOWN["color"], HELD_OUT), "as in energies_along_chains"
         assert np.allclose(known.get_ydata(), [share, 4 * share]) and np.allclose(
             nine.get_ydata(), known.get_ydata() + 1
         )

@@ -13,6 +13,7 @@ from torch import nn
 
 from oodlab import data, metrics, plotting, presets, training, widgets
 from oodlab.plotting import DetectionSnapshot
+from oodlab.plotting.sets import set_looks
 from oodlab.presets.nae import (
     BUDGETS,
     COLOUR_BUDGETS,
@@ -266,7 +267,7 @@ def test_the_live_figure_says_what_the_threshold_does_and_shows_its_mistakes() -
     fig = plotting.live_detection(snapshot(), out_set="out", tpr=0.5, which=plotting.IMAGE_ORDERS[1], shown=2)
     histogram, known, outside = fig.axes[0], fig.axes[1:5], fig.axes[5:9]
     auroc = metrics.auroc(SCORES, SCORES - 2.5)
-    assert histogram.get_title(loc="left") == f"AE: AUROC {auroc:.3f}, 100% rejected"
+    assert histogram.get_title(loc="left") == f"AE: AUROC {auroc:.3f}\n100% of OOD images rejected"
     assert histogram.lines[-1].get_xdata()[0] == 3.0, "half of the known are at 3 or above"
     values = [[float(ax.images[0].get_array()[0, 0]) for ax in axes if ax.images] for axes in (known, outside)]
     assert values == [pytest.approx([0.0, 0.2, 0.0, 0.1]), []], "inputs, and below them what was made of them"
@@ -276,7 +277,47 @@ def test_the_live_figure_says_what_the_threshold_does_and_shows_its_mistakes() -
     assert frames == {to_rgba(plotting.COLOURS[1])}, "rejected"
     igebm = [ax for ax in fig.axes[9:] if ax.images]
     assert len(igebm) == 4, "no reconstructions: two images of each set"
-    assert igebm[2].spines["left"].get_edgecolor() == to_rgba(plotting.COLOURS[0]), "accepted"
+    assert [ax.get_ylabel() for ax in known[::2]] == ["input", "made of it"]
+
+
+def test_the_live_figure_frames_what_is_wrong_and_says_so() -> None:
+    fig = plotting.live_detection(snapshot(), out_set="out", tpr=0.5, which=plotting.IMAGE_ORDERS[0], shown=6)
+    framed = {}
+    for key, axes in {"in": fig.axes[1:7], "IGEBM, out": fig.axes[38:44]}.items():
+        for ax in axes:
+            score = round(5 * float(ax.images[0].get_array()[0, 0]))
+            framed[key, score] = ax.spines["left"].get_edgecolor() == to_rgba(plotting.COLOURS[1])
+    assert framed == {**{("in", s): s < 3 for s in range(6)}, **{("IGEBM, out", s): s >= 3 for s in range(6)}}
+    (said,) = fig.legends[0].get_texts()
+    assert said.get_text() == "wrong: an OOD image accepted, or a known one rejected"
+
+
+def test_a_set_looks_the_same_in_every_panel_and_figure() -> None:
+    e = np.array([0.1, 0.2])
+    rows = {
+        "a": {"AE": dict.fromkeys(["a", "half_a", "constant_gray", "noise", "mine"], e)},
+        "b": {"AE": dict.fromkeys(["b", "noise", "mine", "svhn", "constant_gray", "a"], e)},
+    }
+    first, second = (
+        {p.get_label(): (p.get_edgecolor(), p.get_linestyle() != (0, None)) for p in ax.patches if p.get_label()}
+        for ax in plotting.error_histograms(rows).axes
+    )
+    curves = dict.fromkeys(["blank", "noise", "known", "constant_gray", "half"], e)
+    lines = plotting.error_distributions({"AE": curves}, {"AE": 0.1}, known="known").axes[0].lines
+    third = {line.get_label(): (to_rgba(line.get_color()), line.get_linestyle() != "-") for line in lines}
+    for name in ("noise", "constant_gray"):
+        assert first[name] == second[name] == third[name], name
+    assert first["mine"] == second["mine"] and first["half_a"] == third["half"]
+    assert first["a"] == second["b"] == third["known"] != second["a"], (
+        "what is known has one look, outside it has another"
+    )
+    assert all(len(set(looks.values())) == len(looks) for looks in (first, second, third))
+
+
+def test_more_sets_than_hues_still_look_different() -> None:
+    names = ["noise", *(f"my set {i}" for i in range(17))]
+    assert len({(look["color"], look["linestyle"]) for look in set_looks(names).values()}) == 18
+    assert list(set_looks([*names, "one more"])) == [*names, "one more"]
 
 
 def test_the_live_figure_can_be_drawn_before_there_is_anything_and_for_a_set_that_is_not_there() -> None:

@@ -70,6 +70,8 @@ def test_outliers_are_made_of_the_test_images_and_then_shrunk(embedded: None) ->
     assert torch.equal(inputs.outliers["blank"], torch.zeros(1, *small))
     greys = inputs.outliers["constant_gray"].flatten(1)
     assert greys.shape == (40, 14 * 14) and (greys == greys[:, :1]).all() and len(greys[:, 0].unique()) > 20
+    detection = presets.nae.ood_inputs(smoke(), "mnist", n=50, made=40).outside["constant_gray"]
+    assert torch.equal(inputs.outliers["constant_gray"], detection), "one way to make them in both studies"
     again = outlier_inputs(smoke(), DIGITS, n=50, greys=40)
     assert all(torch.equal(x, again.outliers[name]) for name, x in inputs.outliers.items())
     assert "omniglot, fashion_mnist" in inputs.sentence
@@ -111,6 +113,7 @@ def test_sets_of_different_sizes_stand_side_by_side() -> None:
     assert shown == pytest.approx({(0, 0): 0.1, (0, 2): 0.2, (0, 3): 0.2, (1, 0): 0.4, (1, 2): 0.5, (1, 3): 0.5})
     assert [cell[0, j].get_title() for j in (0, 2)] == ["one\nset", "b"]
     assert [key for key, ax in cell.items() if ax.spines["top"].get_linewidth() > 1] == [(1, 0), (1, 3)]
+    assert [text.get_text()[:5] for text in fig.legends[0].get_texts()] == ["wrong"], "what a frame is"
     assert {key: ax.get_ylabel() for key, ax in cell.items() if ax.get_ylabel()} == {(0, 0): "input", (1, 0): "AE"}
 
 
@@ -135,7 +138,7 @@ def test_a_curve_stands_at_the_limit_at_the_share_that_is_accepted() -> None:
             assert ax.get_xlim() == (x[0], x[-1]) and 0 < x[0] <= x[x > 0].min() and x[-1] > values.max()
         colours.append([line.get_color() for line in curves])
     assert colours[0] == colours[1] and len(set(colours[0])) == 3
-    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["known", "out", "one"]
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["known", "out", "one", "limit"]
     assert plotting.to_png(fig).startswith(b"\x89PNG")
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from oodlab import data, metrics, plotting, presets, training, widgets
 from oodlab.models import NormalizedAutoencoder, inception_features
+from oodlab.plotting.sets import HELD_OUT, KNOWN
 from oodlab.presets.nae import (
     BUDGETS,
     FreshChains,
@@ -293,6 +294,7 @@ def test_energies_are_drawn_by_mean_and_band_beside_those_of_data() -> None:
     assert lines["long"].get_ydata() == pytest.approx(energies.mean(axis=1)) and len(lines["short"].get_ydata()) == 2
     assert lines["data"].get_ydata() == pytest.approx([3.5, 3.5]) and lines["held out"].get_ydata()[0] == 6
     assert lines["short"].get_color() != lines["long"].get_color()
+    assert (lines["data"].get_color(), lines["held out"].get_color()) == (KNOWN["color"], HELD_OUT), "as in code_sizes"
     assert latent.lines[-1].get_label() == "short", "drawn over the long one, which begins alike"
     band = latent.collections[-2].get_paths()[0].vertices
     at_end = band[band[:, 0] == 2][:, 1]

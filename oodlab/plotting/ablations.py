@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from oodlab.plotting.base import COLOURS, STYLE, figure
+from oodlab.plotting.sets import HELD_OUT, KNOWN
 
 STAGES = {"before": COLOURS[0], "after": COLOURS[1]}
 _BAND = (0.1, 0.9)  # the middle 80 %
@@ -65,7 +66,7 @@ def code_sizes(rows: Sequence[Mapping[str, Any]], errors: Mapping[str, Mapping[i
 
     Args:
         rows: As in pre_training_aurocs, with latent in place of epochs and updates.
-        errors: By stage (before, after), numbers in a code and kind of image, per image (N,): their median is a line,
+        errors: By stage (before, after), numbers in a code and kind of image, known and held out, per image (N,): their median is a line,
             their middle 80 % a band.
     """
     with rc_context(STYLE):
@@ -74,7 +75,7 @@ def code_sizes(rows: Sequence[Mapping[str, Any]], errors: Mapping[str, Mapping[i
         _draw_stages(auroc, [row["latent"] for row in rows], rows)
         for ax, (stage, by_size) in zip(of_stage, errors.items(), strict=True):
             sizes = sorted(by_size)
-            for kind, colour in zip(by_size[sizes[0]], COLOURS[2:], strict=False):
+            for kind, colour in zip(by_size[sizes[0]], (KNOWN["color"], HELD_OUT), strict=True):
                 low, middle, high = np.quantile([by_size[n][kind] for n in sizes], [_BAND[0], 0.5, _BAND[1]], axis=1)
                 ax.plot(sizes, middle, color=colour, marker=".", linewidth=1.2, label=kind)
                 ax.fill_between(sizes, low, high, color=colour, alpha=0.2, linewidth=0)

@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from oodlab import metrics
 from oodlab.plotting.aurocs import draw_aurocs, explain_aurocs
 from oodlab.plotting.base import COLOURS, STYLE, figure
+from oodlab.plotting.sets import explain_frames, frame
 
 OMI = COLOURS[1]  # the colour of what is normalized, in every figure
 
@@ -59,12 +60,12 @@ def beside_reconstructions(
     Args:
         columns: Images by set, (N, H, W) in [0, 1].
         rows: Reconstructions by model and set, shaped as the images.
-        missed: By model and set, whether the model takes the image for the wrong kind: outlined.
+        missed: By model and set, whether the model takes the image for the wrong kind: framed.
     """
     names = ["input", *rows]
     total = sum(map(len, columns.values()))
     with rc_context(STYLE):
-        fig = figure(0.75 + 0.42 * total, 0.45 + 0.44 * len(names))
+        fig = figure(0.75 + 0.42 * total + 0.1 * (len(columns) - 1), 0.65 + 0.44 * len(names))
         fig.get_layout_engine().set(w_pad=0.02, h_pad=0.02)  # images stand close
         widths = [
             width for images in columns.values() for width in [*[1.0] * len(images), 0.25]
@@ -78,16 +79,13 @@ def beside_reconstructions(
                 axes = [fig.add_subplot(grid[i, first + k]) for k in range(n)]
                 for k, ax in enumerate(axes):
                     ax.imshow(shown[k], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-                    ax.set(xticks=[], yticks=[])
-                    wrong = i > 0 and missed[row][name][k]
-                    ax.spines[:].set(
-                        visible=True, color=COLOURS[1] if wrong else "0.7", linewidth=1.8 if wrong else 0.4
-                    )
+                    frame(ax, wrong=i > 0 and missed[row][name][k])
                 if i == 0:
                     axes[(n - 1) // 2].set_title(name.replace("_", "\n"), x=0.5 if n % 2 else 1.02)
                 if first == 0:
                     axes[0].set_ylabel(row, rotation=0, ha="right", va="center")
             first += n + 1
+        explain_frames(fig)
         return fig
 
 

@@ -17,10 +17,11 @@ from numpy.typing import ArrayLike
 
 from oodlab import metrics
 from oodlab.plotting.aurocs import draw_aurocs, explain_aurocs
-from oodlab.plotting.base import COLOURS, STYLE, figure
+from oodlab.plotting.base import STYLE, figure
+from oodlab.plotting.sets import KNOWN, LIMIT, Look, explain_frames, frame, set_looks
 
-DATA_COLOUR = "0.15"
 BINS = 50
+ROOM = 1.3  # height of a panel by that of its bars: the legend stands above them
 IMAGE_ORDERS = ("nearest to the threshold", "wrong, the worst first")
 
 
@@ -60,6 +61,7 @@ def error_histograms(errors: Mapping[str, Mapping[str, Mapping[str, ArrayLike]]]
         errors: By in-distribution set, model and set of images, (N,) positive; the in-distribution set is the first.
     """
     columns = max(map(len, errors.values()))
+    looks = set_looks(out for models in errors.values() for sets in models.values() for out in list(sets)[1:])
     with rc_context(STYLE):
         fig = figure(1.4 + 2.9 * columns, 2.1 * len(errors))
         grid = fig.subplots(len(errors), columns, sharey="row", squeeze=False)
@@ -69,8 +71,8 @@ def error_histograms(errors: Mapping[str, Mapping[str, Mapping[str, ArrayLike]]]
                 everything[everything > 0].min(), everything.max() * 1.001, BINS + 1
             )  # one scale for all
             for ax, (model, sets) in zip(axes, models.items(), strict=False):
-                for (title, values), colour in zip(sets.items(), (DATA_COLOUR, *COLOURS), strict=False):
-                    _histogram(ax, values, edges, colour, title)
+                for title, values in sets.items():
+                    _histogram(ax, values, edges, KNOWN if title == next(iter(sets)) else looks[title], title)
                 ax.set(xscale="log", title=f"{model}, trained on {name}", xlabel="reconstruction error per pixel")
             axes[0].set_ylabel("share of images per bar")
             for ax in axes[len(models) :]:
@@ -79,11 +81,11 @@ def error_histograms(errors: Mapping[str, Mapping[str, Mapping[str, ArrayLike]]]
         return fig
 
 
-def _histogram(ax: Axes, values: ArrayLike, edges: np.ndarray, colour: str, label: str) -> None:
+def _histogram(ax: Axes, values: ArrayLike, edges: np.ndarray, look: Look, label: str) -> None:
     values = np.asarray(values)
     shares = np.full(len(values), 1 / len(values))
-    ax.hist(values, edges, weights=shares, histtype="stepfilled", color=colour, alpha=0.15)
-    ax.hist(values, edges, weights=shares, histtype="step", color=colour, linewidth=1, label=label)
+    ax.hist(values, edges, weights=shares, histtype="stepfilled", color=look["color"], alpha=0.15)
+    ax.hist(values, edges, weights=shares, histtype="step", linewidth=1, label=label, **look)
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ class DetectionSnapshot:
 def live_detection(snapshot: DetectionSnapshot, *, out_set: str, tpr: float, which: str, shown: int) -> Figure:
     """Draw per detector the scores of both sets with the threshold, and images with their reconstructions below them.
 
+    An orange frame is around what the detector takes for the wrong kind.
+
     Args:
         snapshot: Of the detectors.
         out_set: OOD set; the first one where the snapshot does not have it.
@@ -115,7 +119,7 @@ def live_detection(snapshot: DetectionSnapshot, *, out_set: str, tpr: float, whi
     """
     outs = [name for name in snapshot.images if name != snapshot.in_set]
     with rc_context(STYLE):
-        fig = figure(7.4, max(0.6, 1.55 * len(snapshot.scores)))
+        fig = figure(7.4, max(0.6, 0.3 + 1.65 * len(snapshot.scores)))
         if not snapshot.scores:
             fig.text(0.5, 0.5, "nothing is trained yet", ha="center", va="center", color="0.4")
             return fig
@@ -126,14 +130,15 @@ def live_detection(snapshot: DetectionSnapshot, *, out_set: str, tpr: float, whi
             left, *right = row.subfigures(1, 3, width_ratios=[1, 1, 1])
             pair = {key: np.asarray(scores[key]) for key in (snapshot.in_set, out)}
             threshold = metrics.threshold_at_tpr(pair[snapshot.in_set], tpr)
-            _draw_scores(left.subplots(), name, pair, threshold, tpr)
+            _draw_scores(left.subplots(), name, pair, set_looks(outs)[out], threshold, tpr)
             for cell, (key, values) in zip(right, pair.items(), strict=True):
                 inside, accepted = key == snapshot.in_set, values >= threshold
                 wrong = int((accepted != inside).sum())
                 cell.suptitle(f"{key}: {wrong} of {len(values)} {'rejected' if inside else 'accepted'}", fontsize=7.5)
                 chosen = chosen_images(values, threshold, inside=inside, which=which)[:shown]
                 made = snapshot.reconstructions.get(name, {}).get(key)
-                _draw_images(cell, snapshot.images[key], made, chosen, accepted, columns=shown)
+                _draw_images(cell, snapshot.images[key], made, chosen, accepted != inside, columns=shown)
+        explain_frames(fig)
         return fig
 
 
@@ -155,18 +160,20 @@ def chosen_images(scores: np.ndarray, threshold: float, *, inside: bool, which: 
     return order[::-1][(scores[order[::-1]] >= threshold) != inside]
 
 
-def _draw_scores(ax: Axes, name: str, pair: Mapping[str, np.ndarray], threshold: float, tpr: float) -> None:
+def _draw_scores(ax: Axes, name: str, pair: Mapping[str, np.ndarray], look: Look, threshold: float, tpr: float) -> None:
     inside, outside = pair.values()
     low, high = np.quantile(np.concatenate([inside, outside]), (0.01, 0.99))
     edges = np.linspace(low, max(high, low + 1e-9), BINS // 2 + 1)  # the outermost bars hold what lies beyond
-    for (key, values), colour in zip(pair.items(), (DATA_COLOUR, COLOURS[1]), strict=True):
-        _histogram(ax, np.clip(values, edges[0], edges[-1]), edges, colour, key)
-    ax.axvline(np.clip(threshold, edges[0], edges[-1]), color=COLOURS[0], linewidth=1)
+    for (key, values), of in zip(pair.items(), (KNOWN, look), strict=True):
+        _histogram(ax, np.clip(values, edges[0], edges[-1]), edges, of, key)
+    ax.axvline(np.clip(threshold, edges[0], edges[-1]), ymax=1 / ROOM, **LIMIT)
     rejected = metrics.tnr_at_tpr(inside, outside, tpr=tpr)
-    ax.set_title(f"{name}: AUROC {metrics.auroc(inside, outside):.3f}, {rejected:.0%} rejected", loc="left")
+    auroc = metrics.auroc(inside, outside)
+    ax.set_title(f"{name}: AUROC {auroc:.3f}\n{rejected:.0%} of OOD images rejected", loc="left", fontsize=7.5)
     ax.set(xlabel="score (high = in-distribution)", yticks=[])
     ax.locator_params(axis="x", nbins=4)
-    ax.legend(frameon=False, fontsize=6.5)
+    ax.set_ylim(top=ROOM * ax.get_ylim()[1])
+    ax.legend(frameon=False, fontsize=6.5, loc="upper left", ncols=2)
 
 
 def _draw_images(
@@ -174,19 +181,20 @@ def _draw_images(
     images: np.ndarray,
     made: np.ndarray | None,
     chosen: np.ndarray,
-    accepted: np.ndarray,
+    wrong: np.ndarray,
     *,
     columns: int,
 ) -> None:
-    """Draw images in the first row, their reconstructions in the second; framed by whether they are accepted."""
+    """Draw images in the first row, their reconstructions in the second."""
     axes = fig.subplots(2, columns, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
+    for ax, name in zip(axes[:, 0], ("input", "made of it"), strict=True):
+        ax.set_ylabel(name, fontsize=6.5)
     for column, i in zip(axes.T, chosen, strict=False):
         for ax, of in zip(column, (images, made), strict=True):
             if of is None:
                 continue
             ax.set_axis_on()
             ax.imshow(np.moveaxis(of[i], 0, -1).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set(visible=True, color=COLOURS[0] if accepted[i] else COLOURS[1], linewidth=1.3)
+            frame(ax, wrong=bool(wrong[i]))

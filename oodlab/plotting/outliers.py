@@ -14,9 +14,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from oodlab.plotting.base import COLOURS, STYLE, figure
-
-KNOWN_COLOUR = "0.15"
+from oodlab.plotting.base import STYLE, figure
+from oodlab.plotting.sets import KNOWN, LIMIT, set_looks
 
 
 def error_distributions(
@@ -24,7 +23,7 @@ def error_distributions(
 ) -> Figure:
     """Draw which share of each set has errors up to a value, one panel per model.
 
-    At the limit, dashed, a curve stands at the share of its set that the model accepts: of outliers, at the
+    At the limit, dashed and grey, a curve stands at the share of its set that the model accepts: of outliers, at the
     share missed.
 
     Args:
@@ -34,21 +33,17 @@ def error_distributions(
     """
     positive = np.concatenate([np.asarray(x)[np.asarray(x) > 0] for sets in errors.values() for x in sets.values()])
     low, high = positive.min() / 1.3, positive.max() * 1.3
+    looks = set_looks(name for sets in errors.values() for name in sets if name != known)
     with rc_context(STYLE):
         fig = figure(3.1 * len(errors) + 1.2, 2.6)
         axes = fig.subplots(1, len(errors), sharex=True, sharey=True, squeeze=False)[0]
         for ax, (model, sets) in zip(axes, errors.items(), strict=True):
-            hues = iter(COLOURS)
             for name, values in sets.items():
                 x = np.sort(np.asarray(values))
                 y = np.arange(len(x) + 1) / len(x)
-                style = (
-                    {"color": KNOWN_COLOUR, "linewidth": 2}
-                    if name == known
-                    else {"color": next(hues), "linewidth": 1.2}
-                )
+                style = KNOWN | {"linewidth": 2} if name == known else looks[name] | {"linewidth": 1.2}
                 ax.plot([low, *x, high], [*y, 1], drawstyle="steps-post", label=name, **style)
-            ax.axvline(limits[model], color="0.4", linestyle="--", linewidth=1)
+            ax.axvline(limits[model], label="limit", **LIMIT)
             ax.set(
                 title=model, xscale="log", xlim=(low, high), ylim=(-0.02, 1.02), xlabel="reconstruction error per pixel"
             )

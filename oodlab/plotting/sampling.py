@@ -16,10 +16,11 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from oodlab.plotting.base import COLOURS, STYLE, figure
+from oodlab.plotting.sets import HELD_OUT, KNOWN
 
 BAND = (0.1, 0.9)  # quantiles: 80 % of the chains lie between
 GAP = 1  # pixels between images
-REFERENCES = ("0.15", COLOURS[1], COLOURS[3])
+REFERENCES = (KNOWN["color"], HELD_OUT)
 
 
 def image_blocks(blocks: Mapping[str, Mapping[str, ArrayLike]], *, columns: int) -> Figure:
@@ -66,7 +67,8 @@ def energies_along_chains(
 
     Args:
         panels: Energies by model, kind of chain ("latent", "visible") and run, (steps + 1, chains), nats.
-        references: Energies of inputs by model and set, (N,): a line at the mean, a band from 10 to 90 %.
+        references: Energies of inputs by model and set, known and then held out, (N,): a line at the mean, a band
+            from 10 to 90 %.
     """
     runs = list(dict.fromkeys(run for kinds in panels.values() for by_run in kinds.values() for run in by_run))
     kinds = list(next(iter(panels.values())))

@@ -40,8 +40,8 @@ class OutlierInputs:
 def outlier_inputs(preset: Preset, in_set: data.Choice, *, n: int, greys: int) -> OutlierInputs:
     """Load test images and outliers in the form of a training's inputs.
 
-    Halves and chimeras are made of the test images before these are shrunk. Of fashion_mnist shirts come
-    first, as figure 1 shows one. A set without files is left out.
+    Halves and chimeras are made of the test images before these are shrunk, grey levels at the size of the
+    training. Of fashion_mnist shirts come first, as figure 1 shows one. A set without files is left out.
 
     Args:
         preset: The training whose shape of images is taken.
@@ -53,7 +53,8 @@ def outlier_inputs(preset: Preset, in_set: data.Choice, *, n: int, greys: int) -
     choices = [data.choose(name, "digits", splits=("test",)) for name in ("omniglot", "fashion_mnist")]
     foreign = {choice.name: drawn(choice, "test", n=n) for choice in choices if choice.stand_in_for is None}
     missing = [choice.stand_in_for for choice in choices if choice.stand_in_for]
-    grey = data.constant_gray(greys, (1, 28, 28), torch.Generator().manual_seed(0))
+    shape = preset.batches.keywords["shape"]
+    grey = data.constant_gray(greys, shape, torch.Generator().manual_seed(0))
     stored = {
         "known": test.x,
         "blank": torch.zeros_like(test.x[:1]),
@@ -64,7 +65,6 @@ def outlier_inputs(preset: Preset, in_set: data.Choice, *, n: int, greys: int) -
     }
     if shirts := foreign.get("fashion_mnist"):
         stored["fashion_mnist"] = shirts.x[torch.argsort((shirts.y != _SHIRT).int(), stable=True)]
-    shape = preset.batches.keywords["shape"]
     known, *outliers = (unit_pixels(data.as_shape(x, shape)) for x in stored.values())
     infos = (
         replace(training_images(preset).info, stand_in_for=in_set.stand_in_for),
