@@ -1,6 +1,6 @@
 """The panel of nae/eight_gaussians.
 
-Imports: data, grids, plotting, presets, replay, samplers, training, widgets.panel, widgets.stepping.
+Imports: data, grids, plotting, presets, replay, samplers, training, widgets.panel, widgets.stepping, widgets.walk.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from oodlab import data, grids, plotting, presets, training
 from oodlab.replay import Uniform
 from oodlab.samplers import Sphere
 from oodlab.widgets.panel import REDRAW_SECONDS, WIDE, Publish, RunPanel, slider
-from oodlab.widgets.stepping import Stepper, Walk
+from oodlab.widgets.stepping import Stepper
+from oodlab.widgets.walk import Walk
 
 WALKERS = 100  # chains moved by hand
 NOISE = Uniform(-5.0, 5.0)
@@ -83,7 +84,7 @@ def eight_gaussians() -> RunPanel:
         panel.show_state(moved, text, at_once=at_once)
 
     stepped = {"latent": chains["latent_chain"], "visible": chains["chain"]}
-    panel.add(Stepper(panel, chains=stepped, starts=starts, show=show))
+    panel.add(Stepper(panel, chains=stepped, start_bounds=chains["start_bounds"], starts=starts, show=show))
     return panel
 
 

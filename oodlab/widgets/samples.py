@@ -1,6 +1,6 @@
 """The panel of nae/samples.
 
-Imports: data, plotting, presets, replay, training, widgets.kept, widgets.panel, widgets.stepping.
+Imports: data, plotting, presets, replay, training, widgets.kept, widgets.panel, widgets.stepping, widgets.walk.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from oodlab.presets.nae.image_parts import unit_pixels
 from oodlab.replay import Uniform
 from oodlab.widgets.kept import kept
 from oodlab.widgets.panel import WIDE, Publish, RunPanel, slider
-from oodlab.widgets.stepping import Stepper, Walk
+from oodlab.widgets.stepping import Stepper
+from oodlab.widgets.walk import Walk
 
 WALKERS = 16  # chains moved by hand
 REFERENCES = 500  # test digits whose energies are drawn beside
@@ -61,7 +62,7 @@ def samples() -> RunPanel:
         panel.show_state(moved, text, at_once=at_once)
 
     stepped = {"latent": chains["latent_chain"], "visible": chains["chain"]}
-    panel.add(Stepper(panel, chains=stepped, starts=starts, show=show))
+    panel.add(Stepper(panel, chains=stepped, start_bounds=chains["start_bounds"], starts=starts, show=show))
     return panel
 
 
