@@ -12,7 +12,8 @@ import torch
 from oodlab import presets, training
 from oodlab.presets.nae import image_training
 from oodlab.widgets import kept as kept_module
-from oodlab.widgets.kept import FOLDER, fresh_model, kept, ready, shipped_file, write_shipped
+from oodlab.widgets.kept import FOLDER, kept, ready, shipped_file, write_shipped
+from oodlab.widgets.live import fresh_model, train_live
 
 HALF = 2.0**-11  # largest relative rounding of half precision
 TO_DO = "run `make trained` and commit oodlab/trained"
@@ -112,6 +113,21 @@ def test_what_is_kept_never_begins_with_a_file_of_the_kit(own: Path, monkeypatch
         assert torch.equal(found.result.model.state_dict()[name], value), name
 
 
+def test_a_live_training_is_the_kept_one_unwatched(own: Path) -> None:
+    """Rates, warm-up and schedule among them: one left out gives other weights."""
+    preset = smoke("NAE-OMI").changed(start=None, steps=6, warm_up=3, schedule=training.LinearTail(0.2))
+    whole = training.train_or_load(preset, seed=2)
+    state = torch.random.get_rng_state()
+    model, seen = fresh_model(preset, seed=2), []
+    assert torch.equal(torch.random.get_rng_state(), state), "the notebook's own random numbers go on"
+    given = {"seed": 2, "should_stop": lambda: False}
+    result = train_live(model, preset, on_step=lambda step, *_: seen.append(step), **given)
+    assert result.model is model and seen == [1, 2, 3, 4, 5, 6]
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+    assert not train_live(model, preset, on_step=lambda *_: None, seed=2, should_stop=lambda: True).finished
+
+
 # --------------------------------------------------------------------------------------------- the files
 
 
@@ -122,9 +138,7 @@ def test_a_file_gives_the_training_back_but_for_rounding(own: Path, monkeypatch:
         full.model.log_temperature.fill_(-3.21987654)
     file = write_shipped(preset, full, seed=0)
     monkeypatch.setenv("OODLAB_RUNS", str(own / "empty"))
-    state = torch.random.get_rng_state()
     found = ready(preset, seed=0).result
-    assert torch.equal(torch.random.get_rng_state(), state), "the notebook's own random numbers go on"
     assert (found.step, found.seconds, found.history) == (full.step, full.seconds, full.history)
     assert [probe["step"] for probe in found.probes] == [probe["step"] for probe in full.probes]
     assert torch.equal(found.probes[-1]["values"]["in"], full.probes[-1]["values"]["in"])
@@ -186,6 +200,6 @@ def test_the_kit_has_a_file_of_every_training_named_and_no_other() -> None:
 def test_a_file_of_the_kit_fits_its_preset(preset: presets.Preset, seed: int) -> None:
     record = training.read_checkpoint(shipped_file(preset, seed), preset.text)
     assert (record["name"], record["profile"], record["seed"]) == (preset.name, preset.profile, seed)
-    shapes = {name: tuple(value.shape) for name, value in fresh_model(preset, seed).state_dict().items()}
+    shapes = {name: tuple(value.shape) for name, value in fresh_model(preset, seed=seed).state_dict().items()}
     assert {name: tuple(value.shape) for name, value in record["weights"].items()} == shapes, TO_DO
     assert record["history"][-1]["step"] == preset.steps and bool(record["probes"]) == bool(preset.probe)

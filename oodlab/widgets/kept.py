@@ -3,7 +3,7 @@
 A file of the kit holds a quick training in half precision, so that panels respond at once on a fresh machine.
 Nothing that is kept ever begins with one, and figures are always of trainings in the run store.
 
-Imports: presets, training, workspace.
+Imports: presets, training, workspace, widgets.live.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from oodlab import training, workspace
 from oodlab.presets import Preset
 from oodlab.training import stored
+from oodlab.widgets.live import fresh_model
 
 FOLDER = Path(__file__).resolve().parent.parent / "trained"
 
@@ -92,13 +92,6 @@ def kept(preset: Preset, *, seed: int, should_stop: Callable[[], bool], on_step:
     return Kept(result, stage, before)
 
 
-def fresh_model(preset: Preset, seed: int) -> nn.Module:
-    """Build a preset's model with weights of this seed; the notebook's own random numbers go on as they were."""
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
-        return preset.model()
-
-
 def shipped_file(preset: Preset, seed: int) -> Path:
     """Return where the kit has a training's weights, if it has them; another setting has another name."""
     return FOLDER / f"{preset.name.replace('/', '-')}-{preset.profile}-seed{seed}-{preset.hash}.pt"
@@ -145,7 +138,7 @@ def _read(file: Path, preset: Preset, seed: int) -> training.Result:
         raise ValueError(
             f"{file} expects seed {found['seed']}, got {seed}: it was renamed; put the kit's own copy back."
         )
-    model = fresh_model(preset, seed)
+    model = fresh_model(preset, seed=seed)
     model.load_state_dict(found["weights"])
     model.to(training.pick_device())
     return training.Result(

@@ -1,23 +1,24 @@
 """What panels share that normalise an autoencoder: the plain one that is kept, then a training that is watched.
 
-Imports: metrics, plotting, presets, samplers, training, widgets.kept, widgets.panel.
+Imports: metrics, plotting, presets, samplers, training, widgets.kept, widgets.live, widgets.panel.
 """
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
 
 import ipywidgets as w
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from oodlab import metrics, plotting, training
 from oodlab.presets import Preset
 from oodlab.samplers import effective_temperature
-from oodlab.widgets.kept import OnStep, fresh_model, kept
+from oodlab.widgets.kept import OnStep, kept
+from oodlab.widgets.live import fresh_model, train_live
 from oodlab.widgets.panel import WIDE, Publish, RunPanel, slider
 
 LOOKING_SHARE = 0.2  # of the time at most goes into scoring validation images
@@ -70,7 +71,7 @@ def normalise(
     """
     total = preset.steps + (preset.start.steps if preset.start else 0)
     publish(EMPTY, 0, total, "before the first update")
-    model, note = fresh_model(preset, seed), ""
+    model, note = fresh_model(preset, seed=seed), ""
     if preset.start:
         told = telling(publish, {preset.start.name: "plain autoencoder"}, total)
         first = kept(preset.start, seed=seed, should_stop=should_stop, on_step=told)
@@ -80,19 +81,8 @@ def normalise(
         note = first.note and f". The plain autoencoder {first.note}"
     watch = _Watch(preset, publish, total, note, beside)
     watch.score(model, 0)
-    return training.fit(
-        model,
-        preset.objective(model),
-        preset.batches(),
-        optimiser=preset.optimiser,
-        steps=preset.steps,
-        warm_up=preset.warm_up,
-        schedule=preset.schedule,
-        seed=seed,
-        should_stop=should_stop,
-        on_step=lambda step, _, numbers, parts: watch.look(model, step, numbers, parts),
-        show_progress=False,
-    )
+    told = functools.partial(watch.look, model)
+    return train_live(model, preset, seed=seed, should_stop=should_stop, on_step=told)
 
 
 class _Watch:
@@ -119,7 +109,7 @@ class _Watch:
         self.aurocs: list[float] = []
         self.looked_at, self.pause = 0.0, 0.0
 
-    def score(self, model: torch.nn.Module, step: int) -> None:
+    def score(self, model: nn.Module, step: int) -> None:
         """Score validation images."""
         started = time.monotonic()
         errors = self.probe(model)
@@ -128,7 +118,7 @@ class _Watch:
         self.looked_at = time.monotonic()
         self.pause = (self.looked_at - started) / LOOKING_SHARE
 
-    def look(self, model: torch.nn.Module, step: int, numbers: dict[str, float], parts: dict[str, Tensor]) -> None:
+    def look(self, model: nn.Module, step: int, _: int, numbers: dict[str, float], parts: dict[str, Tensor]) -> None:
         """Take what a step of the training tells; after a roll-back, in place of what it told before."""
         while self.steps and self.steps[-1] >= step:
             for told in (self.steps, *self.errors.values()):
