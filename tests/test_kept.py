@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from oodlab import presets, training
-from oodlab.presets.nae import image_training
+from oodlab import presets, training, widgets
+from oodlab.presets.nae import BUDGETS, image_training
 from oodlab.widgets import kept as kept_module
 from oodlab.widgets.kept import FOLDER, kept, ready, shipped_file, write_shipped
 from oodlab.widgets.live import fresh_model, train_live
@@ -46,7 +47,7 @@ def get(preset: presets.Preset, *, stop_at: int | None = None, seed: int = 0) ->
 
 
 def without_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "train_or_load", lambda *_, **__: pytest.fail("the run store was asked to train"))
+    monkeypatch.setattr(training, "train_or_load", lambda *_, **__: 1 / 0)
 
 
 # ------------------------------------------------------------------------------- from where a panel has it
@@ -126,6 +127,32 @@ def test_a_live_training_is_the_kept_one_unwatched(own: Path) -> None:
     for name, value in whole.model.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
     assert not train_live(model, preset, on_step=lambda *_: None, seed=2, should_stop=lambda: True).finished
+
+
+@pytest.mark.parametrize("name", ["samples", "holdout_digits", "ablations", "ood_detection", "outlier_reconstruction"])
+def test_a_panel_on_digits_trains_nothing_that_comes_with_the_kit_and_says_so(
+    own: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setitem(BUDGETS, "quick", BUDGETS["smoke"])
+    monkeypatch.setattr(sys.modules["oodlab.widgets.holdout_digits"], "QUICK", BUDGETS["smoke"])
+    for preset, seed in presets.nae.SHIPPED:
+        held_out = 9 if "without" in preset.name else None
+        method = "NAE-OMI" if preset.start else "AE"
+        ours = image_training(method, held_out, in_set="digits").at("quick")
+        write_shipped(ours, get(ours, seed=seed)[0].result, seed=seed)
+    monkeypatch.setenv("OODLAB_RUNS", str(own / "empty"))
+    without_training(monkeypatch)
+    panel = getattr(widgets, name)()
+    if name != "outlier_reconstruction":
+        if name in ("holdout_digits", "ablations"):
+            panel.controls["updates"].value = 10
+        panel.run()
+    panel.wait(120)
+    said = panel.status.value
+    assert "comes with the kit: trained by the same preset, seed 0, weights in half precision" in said, said
+    assert "Error" not in said and not (own / "empty").exists()
+    if name == "ablations":
+        assert panel.snapshot.beside.steps == [1, 2, 3]
 
 
 # --------------------------------------------------------------------------------------------- the files

@@ -67,12 +67,14 @@ class Work:
         self.status.value = f"<div style='width:{self._width}px'>{text}</div>"
 
     def _do(self, act: Callable[[Callable[[], bool]], str]) -> None:
-        said: str | Exception
+        said, style = "", "danger"
         try:
-            said, style = act(self._stop.is_set), "warning" if self._stop.is_set() else "success"
+            said = act(self._stop.is_set)
+            style = "warning" if self._stop.is_set() else "success"
         except Exception as error:  # shown on the panel: a thread's traceback would go to the log
-            said, style = error, "danger"
-        self.bar.bar_style = style
-        self.run_button.disabled, self.stop_button.disabled = not self._more(), True
-        self._busy = False
-        self.say(said)  # last: who reads it may press the button
+            said = error
+        finally:
+            self.bar.bar_style = style
+            self.run_button.disabled, self.stop_button.disabled = not self._more(), True
+            self._busy = False
+            self.say(said)  # last: who reads it may press the button
