@@ -13,6 +13,7 @@ import torch
 from oodlab import presets, training, widgets
 from oodlab.presets.nae import BUDGETS, image_training
 from oodlab.widgets import kept as kept_module
+from oodlab.widgets import ship
 from oodlab.widgets.kept import FOLDER, kept, ready, shipped_file, write_shipped
 from oodlab.widgets.live import fresh_model, train_live
 
@@ -214,6 +215,19 @@ def test_weights_without_half_precision_and_unfinished_trainings_are_refused(own
     with pytest.raises(ValueError, match=r"got larger ones in \['encoder.0.bias'\]"):
         write_shipped(preset, result, seed=0)
     assert not shipped_file(preset, 0).exists()
+
+
+def test_the_kit_is_written_from_the_store_and_old_files_go(
+    own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preset = smoke("NAE-OMI")
+    monkeypatch.setattr(presets.nae, "SHIPPED", ((preset.start, 0), (preset, 0)))
+    old = write_shipped(preset.changed(steps=2), get(preset.changed(steps=2))[0].result, seed=0)
+    ship.main()
+    files = {shipped_file(stage, 0) for stage in (preset.start, preset)}
+    assert set(kept_module.FOLDER.iterdir()) == files and not old.exists()
+    told = capsys.readouterr().out
+    assert all(str(file) in told for file in files)
 
 
 def test_the_kit_has_a_file_of_every_training_named_and_no_other() -> None:

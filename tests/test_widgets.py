@@ -12,6 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from oodlab import plotting, widgets
+from oodlab.widgets.work import Work
 
 
 def bars(snapshot: int, views: dict[str, Any]) -> Figure:
@@ -78,6 +79,10 @@ def test_stop_ends_the_run_and_keeps_what_it_has() -> None:
     panel.wait(20)
     assert not panel.running
     assert "stopped. waits" in panel.status.value
+    panel._task = counts
+    panel.run()
+    panel.wait(20)
+    assert "done. at 3" in panel.status.value, "an earlier Stop is of the earlier run"
 
 
 def test_only_one_run_at_a_time() -> None:
@@ -88,6 +93,25 @@ def test_only_one_run_at_a_time() -> None:
     assert threading.active_count() <= before + 1
     panel.stop()
     panel.wait(20)
+
+
+def test_work_is_done_one_after_the_other_and_stopped_by_its_button() -> None:
+    work, done = Work("Go", width=100), []
+
+    def waits(should_stop: Callable[[], bool]) -> str:
+        asked.set()
+        assert go.wait(20)
+        done.append(should_stop())
+        return "a < b"
+
+    asked, go = threading.Event(), threading.Event()
+    work.start(waits)
+    assert asked.wait(20)
+    work.start(lambda should_stop: done.append("a second at the same time") or "")
+    work.stop_button.click()
+    go.set()
+    work.wait(20)
+    assert done == [True] and "a &lt; b" in work.status.value and work.bar.bar_style == "warning"
 
 
 def test_an_error_is_shown_and_the_panel_can_run_again() -> None:
@@ -122,6 +146,7 @@ def test_what_is_drawn_is_not_drawn_again_but_what_is_said_is() -> None:
     panel.run()
     panel.wait(20)
     assert drawn == [1, 2, 1, 2], "another run draws its own"
+    assert bytes(panel.image.value) == plotting.to_png(bars(2, {"scale": 1.0}))
 
 
 def test_a_snapshot_that_came_too_soon_is_drawn_when_it_comes_again() -> None:
@@ -129,7 +154,7 @@ def test_a_snapshot_that_came_too_soon_is_drawn_when_it_comes_again() -> None:
 
     def tells(values: dict[str, Any], should_stop: object, publish: widgets.Publish) -> None:
         publish(1, 1, 3, "at 1")
-        panel._pause = 1e9
+        panel._pause = 600.0
         publish(2, 2, 3, "at 2")
         assert drawn == [1]
         panel._pause = 0.0

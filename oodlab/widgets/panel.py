@@ -139,9 +139,7 @@ class RunPanel:
             return
         if self._snapshot is not None:
             self._keep()
-        self._snapshot = self._drawn = self.result = (
-            None  # a run that fails before its first state leaves nothing to keep
-        )
+        self._snapshot = self.result = None  # a run that fails before its first state leaves nothing to keep
         values = {name: widget.value for name, widget in self.controls.items()}
         self.work.start(functools.partial(self._run, values))
 

@@ -8,16 +8,16 @@ Imports: presets, training, widgets.kept.
 from __future__ import annotations
 
 from oodlab import presets, training
-from oodlab.widgets.kept import FOLDER, write_shipped
+from oodlab.widgets import kept
 
 
 def main() -> None:
     """Write all, and say what stands."""
     files = {
-        write_shipped(preset, training.train_or_load(preset, seed=seed, anew=False), seed=seed)
+        kept.write_shipped(preset, training.train_or_load(preset, seed=seed, anew=False), seed=seed)
         for preset, seed in presets.nae.SHIPPED
     }
-    for file in set(FOLDER.glob("*.pt")) - files:
+    for file in set(kept.FOLDER.glob("*.pt")) - files:
         file.unlink()
     for file in sorted(files):
         print(f"{file.stat().st_size / 1e6:.2f} MB  {file}")
