@@ -5,13 +5,14 @@
 #   make test                 all tests                              TESTS=path: some of them
 #   make lab                  JupyterLab on the notebooks
 #   make bench                speed as ratios to a plain loop
+#   make trained              anew the small trainings that panels begin with (oodlab/trained)
 #   make figures PYTHON=python3.12                                   another Python (3.11 to 3.13)
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: figures test lab bench
+.PHONY: figures test lab bench trained
 
 figures: $(READY)
 	$(BIN)/oodlab figures $(if $(ALL),--all) $(ARGS)
@@ -25,6 +26,9 @@ lab: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench
+
+trained: $(READY)
+	$(BIN)/python -m oodlab.widgets.ship
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else \

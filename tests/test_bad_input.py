@@ -508,7 +508,7 @@ ROWS: dict[str, tuple] = {
     "a hole in a fresh batch": (FloatingPointError, lambda: run(batches=Fresh(lambda n, g: holed(6)[:n], 5)), "fit expects finite numbers", "got NaN or infinite entries in 1 of 5 inputs of the batch of step 1, the first at index 3"),
     "panel built": (lambda: widgets.show(widgets.eight_gaussians()), "show expects build to be a function", "got RunPanel", "without calling it"),
     "panel noise": (lambda: panel_run(noise_std=nan), "MalaChain expects noise_std >= 0", "got nan"),
-    "panel updates": (lambda: panel_run(updates=0), "fit expects steps >= 1", "got 0"),
+    "panel updates": (lambda: panel_run(updates=0), "nae/eight_gaussians/omi-3 expects steps >= 1", "got 0"),
     "-p typo": (UsageError, lambda: parameter("gama=1"), "ebm/a expects a parameter of its own", "got 'gama'", "write gamma"),
     "-p type": (UsageError, lambda: parameter("steps=1.5"), "ebm/a expects steps of type int", "got '1.5'", "write for example steps=3"),
     "-p range": (UsageError, lambda: parameter("gamma=-1"), "ebm/a expects gamma of type float", "got '-1'", "the range is 0..100"),

@@ -249,7 +249,7 @@ def test_a_score_panel_trains_and_redraws_in_jupyterlab(
 def test_chains_are_moved_by_hand_and_by_play_in_jupyterlab(
     browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Buttons take one step and ten; play goes on by itself until it is pressed again."""
+    """Buttons take one step and ten; play goes on by itself until it is pressed again, and for no other reason."""
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
@@ -257,15 +257,21 @@ def test_chains_are_moved_by_hand_and_by_play_in_jupyterlab(
         said = re.search(r"latent chain, step (\d+)", browser.execute_script("return document.body.innerText"))
         return int(said[1]) if said else -1
 
-    def rests() -> bool:
-        before = step()
-        time.sleep(2)  # of five ticks none comes
-        return step() == before
+    def plays() -> str:
+        """Return what the kernel has heard of play so far."""
+        page = browser.execute_script("return document.body.innerText")
+        return re.findall(r"play:((?: on| off)*)\.", page)[-1].strip()  # the cell's text has it too
 
     monkeypatch.setenv("OODLAB_RUNS", str(tmp_path / "runs"))
     served = tmp_path / "notebooks"
     served.mkdir()
-    cell = nbformat.v4.new_code_cell("from oodlab import widgets\nwidgets.show(widgets.eight_gaussians)")
+    cell = nbformat.v4.new_code_cell(
+        "import ipywidgets\nfrom oodlab import widgets\npanel = widgets.show(widgets.eight_gaussians)\n"
+        "heard, play = ipywidgets.HTML('play:.'), panel.parts[0].play\n"
+        "def hear(change):\n"
+        "    heard.value = heard.value[:-1] + (' on.' if change['new'] else ' off.')\n"
+        "play.observe(hear, names='playing')\ndisplay(heard)"
+    )
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), served / "panel.ipynb")
     with jupyter_lab(served, tmp_path) as address:
@@ -284,11 +290,13 @@ def test_chains_are_moved_by_hand_and_by_play_in_jupyterlab(
         until("ten more", lambda: step() == 11)
         assert browser.execute_script(LIVE_FIGURE) not in (learned, "")
         assert browser.execute_script(PLAY)
-        until("play to go on by itself", lambda: step() >= 14)
+        until("play to go on by itself", lambda: step() >= 16)
+        assert plays() == "on", "it has not ended by itself"
         assert browser.execute_script(PLAY)
-        until("play to end", rests)
-        ended = step()
+        until("the kernel to hear of the end", lambda: plays() == "on off")
+        ended = step()  # the page is told in order: no tick comes after this
         assert browser.execute_script(PRESS, "1 step")
-        until("the step after the last of play", lambda: step() == ended + 1)
+        until("the step after the last of play", lambda: step() > ended)
+        assert (step(), plays()) == (ended + 1, "on off")
         assert "Error" not in browser.execute_script("return document.body.innerText")
         browser.save_screenshot(str(Path(os.environ.get("OODLAB_SHOTS", tmp_path)) / "4_stepping.png"))

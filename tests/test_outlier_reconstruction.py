@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import html
 import io
 import os
@@ -22,6 +23,7 @@ from oodlab import data, metrics, plotting, presets, training, widgets
 from oodlab.presets.nae import image_training, outlier_inputs
 from oodlab.widgets.canvas import SIDE, Canvas
 from oodlab.widgets.drawing import HALVES, Judge, erased, merged, seen
+from oodlab.widgets.outlier_reconstruction import PIXELS as ON_PAGE
 
 DIGITS = data.choose("digits", "digits")
 
@@ -256,7 +258,7 @@ def test_the_tools_reach_the_page_with_the_picture_as_it_stands() -> None:
 def test_the_panel_trains_what_is_missing_and_loads_what_is_there(embedded: None) -> None:
     panel = widgets.outlier_reconstruction(profile="smoke")
     panel.wait(120)
-    assert "AE has 0 of its 3 updates. Press Train." in panel.status.value, panel.status.value
+    assert "Not trained yet: AE, NAE-OMI. Press Train." in panel.status.value, panel.status.value
     assert "stand-in for mnist" in panel.status.value and panel.verdicts == {}
     assert (panel.train_button.disabled, panel.stop_button.disabled) == (False, True)
     panel.train_button.click()
@@ -315,41 +317,68 @@ def test_every_control_changes_the_picture_and_the_verdicts_with_it(panel: widge
     assert np.array_equal(after(lambda: sent(panel.canvas, drawn)), drawn)
 
 
+@pytest.mark.parametrize("n", [50, 10_000])
+def test_the_panel_accepts_what_the_figure_accepts(embedded: None, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
+    """The limit is the notebook's: of the same known images, at the same quantile."""
+    experiment = presets.nae.OUTLIER_RECONSTRUCTION
+    settings = {**experiment.profiles["smoke"]["settings"], "test_images": n}
+    fewer = dataclasses.replace(experiment, profiles={"smoke": {"settings": settings}})
+    monkeypatch.setattr(presets.nae, "OUTLIER_RECONSTRUCTION", fewer)
+    panel = widgets.outlier_reconstruction(profile="smoke")
+    panel.wait(120)
+    panel.train()
+    panel.wait(120)
+    inputs = outlier_inputs(smoke(), DIGITS, n=n, greys=1)
+    assert f"of {len(inputs.known)} known test images" in panel.status.value
+    for name, judge in panel.judges.items():
+        (detector,) = presets.nae.image_detectors(name, judge.model).values()
+        limit = -metrics.threshold_at_tpr(detector.score_samples(inputs.known))
+        assert panel.verdicts[name].limit == limit
+
+
 def test_stop_keeps_what_is_trained_and_the_button_goes_on(embedded: None, monkeypatch: pytest.MonkeyPatch) -> None:
     panel = widgets.outlier_reconstruction(profile="smoke")
     panel.wait(120)
     panel._runs = {name: run.changed(steps=30 if name == "NAE-OMI" else 3) for name, run in panel._runs.items()}
-    say = panel._say
+    say = panel.work.say
 
     def stop_at_the_second(text: str) -> None:
         say(text)
         if text.startswith("NAE-OMI: update"):
             panel.stop()
 
-    panel._say = stop_at_the_second
+    panel.work.say = stop_at_the_second
     panel.train()
     panel.wait(120)
-    stopped = re.search(r"NAE-OMI has (\d+) of its 30 updates. Press Train.", panel.status.value)
+    stopped = re.search(r"digits-omi has (\d+) of its 30 updates. Press Train.", panel.status.value)
     assert stopped and 0 < int(stopped[1]) < 30, panel.status.value
     assert list(panel.verdicts) == ["AE"] and not panel.train_button.disabled
-    panel._say = say
+    panel.work.say = say
     panel.train()
     panel.wait(120)
-    assert list(panel.verdicts) == ["AE", "NAE-OMI"] and panel.bar.value == panel.bar.max == 30
+    assert list(panel.verdicts) == ["AE", "NAE-OMI"] and panel.bar.value == panel.bar.max == 33, (
+        "those it starts from are counted"
+    )
 
 
 def test_an_error_of_the_training_is_shown(embedded: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "train_or_load", lambda *_, **__: 1 / 0)
     panel = widgets.outlier_reconstruction(profile="smoke")
     panel.wait(120)
+    panel.train()
+    panel.wait(120)
     assert "ZeroDivisionError" in panel.status.value and not panel.train_button.disabled
 
 
-PIXELS = """
-const canvas = document.querySelector('.jp-Notebook canvas');
+CANVAS = ".jp-Notebook .widget-html canvas"
+PIXELS = f"""
+const canvas = document.querySelector('{CANVAS}');
 const all = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
 return Array.from(all).filter((_, i) => i % 4 === 0);"""
-SEEN = "return document.querySelector('.jp-Notebook img.widget-image').src"
+SEEN = """
+const done = arguments[0];
+fetch(document.querySelector('.jp-Notebook img.widget-image').src).then((got) => got.arrayBuffer())
+  .then((bytes) => done(Array.from(new Uint8Array(bytes)))).catch(() => done([]));"""
 
 
 def test_the_mouse_draws_in_jupyterlab(browser: Any, embedded: None, tmp_path: Path) -> None:  # noqa: F811
@@ -365,7 +394,7 @@ def test_the_mouse_draws_in_jupyterlab(browser: Any, embedded: None, tmp_path: P
 
     def move(*places: tuple[float, float], pressed: bool) -> None:
         """Move the mouse along places, in pixels of the picture from its upper left corner."""
-        canvas = browser.find_element(By.CSS_SELECTOR, ".jp-Notebook canvas")
+        canvas = browser.find_element(By.CSS_SELECTOR, CANVAS)
         scale = canvas.size["width"] / SIDE
         mouse = ActionChains(browser, duration=20)
         for i, (x, y) in enumerate(places):
@@ -374,11 +403,22 @@ def test_the_mouse_draws_in_jupyterlab(browser: Any, embedded: None, tmp_path: P
                 mouse.click_and_hold()
         (mouse.release() if pressed else mouse).perform()
 
-    def changes(what: str, act: Any) -> None:
-        """Act, and wait until the models have seen another picture."""
-        before = browser.execute_script(SEEN)
+    def agreed() -> np.ndarray | None:
+        """Return the picture if the models have seen what the page shows, all of it."""
+        picture = pixels()
+        shown = plotting.picture_png(seen(picture.astype(np.uint8)[None], (1, 14, 14))[0, 0].numpy(), ON_PAGE)
+        return picture if bytes(browser.execute_async_script(SEEN)) == shown else None
+
+    def changes(what: str, act: Any) -> np.ndarray:
+        """Act, and wait until page and models have the same other picture; nothing is on its way then."""
+        before = pixels()
         act()
-        until(what, lambda: browser.execute_script(SEEN) != before)
+
+        def changed() -> Any:
+            picture = agreed()
+            return None if picture is None or np.array_equal(picture, before) else [picture]
+
+        return until(what, changed)[0]
 
     def press(name: str) -> None:
         assert browser.execute_script(PRESS, name), name
@@ -394,18 +434,16 @@ def test_the_mouse_draws_in_jupyterlab(browser: Any, embedded: None, tmp_path: P
     with jupyter_lab(served, tmp_path) as address:
         run_all(browser, address.format(notebook="panel.ipynb"))
         assert browser.execute_script(FIRST_ERROR) is None
-        until("the canvas", lambda: browser.find_elements(By.CSS_SELECTOR, ".jp-Notebook canvas"))
+        until("the canvas", lambda: browser.find_elements(By.CSS_SELECTOR, CANVAS))
         until("the look for models", lambda: "Press Train" in text())
         press("Train")
         until("both verdicts", lambda: len(re.findall(r"accepted up to", text())) == 2)
         assert pixels().any(), "a digit to begin with"
 
-        changes("a clear canvas", lambda: press("Clear"))
-        until("no ink", lambda: not pixels().any())
+        assert not changes("a clear canvas", lambda: press("Clear")).any()
         move((3, 3), (25, 25), pressed=False)
         verdicts = re.findall(r"error 0\.\d+", text())
-        changes("the drawing", lambda: move((6, 14), (22, 14), pressed=True))
-        drawn = pixels()
+        drawn = changes("the drawing", lambda: move((6, 14), (22, 14), pressed=True))
         move((3, 3), (25, 25), pressed=False)
         assert np.array_equal(pixels(), drawn), "a released mouse draws nothing"
         rows, columns = np.nonzero(drawn > 127)
@@ -413,20 +451,16 @@ def test_the_mouse_draws_in_jupyterlab(browser: Any, embedded: None, tmp_path: P
         assert np.array_equal(np.unique(rows), [13, 14]) and len(set(columns)) == columns.max() - columns.min() + 1
         until("other verdicts", lambda: re.findall(r"error 0\.\d+", text()) != verdicts)
 
-        changes("half of the drawing", lambda: press("left"))
-        until("the kernel's picture", lambda: not pixels()[:, :14].any())
-        assert np.array_equal(pixels()[:, 14:], drawn[:, 14:]), "the kernel had all of it"
+        half = changes("half of the drawing", lambda: press("left"))
+        assert not half[:, :14].any() and np.array_equal(half[:, 14:], drawn[:, 14:]), "the kernel had all of it"
 
         press("eraser")
-        until(
-            "the eraser",
-            lambda: browser.execute_script("return document.querySelector('canvas').dataset.erases") == "true",
-        )
-        changes("an erased drawing", lambda: move((14, 14), (22, 14), pressed=True))
-        assert (pixels()[13:15, 14:22] < 32).all(), "less than the edge of a stroke"
-        changes("a digit", lambda: press("Show it"))
-        until("its ink", lambda: pixels().sum() > 1000)
-        changes("a chimera", lambda: press("Merge"))
-        until("its seam", lambda: not pixels()[11:17].any() and pixels().any())
+        erases = f"return document.querySelector('{CANVAS}').dataset.erases"
+        until("the eraser", lambda: browser.execute_script(erases) == "true")
+        rest = changes("an erased drawing", lambda: move((14, 14), (22, 14), pressed=True))
+        assert (rest[13:15, 14:22] < 32).all(), "less than the edge of a stroke"
+        assert changes("a digit", lambda: press("Show it")).sum() > 1000
+        chimera = changes("a chimera", lambda: press("Merge"))
+        assert not chimera[11:17].any() and chimera.any(), "its seam"
         assert "Error" not in text()
         browser.save_screenshot(str(Path(os.environ.get("OODLAB_SHOTS", tmp_path)) / "4_outlier_reconstruction.png"))

@@ -61,7 +61,7 @@ def test_stop_leaves_a_usable_model(name: str, allowed: int) -> None:
     for key, value in {**controls, "updates": UPDATES if builder == "eight_gaussians" else 40}.items():
         panel.controls[key].value = value
     values = {key: widget.value for key, widget in panel.controls.items()}
-    panel._stop = StopsAfter(allowed)
+    panel.work._stop = StopsAfter(allowed)
     assert panel.result is None
     panel.run()
     panel.wait(120)
@@ -79,7 +79,7 @@ def test_stop_leaves_a_usable_model(name: str, allowed: int) -> None:
     assert scores.shape == (len(x),) and scores.std() > 0
 
     if allowed:
-        panel._stop = StopsAfter(allowed)
+        panel.work._stop = StopsAfter(allowed)
         panel.run()  # a training of its own, from the same seed, and not a continuation
         panel.wait(120)
         again = panel.result
@@ -89,7 +89,7 @@ def test_stop_leaves_a_usable_model(name: str, allowed: int) -> None:
 
 def test_a_run_that_fails_leaves_no_result() -> None:
     panel = widgets.gamma_sweep()
-    panel._stop = StopsAfter(1)
+    panel.work._stop = StopsAfter(1)
     panel.run()
     panel.wait(120)
     assert panel.result is not None

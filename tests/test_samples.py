@@ -31,6 +31,7 @@ from oodlab.widgets import Stepper, Walk
 from oodlab.widgets.stepping import NOISE
 
 LATENT = LangevinChain(steps=3, step_size=0.2, noise_std=0.05, bounds=Sphere())
+WITHIN = Box(0.45, 0.55)  # so narrow that every decoded code leaves it
 VISIBLE = LangevinChain(steps=4, step_size=5.0, noise_std=Annealed(0.05), clip=ClipElements(0.01), bounds=Box(0.0, 1.0))
 
 
@@ -353,7 +354,7 @@ def stepped(chains: dict[str, Any] | None = None) -> tuple[widgets.RunPanel, Ste
         "data": lambda generator: torch.rand(5, 1, 4, 4, generator=generator),
         "noise": lambda generator: torch.full((5, 1, 4, 4), 0.5),
     }
-    panel.add(Stepper(panel, chains=given, starts=starts, show=show))
+    panel.add(Stepper(panel, chains=given, start_bounds=WITHIN, starts=starts, show=show))
     return panel, panel.parts[0], drawn
 
 
@@ -428,7 +429,11 @@ def test_another_space_goes_on_from_where_the_chains_are() -> None:
     assert stepper.controls["step_size"].value == 0.2 and not stepper.controls["annealed"].value
     stepper.controls["space"].value = "visible"
     with torch.no_grad():
-        assert torch.equal(stepper.walk.state, model.decode(code))
+        decoded = model.decode(code)
+    assert torch.equal(stepper.walk.state, decoded.clamp(WITHIN.low, WITHIN.high)), (
+        "as a visible chain starts in training"
+    )
+    assert (decoded < WITHIN.low).any() and (decoded > WITHIN.high).any()
     wanted = {"step_size": 5.0, "noise_std": 0.05, "annealed": True, "clip": "by element"}
     assert {name: stepper.controls[name].value for name in wanted} == wanted
     stepper.step(1)
@@ -457,6 +462,76 @@ def test_settings_act_from_the_next_step_on(monkeypatch: pytest.MonkeyPatch) -> 
     assert "temperature 0.01:" in panel.status.value  # 0.1^2 / (2 * 0.5)
 
 
+def test_every_space_keeps_what_was_set_by_hand() -> None:
+    _, stepper, _ = stepped()
+    own = {
+        "latent": {"step_size": 0.7, "noise_std": 0.2},
+        "visible": {"step_size": 0.9, "clip": "by row", "annealed": False},
+    }
+    chains = {"latent": {"clip": "no", "annealed": False}, "visible": {"noise_std": 0.05}}
+    for space, values in own.items():
+        stepper.controls["space"].value = space
+        for name, value in values.items():
+            stepper.controls[name].value = value
+    for _ in range(2):
+        for space, values in own.items():
+            stepper.controls["space"].value = space
+            wanted = {**values, **chains[space]}
+            assert {name: stepper.controls[name].value for name in wanted} == wanted
+
+
+def test_the_whole_way_is_on_manifold_initialisation_from_fresh_codes() -> None:
+    """Latent chain, decoded, clamped, visible chain: as OnManifold draws negatives, with one source of noise."""
+    panel, stepper, drawn = stepped()
+    run(panel)
+    model = panel.result.model
+    for name, value in {"start": "noise", "space": "visible"}.items():
+        stepper.controls[name].value = value
+    stepper.controls["step_size"].value = 2.0  # set by hand: that counts
+    del drawn[:]
+    stepper.way_button.click()
+    panel.wait(60)
+    draws, generator = torch.Generator().manual_seed(0), torch.Generator().manual_seed(NOISE)
+    torch.rand(5, 1, 4, 4, generator=draws)  # of the start that only says how many chains there are
+    codes = model.latent_start(torch.empty(5, 3, 1, 1), draws)
+    with torch.no_grad():
+        z = LATENT(lambda z: model.log_density(model.decode(z)), codes, generator=generator)
+        start = model.decode(z).clamp(WITHIN.low, WITHIN.high)
+        x = dataclasses.replace(VISIBLE, step_size=2.0)(model.log_density, start, generator=generator)
+    walk = stepper.walk
+    assert torch.equal(walk.state, x) and walk.turns == [(0, "latent"), (4, "visible")]
+    assert drawn == ["latent 0", *(f"latent {i}" for i in (1, 2, 3)), *(f"visible {i}" for i in (1, 2, 3, 4))]
+    assert panel.bar.value == panel.bar.max == 7 and "done. visible chain, step 4" in panel.status.value
+    assert [stepper.controls[name].value for name in ("start", "space")] == ["fresh codes", "visible"]
+    stepper.step(1)
+    assert stepper.walk is walk and walk.t == 5
+
+
+def test_the_whole_way_can_be_stopped_and_gone_on_by_hand() -> None:
+    panel, stepper, drawn = stepped()
+    stepper.way_button.click()
+    assert "Press Run" in panel.status.value
+    run(panel)
+    show = stepper._show
+
+    def stop_at_2(walk: Walk, text: str, at_once: bool) -> None:
+        show(walk, text, at_once)
+        if walk.t == 2:
+            assert panel.running and panel.run_button.disabled
+            stepper.one_button.click()  # refused, as long as it goes
+            stepper.controls["space"].value = "visible"
+            panel.stop_button.click()
+
+    stepper._show = stop_at_2
+    stepper.way_button.click()
+    panel.wait(60)
+    assert drawn[-1] == "latent 2" and "stopped. latent chain, step 2" in panel.status.value
+    assert not panel.running and not panel.run_button.disabled
+    stepper._show = show
+    stepper.step(1)
+    assert (stepper.walk.space, stepper.walk.t) == ("visible", 1), "in the space that was chosen meanwhile"
+
+
 def test_starts_and_seeds_decide_where_chains_begin() -> None:
     panel, stepper, _ = stepped()
     run(panel)
@@ -480,7 +555,8 @@ def test_starts_and_seeds_decide_where_chains_begin() -> None:
     stepper.controls["start"].value = "fresh codes"
     assert stepper.walk.state.norm(dim=1).flatten().tolist() == pytest.approx([1.0] * 5)
     with torch.no_grad():
-        assert torch.equal(model.decode(stepper.walk.state), begins["fresh codes", 1][0])
+        decoded = model.decode(stepper.walk.state)
+    assert torch.equal(decoded.clamp(WITHIN.low, WITHIN.high), begins["fresh codes", 1][0])
 
 
 def test_after_another_run_the_walk_begins_again() -> None:

@@ -12,6 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from oodlab import plotting, widgets
+from oodlab.widgets.work import Work
 
 
 def bars(snapshot: int, views: dict[str, Any]) -> Figure:
@@ -78,6 +79,10 @@ def test_stop_ends_the_run_and_keeps_what_it_has() -> None:
     panel.wait(20)
     assert not panel.running
     assert "stopped. waits" in panel.status.value
+    panel._task = counts
+    panel.run()
+    panel.wait(20)
+    assert "done. at 3" in panel.status.value, "an earlier Stop is of the earlier run"
 
 
 def test_only_one_run_at_a_time() -> None:
@@ -90,6 +95,25 @@ def test_only_one_run_at_a_time() -> None:
     panel.wait(20)
 
 
+def test_work_is_done_one_after_the_other_and_stopped_by_its_button() -> None:
+    work, done = Work("Go", width=100), []
+
+    def waits(should_stop: Callable[[], bool]) -> str:
+        asked.set()
+        assert go.wait(20)
+        done.append(should_stop())
+        return "a < b"
+
+    asked, go = threading.Event(), threading.Event()
+    work.start(waits)
+    assert asked.wait(20)
+    work.start(lambda should_stop: done.append("a second at the same time") or "")
+    work.stop_button.click()
+    go.set()
+    work.wait(20)
+    assert done == [True] and "a &lt; b" in work.status.value and work.bar.bar_style == "warning"
+
+
 def test_an_error_is_shown_and_the_panel_can_run_again() -> None:
     def fails(values: dict[str, Any], should_stop: object, publish: object) -> None:
         raise ValueError("step_size < 0 & more")
@@ -99,6 +123,66 @@ def test_an_error_is_shown_and_the_panel_can_run_again() -> None:
     panel.wait(20)
     assert "ValueError: step_size &lt; 0 &amp; more" in panel.status.value
     assert not panel.run_button.disabled
+
+
+def test_what_is_drawn_is_not_drawn_again_but_what_is_said_is() -> None:
+    """A training that tells of every update while there is nothing new to see costs no drawing."""
+    drawn, said = [], []
+
+    def tells(values: dict[str, Any], should_stop: object, publish: widgets.Publish) -> None:
+        panel._pause = 0.0  # a machine on which drawing takes no time
+        for i, snapshot in enumerate((1, 1, 1, 2, 2), 1):
+            publish(snapshot, i, 5, f"at {i}")
+
+    panel = panel_of(tells)
+    panel._draw = lambda snapshot, views: (drawn.append(snapshot), bars(snapshot, views))[1]
+    redraw = panel.redraw
+    panel.redraw = lambda: (redraw(), setattr(panel, "_pause", 0.0))
+    panel.status.observe(lambda change: said.append(change["new"]), names="value")
+    panel.run()
+    panel.wait(20)
+    assert drawn == [1, 2]
+    assert all(any(f"update {i} of 5. at {i}" in text for text in said) for i in range(1, 6))
+    panel.run()
+    panel.wait(20)
+    assert drawn == [1, 2, 1, 2], "another run draws its own"
+    assert bytes(panel.image.value) == plotting.to_png(bars(2, {"scale": 1.0}))
+
+
+def test_a_snapshot_that_came_too_soon_is_drawn_when_it_comes_again() -> None:
+    drawn = []
+
+    def tells(values: dict[str, Any], should_stop: object, publish: widgets.Publish) -> None:
+        publish(1, 1, 3, "at 1")
+        panel._pause = 600.0
+        publish(2, 2, 3, "at 2")
+        assert drawn == [1]
+        panel._pause = 0.0
+        publish(2, 3, 3, "at 3")
+        assert drawn == [1, 2]
+
+    panel = panel_of(tells)
+    panel._draw = lambda snapshot, views: (drawn.append(snapshot), bars(snapshot, views))[1]
+    panel.run()
+    panel.wait(20)
+    assert "done. at 3" in panel.status.value, panel.status.value
+
+
+def test_who_reads_that_a_run_has_ended_may_start_the_next() -> None:
+    panel = panel_of(counts)
+    ended = []
+
+    def again(change: dict[str, str]) -> None:
+        if "done." in change["new"] and len(ended) < 2:
+            ended.append((panel.running, panel.run_button.disabled, panel.stop_button.disabled))
+            panel.run()
+
+    panel.status.observe(again, names="value")
+    panel.run()
+    for _ in range(3):  # each run is waited for by the thread that it was started from
+        panel.wait(20)
+    assert ended == 2 * [(False, False, True)]
+    assert len(panel.earlier.children) == 2 and not panel.running
 
 
 def test_earlier_results_are_kept_beside_the_new_one() -> None:

@@ -11,8 +11,9 @@ from oodlab.widgets.outlier_reconstruction import OutlierPanel, outlier_reconstr
 from oodlab.widgets.panel import DRAWING_SHARE, KEPT, REDRAW_SECONDS, WIDE, Publish, RunPanel, show, slider
 from oodlab.widgets.samples import samples
 from oodlab.widgets.smoothness import smoothness
-from oodlab.widgets.stepping import Stepper, Walk
+from oodlab.widgets.stepping import Stepper
 from oodlab.widgets.two_clusters import two_clusters
+from oodlab.widgets.walk import Walk
 
 __all__ = [
     "DRAWING_SHARE",

@@ -1,6 +1,6 @@
 """The panel of nae/ablations.
 
-Imports: data, plotting, presets, training, widgets.normalising, widgets.panel.
+Imports: data, plotting, presets, training, widgets.kept, widgets.normalising, widgets.panel.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import ipywidgets as w
 from oodlab import data, plotting, presets, training
 from oodlab.presets import Preset
 from oodlab.presets.nae import Ablation, ablated_training
-from oodlab.widgets.normalising import kept, normalise, normalising_panel
+from oodlab.widgets.kept import kept
+from oodlab.widgets.normalising import normalise, normalising_panel, telling
 from oodlab.widgets.panel import WIDE, Publish, RunPanel, slider
 
 PROFILE = "quick"
@@ -74,13 +75,13 @@ def _preset(values: dict[str, Any]) -> Preset:
 
 
 def _train(values: dict[str, Any], should_stop: Callable[[], bool], publish: Publish) -> training.Result:
-    given = {"seed": values["seed"], "should_stop": should_stop, "publish": publish}
     beside = None
     if values["beside"]:
         base = _base()
-        for preset, title in ((base.start, "the base's plain autoencoder"), (base, "the base")):
-            result = kept(preset, title, total=preset.steps, **given)
-            if not result.finished:
-                return result
-        beside = plotting.NormalisingCourse.of(result.history, result.probes)
-    return normalise(_preset(values), beside=beside, **given)
+        titles = {base.start.name: "the base's plain autoencoder", base.name: "the base"}
+        told = telling(publish, titles, base.start.steps + base.steps)
+        found = kept(base, seed=values["seed"], should_stop=should_stop, on_step=told)
+        if not found.result.finished:
+            return found.result
+        beside = plotting.NormalisingCourse.of(found.result.history, found.result.probes)
+    return normalise(_preset(values), seed=values["seed"], should_stop=should_stop, publish=publish, beside=beside)

@@ -1,6 +1,6 @@
 """The panel of nae/eight_gaussians.
 
-Imports: data, grids, plotting, presets, replay, samplers, training, widgets.panel, widgets.stepping.
+Imports: data, grids, plotting, presets, replay, samplers, training, widgets.live, widgets.panel, widgets.stepping, widgets.walk.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from torch import Tensor
 from oodlab import data, grids, plotting, presets, training
 from oodlab.replay import Uniform
 from oodlab.samplers import Sphere
+from oodlab.widgets.live import fresh_model, train_live
 from oodlab.widgets.panel import REDRAW_SECONDS, WIDE, Publish, RunPanel, slider
-from oodlab.widgets.stepping import Stepper, Walk
+from oodlab.widgets.stepping import Stepper
+from oodlab.widgets.walk import Walk
 
 WALKERS = 100  # chains moved by hand
 NOISE = Uniform(-5.0, 5.0)
@@ -83,7 +85,7 @@ def eight_gaussians() -> RunPanel:
         panel.show_state(moved, text, at_once=at_once)
 
     stepped = {"latent": chains["latent_chain"], "visible": chains["chain"]}
-    panel.add(Stepper(panel, chains=stepped, starts=starts, show=show))
+    panel.add(Stepper(panel, chains=stepped, start_bounds=chains["start_bounds"], starts=starts, show=show))
     return panel
 
 
@@ -102,21 +104,19 @@ def _train_plane(values: dict[str, Any], should_stop: Callable[[], bool], publis
     preset = runs[variant].at("quick")
     sphere = values["latent"] == 0
     latent = 2 if sphere else values["latent"]
-    objective = preset.objective
+    given = preset.objective.keywords
     chain = dataclasses.replace(
-        objective.keywords["chain"],
+        given["chain"],
         steps=values["chain"],
         step_size=values["step_size"],
         noise_std=values["noise_std"],
     )
     changes: dict[str, Any] = {"chain": chain, "latent_penalty": 0.0 if sphere else 0.01}
-    if "latent_chain" in objective.keywords:
-        changes["latent_chain"] = dataclasses.replace(
-            objective.keywords["latent_chain"], bounds=Sphere() if sphere else None
-        )
-    with torch.random.fork_rng([]):  # the notebook's own random numbers go on as they were
-        torch.manual_seed(values["seed"])
-        model = functools.partial(preset.model, latent=latent, sphere=sphere, temperature=values["temperature"])()
+    if "latent_chain" in given:
+        changes["latent_chain"] = dataclasses.replace(given["latent_chain"], bounds=Sphere() if sphere else None)
+    size = {"latent": latent, "sphere": sphere, "temperature": values["temperature"]}
+    preset = preset.changed(model=size, objective=changes, steps=values["updates"])
+    model = fresh_model(preset, seed=values["seed"])
     axis, points = grids.grid_points(81)
     test_x = data.eight_gaussians(2000, torch.Generator().manual_seed(1_000_003))
     true_nll = -float(data.eight_gaussians_log_prob(test_x).mean())
@@ -139,18 +139,7 @@ def _train_plane(values: dict[str, Any], should_stop: Callable[[], bool], publis
             f"of negatives {numbers['error_negatives']:.3f}, T {numbers['temperature']:.3f}",
         )
 
-    return training.fit(
-        model,
-        functools.partial(objective, **changes)(model),
-        preset.batches(),
-        optimiser=preset.optimiser,
-        steps=values["updates"],
-        schedule=preset.schedule,
-        seed=values["seed"],
-        should_stop=should_stop,
-        on_step=on_step,
-        show_progress=False,
-    )
+    return train_live(model, preset, seed=values["seed"], should_stop=should_stop, on_step=on_step)
 
 
 def _draw_plane(snapshot: PlaneSnapshot, views: dict[str, Any]) -> Figure:

@@ -1,22 +1,24 @@
-"""What panels share that normalise an autoencoder: the plain one from the run store, then a training that is watched.
+"""What panels share that normalise an autoencoder: the plain one that is kept, then a training that is watched.
 
-Imports: metrics, plotting, presets, samplers, training, widgets.panel.
+Imports: metrics, plotting, presets, samplers, training, widgets.kept, widgets.live, widgets.panel.
 """
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
 
 import ipywidgets as w
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from oodlab import metrics, plotting, training
 from oodlab.presets import Preset
 from oodlab.samplers import effective_temperature
+from oodlab.widgets.kept import OnStep, kept
+from oodlab.widgets.live import fresh_model, train_live
 from oodlab.widgets.panel import WIDE, Publish, RunPanel, slider
 
 LOOKING_SHARE = 0.2  # of the time at most goes into scoring validation images
@@ -38,19 +40,14 @@ def _draw(snapshot: plotting.NormalisingSnapshot, views: dict[str, Any]) -> Figu
     return plotting.live_normalising(snapshot, **views)
 
 
-def kept(
-    preset: Preset, title: str, *, seed: int, should_stop: Callable[[], bool], publish: Publish, total: int
-) -> training.Result:
-    """Load a training from the run store, or train it there, saying how it goes.
+def telling(publish: Publish, titles: dict[str, str], total: int) -> OnStep:
+    """Return what says how trainings go that are kept: titles by a preset's name, total updates of the panel's run."""
 
-    What it starts from must be there already, or nothing is said of it.
-    """
-
-    def on_step(step: int, _: int, numbers: dict[str, float], parts: dict[str, Tensor]) -> None:
+    def on_step(preset: Preset, done: int, _: int, numbers: dict[str, float], parts: dict[str, Tensor]) -> None:
         error = numbers["error"] if "error" in numbers else numbers["error_data"]
-        publish(EMPTY, step, total, f"{title}, error {error:.4f}")
+        publish(EMPTY, done, total, f"{titles[preset.name]}, error {error:.4f}")
 
-    return training.train_or_load(preset, seed=seed, should_stop=should_stop, on_step=on_step, anew=False)
+    return on_step
 
 
 def normalise(
@@ -74,31 +71,18 @@ def normalise(
     """
     total = preset.steps + (preset.start.steps if preset.start else 0)
     publish(EMPTY, 0, total, "before the first update")
-    with torch.random.fork_rng([]):  # the notebook's own random numbers go on as they were
-        torch.manual_seed(seed)
-        model = preset.model()
+    model, note = fresh_model(preset, seed=seed), ""
     if preset.start:
-        first = kept(
-            preset.start, "plain autoencoder", seed=seed, should_stop=should_stop, publish=publish, total=total
-        )
-        if not first.finished:
-            return first
-        model.load_state_dict(first.model.state_dict())
-    watch = _Watch(preset, publish, total, beside)
+        told = telling(publish, {preset.start.name: "plain autoencoder"}, total)
+        first = kept(preset.start, seed=seed, should_stop=should_stop, on_step=told)
+        if not first.result.finished:
+            return first.result
+        model.load_state_dict(first.result.model.state_dict())
+        note = first.note and f". The plain autoencoder {first.note}"
+    watch = _Watch(preset, publish, total, note, beside)
     watch.score(model, 0)
-    return training.fit(
-        model,
-        preset.objective(model),
-        preset.batches(),
-        optimiser=preset.optimiser,
-        steps=preset.steps,
-        warm_up=preset.warm_up,
-        schedule=preset.schedule,
-        seed=seed,
-        should_stop=should_stop,
-        on_step=lambda step, _, numbers, parts: watch.look(model, step, numbers, parts),
-        show_progress=False,
-    )
+    told = functools.partial(watch.look, model)
+    return train_live(model, preset, seed=seed, should_stop=should_stop, on_step=told)
 
 
 class _Watch:
@@ -108,13 +92,14 @@ class _Watch:
         preset: Of the training.
         publish: As RunPanel has it.
         total: Updates in all, those of the plain autoencoder among them.
+        note: Said at the end of every text.
         beside: Course of the base, drawn below its own.
     """
 
     def __init__(
-        self, preset: Preset, publish: Publish, total: int, beside: plotting.NormalisingCourse | None = None
+        self, preset: Preset, publish: Publish, total: int, note: str, beside: plotting.NormalisingCourse | None
     ) -> None:
-        self.probe, self.publish, self.total, self.beside = preset.probe(), publish, total, beside
+        self.probe, self.publish, self.total, self.note, self.beside = preset.probe(), publish, total, note, beside
         self.before = total - preset.steps
         chain = preset.objective.keywords["chain"]
         self.temperature = effective_temperature(chain.step_size, chain.noise_std(0))
@@ -124,7 +109,7 @@ class _Watch:
         self.aurocs: list[float] = []
         self.looked_at, self.pause = 0.0, 0.0
 
-    def score(self, model: torch.nn.Module, step: int) -> None:
+    def score(self, model: nn.Module, step: int) -> None:
         """Score validation images."""
         started = time.monotonic()
         errors = self.probe(model)
@@ -133,7 +118,7 @@ class _Watch:
         self.looked_at = time.monotonic()
         self.pause = (self.looked_at - started) / LOOKING_SHARE
 
-    def look(self, model: torch.nn.Module, step: int, numbers: dict[str, float], parts: dict[str, Tensor]) -> None:
+    def look(self, model: nn.Module, step: int, _: int, numbers: dict[str, float], parts: dict[str, Tensor]) -> None:
         """Take what a step of the training tells; after a roll-back, in place of what it told before."""
         while self.steps and self.steps[-1] >= step:
             for told in (self.steps, *self.errors.values()):
@@ -153,7 +138,7 @@ class _Watch:
         text = (
             f"error of data {course.error_data[-1]:.4f}, of negatives {course.error_negatives[-1]:.4f}, gap {course.gaps[-1]:.4f}; "
             f"first visible steps at temperature {self.temperature:.2g}; validation AUROC {course.aurocs[-1]:.3f} "
-            f"after {course.probed[-1]} updates"
+            f"after {course.probed[-1]} updates{self.note}"
         )
         snapshot = plotting.NormalisingSnapshot(course, starts, negatives, self.beside)
         self.publish(snapshot, self.before + step, self.total, text)

@@ -1,6 +1,6 @@
 """The panel of nae/ood_detection.
 
-Imports: data, detectors, plotting, presets, training, widgets.panel.
+Imports: data, detectors, plotting, presets, training, widgets.kept, widgets.panel.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from oodlab import data, plotting, presets, training
 from oodlab.presets import Preset
+from oodlab.widgets.kept import kept
 from oodlab.widgets.panel import WIDE, Publish, RunPanel, slider
 
 TESTED = 500  # images per set
@@ -67,33 +68,32 @@ def _test(
     images = {name: x.numpy() for name, x in sets.items()}
     snapshot = plotting.DetectionSnapshot(choice.name, images=images)
     out_set.options = list(inputs.outside)
-    stages = [(method, stage) for method, run in runs.items() for stage in (run.start, run) if stage]
-    total, before = sum(stage.steps for _, stage in stages), 0
-    for method, stage in stages:
+    sizes = {method: run.steps + (run.start.steps if run.start else 0) for method, run in runs.items()}
+    total, before, notes = sum(sizes.values()), 0, []
+    for method, run in runs.items():
 
         def on_step(
-            step: int,
+            stage: Preset,
+            done: int,
             _: int,
             numbers: dict[str, float],
             parts: dict[str, Tensor],
             *,
             seen: plotting.DetectionSnapshot = snapshot,
-            done: int = before,
-            stage: Preset = stage,
+            before: int = before,
         ) -> None:
             said = ", ".join(f"{key} {value:.3g}" for key, value in list(numbers.items())[:3])
-            publish(seen, done + step, total, f"training {stage.name}, seed {values['seed']}: {said}")
+            publish(seen, before + done, total, f"training {stage.name}, seed {values['seed']}: {said}")
 
-        result = training.train_or_load(
-            stage, seed=values["seed"], should_stop=should_stop, on_step=on_step, anew=False
-        )
-        before += stage.steps
-        if not result.finished or should_stop():
-            return result
-        if stage is runs[method]:
-            snapshot = _with(snapshot, method, result.model, inputs.train, sets)
-            publish(snapshot, before, total, f"{inputs.sentence} {TESTED} images of each set at most.")
-    return result
+        found = kept(run, seed=values["seed"], should_stop=should_stop, on_step=on_step)
+        before += found.done
+        if not found.result.finished or should_stop():
+            break
+        snapshot = _with(snapshot, method, found.result.model, inputs.train, sets)
+        notes += [f"{method} {found.note}."] if found.note else []
+        said = " ".join([inputs.sentence, f"{TESTED} images of each set at most.", *notes])
+        publish(snapshot, before, total, said)
+    return found.result
 
 
 def _with(

@@ -1,11 +1,11 @@
 """The panel of nae/outlier_reconstruction: draw, and see what two autoencoders make of it.
 
-Imports: data, plotting, presets, training, widgets.canvas, widgets.drawing, widgets.panel.
+Imports: data, plotting, presets, widgets.canvas, widgets.drawing, widgets.kept, widgets.panel, widgets.work.
 """
 
 from __future__ import annotations
 
-import html
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -14,12 +14,15 @@ import ipywidgets as w
 import numpy as np
 from torch import Tensor
 
-from oodlab import data, plotting, presets, training
+from oodlab import data, plotting, presets
+from oodlab.presets import Preset
+from oodlab.presets.nae.image_parts import unit_pixels
 from oodlab.widgets.canvas import SIDE, Canvas
 from oodlab.widgets.drawing import HALVES, Judge, Verdict, erased, merged, seen
+from oodlab.widgets.kept import Kept, OnStep, kept, ready
 from oodlab.widgets.panel import REDRAW_SECONDS, WIDE
+from oodlab.widgets.work import Work
 
-KNOWN = 2000  # test images that say what is usual
 PIXELS = 168  # sides of the images on the page: whole multiples of 14 and 28
 START = 0  # index of the digit shown first
 
@@ -27,7 +30,7 @@ START = 0  # index of the digit shown first
 class OutlierPanel:
     """A canvas, and beside it the reconstructions and scores of an autoencoder and a normalized one.
 
-    The models are the profile's, loaded where they are trained, else trained by a button; Stop keeps what is done,
+    The models are the profile's, taken where they are ready, else trained by a button; Stop keeps what is done,
     and the button goes on with it.
 
     Args:
@@ -42,19 +45,17 @@ class OutlierPanel:
     """
 
     def __init__(self, profile: str = "quick", seed: int = 0) -> None:
-        in_set = data.choose("mnist", "digits")
+        self._in_set, experiment = data.choose("mnist", "digits"), presets.nae.OUTLIER_RECONSTRUCTION.at(profile)
         self._runs = {
-            name: presets.nae.image_training(name, in_set=in_set.name).at(profile)
-            for name in presets.nae.OUTLIER_RECONSTRUCTION.runs
+            name: presets.nae.image_training(name, in_set=self._in_set.name).at(profile) for name in experiment.runs
         }
-        self._seed, self._sentence = seed, in_set.sentence
+        self._seed, self._test_images = seed, experiment.settings["test_images"]
         self._shape = self._runs["AE"].batches.keywords["shape"]
-        self._digits = data.as_shape(data.load(in_set, "test", download=False).x, (1, SIDE, SIDE))[:, 0].numpy()
+        self._digits = data.as_shape(data.load(self._in_set, "test", download=False).x, (1, SIDE, SIDE))[:, 0].numpy()
         self.judges: dict[str, Judge] = {}
         self.verdicts: dict[str, Verdict] = {}
-        self._stop, self._judging = threading.Event(), threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._busy = False
+        self._notes: dict[str, str] = {}
+        self._judging = threading.Lock()
 
         last = len(self._digits) - 1
         number = {"min": 0, "max": last, "style": WIDE}
@@ -67,9 +68,9 @@ class OutlierPanel:
         self.take = w.Button(description="Show it", layout=w.Layout(width="80px"))
         self.merge = w.Button(description="Merge", layout=w.Layout(width="75px"))
         self.erase = {half: w.Button(description=half, layout=w.Layout(width="75px")) for half in HALVES}
-        self.train_button = w.Button(description="Train", button_style="primary", icon="play")
-        self.stop_button = w.Button(description="Stop", disabled=True, icon="stop")
-        self.bar, self.status = w.IntProgress(min=0, max=1, layout=w.Layout(width="220px")), w.HTML()
+        self.work = Work("Train", width=600, more=lambda: len(self.judges) < len(self._runs))
+        self.train_button, self.stop_button = self.work.run_button, self.work.stop_button
+        self.bar, self.status = self.work.bar, self.work.status
         self._images = {name: _image() for name in ("input", *self._runs)}
         self._words = {name: w.HTML() for name in self._images}
         self.canvas = Canvas(lambda _: self._judge())
@@ -79,25 +80,21 @@ class OutlierPanel:
         for half, button in self.erase.items():
             button.on_click(lambda _, half=half: self.canvas.put(erased(self.canvas.picture, half)))
         self.train_button.on_click(lambda _: self.train())
-        self.stop_button.on_click(lambda _: self.stop())
         self.widget = self._laid_out()
         self._show_digit()
-        self._start(lambda: True)
+        self.work.start(self._look)
 
     def train(self) -> None:
         """Train what is not trained yet, in a thread; while one runs this does nothing."""
-        if not self._busy:
-            self._stop.clear()
-            self._start(self._stop.is_set)
+        self.work.start(self._train)
 
     def stop(self) -> None:
         """Ask the training to stop; the button goes on with it."""
-        self._stop.set()
+        self.work.stop()
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait for the loading or training to end."""
-        if self._thread is not None:
-            self._thread.join(timeout)
+        self.work.wait(timeout)
 
     def _laid_out(self) -> w.Widget:
         titles = {"input": "as the models see it"}
@@ -141,58 +138,54 @@ class OutlierPanel:
         self._images[name].layout.visibility = "visible"  # an empty image would show as a broken one
         self._words[name].value = f"<div style='width:195px;line-height:1.4'>{words}</div>"
 
-    def _start(self, should_stop: Callable[[], bool]) -> None:
-        self._busy = self.train_button.disabled = True
-        self.stop_button.disabled = False
-        self._say("looks for the trained models ...")
-        self._thread = threading.Thread(target=self._run, args=(should_stop,), daemon=True)
-        self._thread.start()
-
-    def _run(self, should_stop: Callable[[], bool]) -> None:
-        try:
-            ended = html.escape(self._load(should_stop))
-        except Exception as error:  # shown on the panel: a thread's traceback would go to the log
-            ended = f"<span style='color:#b00'>{type(error).__name__}: {html.escape(str(error))}</span>"
-        self._busy = False
-        self.train_button.disabled, self.stop_button.disabled = len(self.judges) == len(self._runs), True
-        self._say(ended)  # last: who reads it may press the button
-
-    def _load(self, should_stop: Callable[[], bool]) -> str:
-        """Train or load what is not there yet; return how it ended."""
-        known = self._known()
+    def _look(self, should_stop: Callable[[], bool]) -> str:
+        """Take what is there; return how it stands."""
         for name, run in self._runs.items():
-            if name in self.judges:
-                continue
-            result = training.train_or_load(
-                run, seed=self._seed, should_stop=should_stop, on_step=self._progress(name), anew=False
-            )
-            if not result.finished:
-                return f"{name} has {result.step:,} of its {run.steps:,} updates. Press Train. {self._sentence}"
-            judge = Judge(name, result.model.cpu(), known)
-            with self._judging:  # a stroke may be asking those that are there
-                self.judges[name] = judge
-            self._judge()
-        return f"Accepted are errors up to the 95 % quantile of {len(known):,} known test images. {self._sentence}"
+            if found := ready(run, seed=self._seed):
+                self._take(name, found)
+        return self._standing()
 
+    def _train(self, should_stop: Callable[[], bool]) -> str:
+        """Train what is not there; return how it ended."""
+        for name, run in self._runs.items():
+            if name not in self.judges:
+                found = kept(run, seed=self._seed, should_stop=should_stop, on_step=self._progress(name))
+                if not found.result.finished:
+                    done, of = found.result.step, found.preset
+                    return f"{of.name} has {done:,} of its {of.steps:,} updates. Press Train. {self._in_set.sentence}"
+                self._take(name, found)
+        return self._standing()
+
+    def _take(self, name: str, found: Kept) -> None:
+        judge = Judge(name, found.result.model.cpu(), self._known)
+        with self._judging:  # a stroke may be asking those that are there
+            self.judges[name], self._notes[name] = judge, found.note and f"{name} {found.note}."
+        self._judge()
+
+    def _standing(self) -> str:
+        if missing := [name for name in self._runs if name not in self.judges]:
+            return f"Not trained yet: {', '.join(missing)}. Press Train. {self._in_set.sentence}"
+        limit = f"Accepted are errors up to the 95 % quantile of {len(self._known):,} known test images."
+        return " ".join(filter(None, [limit, *self._notes.values(), self._in_set.sentence]))
+
+    @functools.cached_property
     def _known(self) -> Tensor:
-        chosen = np.random.default_rng(0).permutation(len(self._digits))[:KNOWN]
-        return seen(self._digits[chosen], self._shape)
+        """The known test images of the notebook, so that limits are those of its figure; (N, C, H, W) in [0, 1]."""
+        test = presets.sources.drawn(self._in_set, "test", n=self._test_images)
+        return unit_pixels(data.as_shape(test.x, self._shape))
 
-    def _progress(self, name: str) -> Callable[..., None]:
+    def _progress(self, name: str) -> OnStep:
         shown_at = 0.0
 
-        def on_step(step: int, total: int, numbers: dict[str, float], parts: dict[str, Tensor]) -> None:
+        def on_step(preset: Preset, done: int, total: int, numbers: dict[str, float], parts: dict[str, Tensor]) -> None:
             nonlocal shown_at
-            if time.monotonic() - shown_at > REDRAW_SECONDS or step == total:
+            if time.monotonic() - shown_at > REDRAW_SECONDS or done == total:
                 shown_at = time.monotonic()
-                self.bar.max, self.bar.value = total, step
+                self.bar.max, self.bar.value = total, done
                 said = ", ".join(f"{key} {value:.4f}" for key, value in numbers.items() if key.startswith("error"))
-                self._say(f"{name}: update {step:,} of {total:,}, {said}")
+                self.work.say(f"{name}: update {done:,} of {total:,}, {said}")
 
         return on_step
-
-    def _say(self, text: str) -> None:
-        self.status.value = f"<div style='width:600px'>{text}</div>"
 
 
 def outlier_reconstruction(profile: str = "quick", seed: int = 0) -> OutlierPanel:

@@ -5,11 +5,12 @@ acts between two steps of a chain; on a GPU, where a whole step of the training 
 replayed as one CUDA graph, between two of those.  Figures are object-oriented and
 reach the page as images: no plotting state is shared between threads.
 
-Imports: checks, plotting, workspace.
+Imports: checks, plotting, workspace, widgets.work.
 """
 
 from __future__ import annotations
 
+import functools
 import html
 import threading
 import time
@@ -20,6 +21,7 @@ import ipywidgets as w
 from matplotlib.figure import Figure
 
 from oodlab import checks, plotting, workspace
+from oodlab.widgets.work import Work
 
 REDRAW_SECONDS = 0.3  # least time between two live figures
 DRAWING_SHARE = 0.25  # of the time at most goes into drawing, on a slow machine too
@@ -87,20 +89,19 @@ class RunPanel:
     ) -> None:
         self.controls, self.views = dict(controls), dict(views)
         self._task, self._draw, self._name, self._width = task, draw, name, width
-        self._stop, self._drawing = threading.Event(), threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._drawing = threading.Lock()
         self._snapshot: Any = None
+        self._drawn: Any = None  # the snapshot that the image shows
         self.result: Any = None
         self.parts: list[Shown] = []
-        self._drawn_at, self._drawing_took, self._pause = 0.0, 0.0, REDRAW_SECONDS
-        self.run_button = w.Button(description="Run", button_style="primary", icon="play")
-        self.stop_button = w.Button(description="Stop", disabled=True, icon="stop")
-        self.bar = w.IntProgress(min=0, max=1, layout=w.Layout(width="220px"))
-        self.status = w.HTML("Press Run.")
+        self._told_at, self._drawn_at, self._drawing_took, self._pause = 0.0, 0.0, 0.0, REDRAW_SECONDS
+        self.work = Work("Run", width=width)
+        self.run_button, self.stop_button = self.work.run_button, self.work.stop_button
+        self.bar, self.status = self.work.bar, self.work.status
+        self.work.say("Press Run.")
         self.image = w.Image(format="png", layout=w.Layout(width=f"{width}px", visibility="hidden"))
         self.earlier = w.HBox(layout=w.Layout(flex_flow="row wrap"))
         self.run_button.on_click(lambda _: self.run())
-        self.stop_button.on_click(lambda _: self.stop())
         for widget in self.views.values():
             widget.observe(lambda _: self.redraw(), names="value")
         left = w.VBox(
@@ -130,7 +131,7 @@ class RunPanel:
     @property
     def running(self) -> bool:
         """Whether a run is in progress."""
-        return self._thread is not None and self._thread.is_alive()
+        return self.work.running
 
     def run(self) -> None:
         """Start a run with the present values; a second start while one runs does nothing."""
@@ -139,22 +140,16 @@ class RunPanel:
         if self._snapshot is not None:
             self._keep()
         self._snapshot = self.result = None  # a run that fails before its first state leaves nothing to keep
-        self._stop.clear()
-        self.run_button.disabled, self.stop_button.disabled = True, False
-        self.bar.value, self.bar.bar_style = 0, ""
-        self._say("starts ...")
         values = {name: widget.value for name, widget in self.controls.items()}
-        self._thread = threading.Thread(target=self._run, args=(values,), daemon=True)
-        self._thread.start()
+        self.work.start(functools.partial(self._run, values))
 
     def stop(self) -> None:
         """Ask the run to stop; what it has learned so far stays on show."""
-        self._stop.set()
+        self.work.stop()
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait for the run to end."""
-        if self._thread is not None:
-            self._thread.join(timeout)
+        self.work.wait(timeout)
 
     def add(self, part: Shown) -> None:
         """Put a further part below the live figure."""
@@ -171,8 +166,7 @@ class RunPanel:
 
     def say(self, what: str | Exception) -> None:
         """Write below the live figure; an error in red."""
-        text = html.escape(f"{type(what).__name__}: {what}" if isinstance(what, Exception) else what)
-        self._say(f"<span style='color:#b00'>{text}</span>" if isinstance(what, Exception) else text)
+        self.work.say(what)
 
     def redraw(self) -> None:
         """Draw the last snapshot again with the present views."""
@@ -180,32 +174,31 @@ class RunPanel:
             if self._snapshot is not None:
                 started = time.monotonic()
                 views = {name: widget.value for name, widget in self.views.items()}
-                self.image.value = plotting.to_png(self._draw(self._snapshot, views))
+                shown = self._snapshot
+                self.image.value = plotting.to_png(self._draw(shown, views))
+                self._drawn = shown
                 self.image.layout.visibility = "visible"  # an empty image would show as a broken one
                 self._drawn_at = time.monotonic()
                 self._drawing_took = self._drawn_at - started
                 self._pause = max(REDRAW_SECONDS, self._drawing_took / DRAWING_SHARE)
 
-    def _run(self, values: dict[str, Any]) -> None:
+    def _run(self, values: dict[str, Any], should_stop: Callable[[], bool]) -> str:
         self._title, self._text = self._name(values), ""
-        try:
-            self.result = self._task(values, self._stop.is_set, self._publish)
-            self.redraw()
-            ended = "stopped" if self._stop.is_set() else "done"
-            self._say(f"{ended}. {html.escape(self._text)}")
-            self.bar.bar_style = "warning" if self._stop.is_set() else "success"
-        except Exception as error:  # shown on the panel: a thread's traceback would go to the log
-            self.say(error)
-            self.bar.bar_style = "danger"
-        finally:
-            self.run_button.disabled, self.stop_button.disabled = False, True
+        self.result = self._task(values, should_stop, self._publish)
+        self._draw_what_is_new()
+        return f"{'stopped' if should_stop() else 'done'}. {self._text}"
 
     def _publish(self, snapshot: Any, done: int, total: int, text: str) -> None:
         self._snapshot, self._text = snapshot, text
         self.bar.max, self.bar.value = total, done
-        if time.monotonic() - self._drawn_at > self._pause:
+        if time.monotonic() - self._told_at > self._pause:
+            self._draw_what_is_new()
+            self.say(f"update {done} of {total}. {text}")
+            self._told_at = time.monotonic()
+
+    def _draw_what_is_new(self) -> None:
+        if self._snapshot is not self._drawn:  # a snapshot is never changed: what is drawn stands
             self.redraw()
-            self._say(f"update {done} of {total}. {html.escape(text)}")
 
     def _keep(self) -> None:
         picture = w.Image(value=self.image.value, format="png", layout=w.Layout(width="190px"))
@@ -213,6 +206,3 @@ class RunPanel:
         label = w.HTML(f"<div style='width:190px;white-space:normal;line-height:1.3;font-size:11px'>{words}</div>")
         box = w.VBox([picture, label], layout=w.Layout(width="205px"))
         self.earlier.children = (box, *self.earlier.children)[:KEPT]
-
-    def _say(self, text: str) -> None:
-        self.status.value = f"<div style='width:{self._width}px'>{text}</div>"

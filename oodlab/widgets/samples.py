@@ -1,6 +1,6 @@
 """The panel of nae/samples.
 
-Imports: data, plotting, presets, replay, training, widgets.panel, widgets.stepping.
+Imports: data, plotting, presets, replay, training, widgets.kept, widgets.panel, widgets.stepping, widgets.walk.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from oodlab import data, plotting, presets, training
 from oodlab.presets import Preset
 from oodlab.presets.nae.image_parts import unit_pixels
 from oodlab.replay import Uniform
+from oodlab.widgets.kept import kept
 from oodlab.widgets.panel import WIDE, Publish, RunPanel, slider
-from oodlab.widgets.stepping import Stepper, Walk
+from oodlab.widgets.stepping import Stepper
+from oodlab.widgets.walk import Walk
 
 WALKERS = 16  # chains moved by hand
 REFERENCES = 500  # test digits whose energies are drawn beside
@@ -29,7 +31,7 @@ REFERENCES = 500  # test digits whose energies are drawn beside
 def samples() -> RunPanel:
     """Build the panel of nae/samples: take a trained normalized autoencoder, and walk on its energy.
 
-    Run loads the training of profile quick, or does it where it has not been done yet.
+    Run loads the training of profile quick, or does it where there is none yet.
     """
     held_out = [("none", None), *((str(digit), digit) for digit in range(10))]
     controls = {
@@ -60,7 +62,7 @@ def samples() -> RunPanel:
         panel.show_state(moved, text, at_once=at_once)
 
     stepped = {"latent": chains["latent_chain"], "visible": chains["chain"]}
-    panel.add(Stepper(panel, chains=stepped, starts=starts, show=show))
+    panel.add(Stepper(panel, chains=stepped, start_bounds=chains["start_bounds"], starts=starts, show=show))
     return panel
 
 
@@ -81,11 +83,9 @@ def _name(values: dict[str, Any]) -> str:
 
 
 def _train(values: dict[str, Any], should_stop: Callable[[], bool], publish: Publish) -> training.Result:
-    preset = _preset(values)
-    parts = [part for part in (preset.start, preset) if part]
-    total, done, errors = sum(part.steps for part in parts), 0, []
+    preset, errors = _preset(values), []
 
-    def on_step(step: int, _: int, numbers: dict[str, float], made: dict[str, Tensor]) -> None:
+    def on_step(stage: Preset, done: int, total: int, numbers: dict[str, float], made: dict[str, Tensor]) -> None:
         errors.append(numbers["error_data"] if "error_data" in numbers else numbers["error"])
         images = {
             title: made[name][:, 0].float().cpu().numpy()
@@ -95,16 +95,14 @@ def _train(values: dict[str, Any], should_stop: Callable[[], bool], publish: Pub
         what = "normalising" if images else "plain autoencoder"
         text = f"trained once, then kept: {what}, error of data {errors[-1]:.4f}"
         along = "reading of the training's error"
-        publish(plotting.ChainSnapshot(images, np.array(errors)[:, None], along), done + step, total, text)
+        publish(plotting.ChainSnapshot(images, np.array(errors)[:, None], along), done, total, text)
 
-    for part in parts:
-        result = training.train_or_load(part, seed=values["seed"], should_stop=should_stop, on_step=on_step, anew=False)
-        if not result.finished:
-            break
-        done += part.steps
-    whole = done if result.finished else done + result.step
-    cut = f"{part.name} has {result.step:,} of its {part.steps:,} updates; Run goes on. " if not result.finished else ""
-    publish(_first_look(result, preset), whole, total, f"{cut}Now move chains below.")
+    found = kept(preset, seed=values["seed"], should_stop=should_stop, on_step=on_step)
+    result, total = found.result, preset.steps + (preset.start.steps if preset.start else 0)
+    said = f"The training {found.note}. " if found.note else ""
+    if not result.finished:
+        said = f"{found.preset.name} has {result.step:,} of its {found.preset.steps:,} updates; Run goes on. "
+    publish(_first_look(result, preset), found.done, total, f"{said}Now move chains below.")
     return result
 
 

@@ -1,6 +1,6 @@
 """What panels of detectors share: train a preset, score test inputs as it learns, look at a threshold.
 
-Imports: detectors, metrics, plotting, presets, training, widgets.panel.
+Imports: detectors, metrics, plotting, presets, training, widgets.live, widgets.panel.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 
 import ipywidgets as w
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from oodlab import metrics, plotting, training
 from oodlab.detectors import Detector
 from oodlab.presets import Preset
+from oodlab.widgets.live import fresh_model, train_live
 from oodlab.widgets.panel import WIDE, Publish, RunPanel, slider
 
 LOOKING_SHARE = 0.3  # of the time at most goes into scoring test inputs
@@ -89,10 +89,7 @@ def train_and_watch(
     preset: Preset, watch: ScoreWatch, *, seed: int, should_stop: Callable[[], bool], publish: Publish
 ) -> training.Result:
     """Train a preset without a checkpoint, and publish what the watch sees in between."""
-    with torch.random.fork_rng([]):  # the notebook's own random numbers go on as they were
-        torch.manual_seed(seed)
-        model = preset.model()
-    objective = preset.objective(model)
+    model = fresh_model(preset, seed=seed)
     publish(watch.look(model, 0), 0, preset.steps, "untrained")
     looked_at, pause = time.monotonic(), 0.0
 
@@ -106,19 +103,7 @@ def train_and_watch(
         pause = (looked_at - started) / LOOKING_SHARE
         publish(snapshot, step, total, ", ".join(f"{key} {value:.3g}" for key, value in numbers.items()))
 
-    return training.fit(
-        model,
-        objective,
-        preset.batches(),
-        optimiser=preset.optimiser,
-        steps=preset.steps,
-        warm_up=preset.warm_up,
-        schedule=preset.schedule,
-        seed=seed,
-        should_stop=should_stop,
-        on_step=on_step,
-        show_progress=False,
-    )
+    return train_live(model, preset, seed=seed, should_stop=should_stop, on_step=on_step)
 
 
 def _draw(snapshot: plotting.ScoreSnapshot, views: dict[str, Any]) -> Figure:

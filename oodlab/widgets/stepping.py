@@ -1,104 +1,50 @@
 """Chains that are moved by hand or by play, over what a panel has trained.
 
-The steps are those of samplers; here are only the buttons, and where chains are.
+The steps are those of samplers; here are only the buttons.
 
-Imports: models, samplers, widgets.panel.
+Imports: samplers, widgets.panel, widgets.walk.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import ipywidgets as w
 import torch
 from torch import Tensor
 
-from oodlab.models import NormalizedAutoencoder, frozen
 from oodlab.samplers import (
     Annealed,
-    ChainRecord,
+    Box,
     ClipElements,
     ClipNorm,
     ClipRows,
-    LangevinChain,
-    MalaChain,
     Sphere,
     effective_temperature,
 )
 from oodlab.widgets.panel import WIDE, RunPanel, slider
+from oodlab.widgets.walk import Chain, Walk, visible_start
 
-Chain = LangevinChain | MalaChain
 FRESH = "fresh codes"
 TICK = 400  # milliseconds between two steps of play
 NOISE = 1_000_003  # added to the seed: the noise has other random numbers than the start
 CLIPS = {"by element": ClipElements, "by row": ClipRows, "by norm": ClipNorm}
 
 
-class Walk:
-    """Chains in the middle of their way over an autoencoder's density.
-
-    Args:
-        model: Whose density; a latent chain walks on that of its decoded codes.
-        space: "latent" or "visible".
-        state: Codes or inputs, (B, *event).
-        seed: Of the noise.
-
-    Attributes:
-        energies: After every step so far, the start included, nats, each (B,) on the CPU.
-        turns: Numbers of steps at which the walk went on in another space, with its name; the first is (0, space).
-        t: Steps in this space.
-        start: Where the chains came from, visible, (B, *event) on the CPU.
-    """
-
-    def __init__(self, model: NormalizedAutoencoder, space: str, state: Tensor, seed: int) -> None:
-        self.model, self.space, self.state, self.t = model, space, state, 0
-        self._generator = torch.Generator(state.device).manual_seed(seed)
-        self.turns = [(0, space)]
-        self.start = self.points
-        self.energies = [self._energy(state)]
-
-    @property
-    @torch.no_grad()
-    def points(self) -> Tensor:
-        """Where the chains are, visible, (B, *event) on the CPU."""
-        return (self.model.decode(self.state) if self.space == "latent" else self.state).cpu()
-
-    def go(self, chain: Chain, steps: int) -> None:
-        """Take some steps more; noise that falls goes on falling."""
-        record = ChainRecord()
-        with frozen(self.model):
-            part = chain.part(self.t, steps)
-            self.state = part(self._log_density, self.state, generator=self._generator, record=record)
-        self.energies += [self._energy(state) for state in record.states[1:]]
-        self.t += steps
-
-    @torch.no_grad()
-    def turn(self, space: str) -> None:
-        """Go on in the other space: from codes to what they decode to, or from inputs to their codes."""
-        if space != self.space:
-            self.state = self.model.encode(self.state) if space == "latent" else self.model.decode(self.state)
-            self.space, self.t = space, 0
-            self.turns.append((len(self.energies), space))
-            self.energies.append(self._energy(self.state))
-
-    def _log_density(self, state: Tensor) -> Tensor:
-        return self.model.log_density(self.model.decode(state) if self.space == "latent" else state)
-
-    @torch.no_grad()
-    def _energy(self, state: Tensor) -> Tensor:
-        return -self._log_density(state).cpu()
-
-
 class Stepper:
-    """Buttons that move chains: again, one step, ten steps, play.
+    """Buttons that move chains: again, one step, ten steps, play, and the whole way to samples.
 
-    Settings of the chain act from the next step on; another start or seed begins again, and another space goes on from
-    where the chains are, so that a latent chain and then a visible one are on-manifold initialisation.
+    Settings of the chain act from the next step on, and every space keeps its own; another start or seed begins again, and
+    another space goes on from where the chains are, so that a latent chain and then a visible one are on-manifold
+    initialisation: the whole way, from fresh codes, with as many steps as the chains have.
 
     Args:
         panel: Its last result's model is walked on; after another run the walk begins again.
         chains: Settings to begin with, by space: "latent" and "visible".
+        start_bounds: As Walk has it.
         starts: Where chains may begin besides fresh codes, by name: generator -> inputs (B, *event).
         show: show(walk, text, at_once) draws the chains; not at_once: it may leave a drawing out.
 
@@ -112,11 +58,13 @@ class Stepper:
         panel: RunPanel,
         *,
         chains: Mapping[str, Chain],
+        start_bounds: Box | None,
         starts: Mapping[str, Callable[[torch.Generator], Tensor]],
         show: Callable[[Walk, str, bool], None],
     ) -> None:
         self.walk: Walk | None = None
         self._panel, self._chains, self._starts, self._show = panel, dict(chains), dict(starts), show
+        self._start_bounds = start_bounds
         self.controls: dict[str, w.Widget] = {
             "space": w.Dropdown(options=list(chains), description="chain", style=WIDE),
             "start": w.Dropdown(options=[FRESH, *starts], description="from", style=WIDE),
@@ -135,11 +83,16 @@ class Stepper:
             w.Button(description=text, icon=icon)
             for text, icon in (("Again", "undo"), ("1 step", "step-forward"), ("10 steps", "fast-forward"))
         )
+        self.way_button = w.Button(description="z₀ → OMI → sample", icon="forward", layout=w.Layout(width="170px"))
         self.play = w.Play(min=0, max=10**6, interval=TICK, show_repeat=False)
+        self._settings = {space: self._set_by(chain) for space, chain in chains.items()}
         self._take_settings()
+        for name in self._settings[next(iter(chains))]:
+            self.controls[name].observe(functools.partial(self._remember, name), names="value")
         self.again_button.on_click(lambda _: self.again())
         self.one_button.on_click(lambda _: self.step(1))
         self.ten_button.on_click(lambda _: self.step(10))
+        self.way_button.on_click(lambda _: self.go_all_the_way())
         self.play.observe(self._tick, names="value")
         self.play.observe(lambda change: change.new or self._try(lambda: self._tell(at_once=True)), names="playing")
         self.controls["space"].observe(lambda _: self._turn(), names="value")
@@ -151,6 +104,7 @@ class Stepper:
                 w.HTML("<b>Chains on what was learned</b>, by hand or by play"),
                 *(w.HBox(rows[i : i + 2]) for i in range(0, len(rows), 2)),
                 w.HBox([self.again_button, self.one_button, self.ten_button, self.play]),
+                w.HBox([self.way_button, w.Label("from fresh codes; Stop ends it")]),
             ]
         )
 
@@ -169,24 +123,44 @@ class Stepper:
         def go() -> None:
             if self._present is None:
                 self._begin()
-            self.walk.go(self._chain(), steps)
+            self.walk.turn(self.controls["space"].value)  # it may have been changed on the way to samples
+            self.walk.go(self._chain(self.walk.space), steps)
             self._tell(at_once=at_once)
 
         self._try(go)
+
+    def go_all_the_way(self) -> None:
+        """Draw samples from fresh codes, state by state, in the panel's background."""
+        self._try(lambda: self._panel.work.start(self._go_all_the_way))
+
+    def _go_all_the_way(self, should_stop: Callable[[], bool]) -> str:
+        self.controls["start"].value, self.controls["space"].value = FRESH, "latent"
+        self._begin()
+        bar = self._panel.bar
+        bar.max = sum(chain.steps for chain in self._chains.values())
+        for space in ("latent", "visible"):
+            self.controls["space"].value = space
+            self.walk.turn(space)
+            for _ in range(self._chains[space].steps):
+                if should_stop():
+                    return f"stopped. {self._told()}"
+                self.walk.go(self._chain(space), 1)
+                bar.value += 1
+                self._tell(at_once=True)
+        return f"done. {self._told()}"
 
     def _begin(self) -> None:
         model, values = self._panel.result.model, self._values()
         place = model.log_temperature.device
         draws = torch.Generator().manual_seed(values["seed"])
-        x = self._starts.get(values["start"], next(iter(self._starts.values())))(draws)
+        x = self._starts.get(values["start"], next(iter(self._starts.values())))(draws).to(place)
         with torch.no_grad():
-            codes = model.encode(x.to(place))
+            codes = model.encode(x)
             if values["start"] == FRESH:
                 codes = model.latent_start(codes.cpu(), draws).to(place)
-                x = model.decode(codes)
-        self.walk = Walk(
-            model, values["space"], codes if values["space"] == "latent" else x.to(place), values["seed"] + NOISE
-        )
+                x = visible_start(model, codes, self._start_bounds)
+        state = codes if values["space"] == "latent" else x
+        self.walk = Walk(model, values["space"], state, values["seed"] + NOISE, self._start_bounds)
         self._tell(at_once=True)
 
     def _turn(self) -> None:
@@ -199,30 +173,38 @@ class Stepper:
 
         self._try(turn)
 
-    def _take_settings(self) -> None:
-        """Put the controls where the chain of this space has them."""
-        chain = self._chains[self.controls["space"].value]
+    def _set_by(self, chain: Chain) -> dict[str, Any]:
+        """Return what the controls say of a chain."""
         falls = isinstance(chain.noise_std, Annealed)
-        self.controls["step_size"].value = chain.step_size
-        self.controls["noise_std"].value = chain.noise_std.noise_std if falls else chain.noise_std
-        if "annealed" in self.controls:
-            self.controls["annealed"].value = falls
-        if "clip" in self.controls:
-            known = {kind: name for name, kind in CLIPS.items()}
-            self.controls["clip"].value = known.get(type(chain.clip), "no")
+        known = {kind: name for name, kind in CLIPS.items()}
+        settings = {
+            "step_size": chain.step_size,
+            "noise_std": chain.noise_std.noise_std if falls else chain.noise_std,
+            "annealed": falls,
+            "clip": known.get(type(chain.clip), "no"),
+        }
+        return {name: value for name, value in settings.items() if name in self.controls}
 
-    def _chain(self) -> Chain:
-        values = self._values()
-        chain, noise_std = self._chains[values["space"]], values["noise_std"]
-        if values["space"] == "latent":
+    def _remember(self, name: str, change: dict[str, Any]) -> None:
+        self._settings[self.controls["space"].value][name] = change["new"]
+
+    def _take_settings(self) -> None:
+        """Put the controls where this space has them: by its chain, or as they were last set by hand."""
+        for name, value in list(self._settings[self.controls["space"].value].items()):
+            self.controls[name].value = value
+
+    def _chain(self, space: str) -> Chain:
+        settings = self._settings[space]
+        chain, noise_std = self._chains[space], settings["noise_std"]
+        if space == "latent":
             chain = replace(chain, bounds=Sphere() if self.walk.model.sphere else None)
-        if "clip" in values:
-            kind, limit = CLIPS.get(values["clip"]), chain.clip.limit if chain.clip else self._limits[0]
+        if "clip" in settings:
+            kind, limit = CLIPS.get(settings["clip"]), chain.clip.limit if chain.clip else self._limits[0]
             chain = replace(chain, clip=kind and kind(limit))
-        if values.get("annealed"):
+        if settings.get("annealed"):
             falls = chain.noise_std if isinstance(chain.noise_std, Annealed) else Annealed(0.0)
             noise_std = replace(falls, noise_std=noise_std)  # as the preset's chain falls, at once or delayed
-        return replace(chain, step_size=values["step_size"], noise_std=noise_std)
+        return replace(chain, step_size=settings["step_size"], noise_std=noise_std)
 
     def _tick(self, change: dict[str, int]) -> None:
         if change["new"] > change["old"]:
@@ -231,15 +213,17 @@ class Stepper:
             self.again()
 
     def _tell(self, *, at_once: bool) -> None:
-        walk, values = self._present, self._values()
-        if walk is None:
-            return
+        if self._present is not None:
+            self._show(self.walk, self._told(), at_once)
+
+    def _told(self) -> str:
+        """Say where the chains are."""
+        walk, settings = self.walk, self._settings[self.walk.space]
         energy = walk.energies[-1]
-        temperature = effective_temperature(values["step_size"], values["noise_std"])
-        now = f"temperature {temperature:.2g}{' at first' if values.get('annealed') else ''}"
+        temperature = effective_temperature(settings["step_size"], settings["noise_std"])
+        now = f"temperature {temperature:.2g}{' at first' if settings.get('annealed') else ''}"
         low, high = energy.quantile(0.1), energy.quantile(0.9)
-        text = f"{walk.space} chain, step {walk.t}, {now}: energy {energy.mean():.4f} ({low:.4f} to {high:.4f}, 80 %)"
-        self._show(walk, text, at_once)
+        return f"{walk.space} chain, step {walk.t}, {now}: energy {energy.mean():.4f} ({low:.4f} to {high:.4f}, 80 %)"
 
     def _values(self) -> dict[str, object]:
         return {name: widget.value for name, widget in self.controls.items()}

@@ -1,6 +1,6 @@
 """The panel of nae/two_clusters.
 
-Imports: data, grids, models, plotting, presets, training, widgets.panel.
+Imports: data, grids, models, plotting, presets, training, widgets.live, widgets.panel.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from oodlab import data, grids, plotting, presets, training
 from oodlab.models import NormalizedAutoencoder
+from oodlab.widgets.live import fresh_model, train_live
 from oodlab.widgets.panel import REDRAW_SECONDS, WIDE, Publish, RunPanel, slider
 
 LINES = 81  # of the grid
@@ -76,14 +77,13 @@ def _name(values: dict[str, Any]) -> str:
 
 def _train(values: dict[str, Any], should_stop: Callable[[], bool], publish: Publish) -> training.Result:
     runs = presets.nae.TWO_CLUSTERS.at("quick").runs
-    plain, normalized = runs["AE"], runs["NAE, decoder fixed"]
-    with torch.random.fork_rng([]):  # the notebook's own random numbers go on as they were
-        torch.manual_seed(values["seed"])
-        model = functools.partial(plain.model, temperature=values["temperature"])()
+    plain = runs["AE"].changed(model={"temperature": values["temperature"]}, steps=values["reconstruct"])
+    normalized = runs["NAE, decoder fixed"]
     chain = dataclasses.replace(normalized.objective.keywords["chain"], steps=values["chain"])
-    objective = functools.partial(normalized.objective, chain=chain)
+    normalized = normalized.changed(objective={"chain": chain}, steps=values["updates"])
+    model = fresh_model(plain, seed=values["seed"])
     test_x = data.two_uniforms(2000, torch.Generator().manual_seed(1_000_003))
-    total, drawn_at = values["reconstruct"] + values["updates"], 0.0
+    total, drawn_at = plain.steps + normalized.steps, 0.0
 
     def on_step(step: int, steps: int, numbers: dict[str, float], parts: dict[str, Tensor], *, before: int) -> None:
         nonlocal drawn_at
@@ -96,22 +96,10 @@ def _train(values: dict[str, Any], should_stop: Callable[[], bool], publish: Pub
         said = f", of negatives {numbers['error_negatives']:.3f}, T {numbers['temperature']:.3f}" if before else ""
         publish(snapshot, before + step, total, f"{snapshot.title}; error of data {error:.3f}{said}")
 
-    given = {"seed": values["seed"], "should_stop": should_stop, "show_progress": False}
-    for preset, build, steps, before in (
-        (plain, plain.objective, values["reconstruct"], 0),
-        (normalized, objective, values["updates"], values["reconstruct"]),
-    ):
+    for preset, before in ((plain, 0), (normalized, plain.steps)):
         model.decoder.requires_grad_(not (before and values["fixed"]))
-        result = training.fit(
-            model,
-            build(model),
-            preset.batches(),
-            optimiser=preset.optimiser,
-            steps=steps,
-            schedule=preset.schedule,
-            on_step=functools.partial(on_step, before=before),
-            **given,
-        )
+        told = functools.partial(on_step, before=before)
+        result = train_live(model, preset, seed=values["seed"], should_stop=should_stop, on_step=told)
         if not result.finished:
             break
     return result

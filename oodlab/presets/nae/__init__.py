@@ -45,6 +45,7 @@ from oodlab.presets.nae.outlier_reconstruction import (
     outlier_inputs,
 )
 from oodlab.presets.nae.samples import SAMPLES, SAMPLES_RELEASED, sample_trainings
+from oodlab.presets.nae.shipped import SHIPPED
 from oodlab.presets.nae.two_clusters import TWO_CLUSTERS
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "SAMPLES",
     "SAMPLES_RELEASED",
     "SETTINGS",
+    "SHIPPED",
     "SPACE",
     "TEMPERATURES",
     "TWO_CLUSTERS",
