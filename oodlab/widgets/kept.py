@@ -16,7 +16,6 @@ from torch import Tensor
 
 from oodlab import training, workspace
 from oodlab.presets import Preset
-from oodlab.training import stored
 from oodlab.widgets.live import fresh_model
 
 FOLDER = Path(__file__).resolve().parent.parent / "trained"
@@ -48,9 +47,7 @@ def ready(preset: Preset, *, seed: int) -> Kept | None:
         ValueError: The file is damaged.
     """
     done = sum(stage.steps for stage in _stages(preset))
-    if stored._is_finished(
-        preset, seed
-    ):  # no public name: training's source is part of what every checkpoint belongs to
+    if training.is_finished(preset, seed):
         return Kept(training.train_or_load(preset, seed=seed, anew=False), preset, done)
     file = shipped_file(preset, seed)
     if file.is_file():
