@@ -641,6 +641,7 @@ def watched(panel: widgets.RunPanel) -> list[tuple[int, str]]:
 @pytest.mark.parametrize(("method", "updates"), [("NAE-OMI", 6), ("AE", 3)])
 def test_the_panel_trains_once_and_walks_on_digits(embedded: None, method: str, updates: int) -> None:
     panel = widgets.samples()
+    assert panel.controls["without"].label == "none", "a menu that shows what is chosen"
     panel.controls["method"].value, panel.controls["without"].value = method, 9
     seen = watched(panel)
     assert "done. Now move chains below." in panel.status.value, panel.status.value

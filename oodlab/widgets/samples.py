@@ -25,6 +25,7 @@ from oodlab.widgets.stepping import Stepper
 from oodlab.widgets.walk import Walk
 
 WALKERS = 16  # chains moved by hand
+NONE = "none"  # and not None, which a menu shows as an empty line
 REFERENCES = 500  # test digits whose energies are drawn beside
 
 
@@ -33,7 +34,7 @@ def samples() -> RunPanel:
 
     Run loads the training of profile quick, or does it where there is none yet.
     """
-    held_out = [("none", None), *((str(digit), digit) for digit in range(10))]
+    held_out = [NONE, *range(10)]
     controls = {
         "method": w.Dropdown(options=["NAE-OMI", "AE"], description="training", style=WIDE),
         "without": w.Dropdown(options=held_out, description="digit held out", style=WIDE),
@@ -44,7 +45,7 @@ def samples() -> RunPanel:
         "each": w.Checkbox(False, description="a line for every chain", style=WIDE),
     }
     panel = RunPanel(controls, views, task=_train, draw=_draw, name=_name, width=700)
-    preset = _preset({"method": "NAE-OMI", "without": None})
+    preset = _preset({"method": "NAE-OMI", "without": NONE})
     shape, chains = preset.batches.keywords["shape"], preset.objective.keywords
     starts = {
         "test digits": functools.partial(_digits, shape),
@@ -74,11 +75,12 @@ def _digits(shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
 
 def _preset(values: dict[str, Any]) -> Preset:
     in_set = data.choose("mnist", "digits").name
-    return presets.nae.image_training(values["method"], values["without"], in_set=in_set).at("quick")
+    without = None if values["without"] == NONE else values["without"]
+    return presets.nae.image_training(values["method"], without, in_set=in_set).at("quick")
 
 
 def _name(values: dict[str, Any]) -> str:
-    without = "on all digits" if values["without"] is None else f"without {values['without']}"
+    without = "on all digits" if values["without"] == NONE else f"without {values['without']}"
     return f"{values['method']} {without}, seed {values['seed']}"
 
 
