@@ -24,6 +24,7 @@ from oodlab.plotting.sets import explain_frames, frame
 OMI = COLOURS[1]  # the colour of what is normalized, in every figure
 
 ACROSS = 5  # panels in a row at most
+LINEAR_GAP = 0.01  # largest gap of errors per pixel that is drawn linearly
 
 
 def held_out_aurocs(rows: Sequence[Mapping[str, Any]]) -> Figure:
@@ -202,7 +203,7 @@ def _draw_course(axes: Sequence[Axes], course: NormalisingCourse, colour: str) -
     errors.plot(course.steps, course.error_data, color=colour, linewidth=1)
     errors.plot(course.steps, course.error_negatives, color=colour, linewidth=1, linestyle=":")
     gap.plot(course.steps, course.gaps, color=colour, linewidth=1)
-    auroc.plot(course.probed, course.aurocs, color=colour, linewidth=1, marker=".")
+    auroc.plot(course.probed, course.aurocs, color=colour, linewidth=1, marker=".", markersize=3)
 
 
 def _colour(method: str, methods: Sequence[str]) -> str:
@@ -212,8 +213,10 @@ def _colour(method: str, methods: Sequence[str]) -> str:
 
 def _label(axes: Sequence[Axes]) -> None:
     errors, gap, auroc = axes
-    errors.set(xlabel="update", ylabel="error per pixel")
+    errors.set(xlabel="update", ylabel="error per pixel", yscale="log")
     gap.set(xlabel="update", ylabel="gap: data − negatives")
+    if gap.dataLim.y0 < -LINEAR_GAP:  # negatives that ran away have a hundred times the usual error
+        gap.set_yscale("symlog", linthresh=LINEAR_GAP)
     auroc.set(xlabel="update", ylabel="validation AUROC", ylim=(-0.02, 1.02))
     gap.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     auroc.axhline(0.5, color="0.8", linewidth=0.8, zorder=0)
