@@ -17,6 +17,7 @@ from oodlab.grids import GridDensity
 from oodlab.plotting.base import COLOURS, STYLE, figure
 from oodlab.plotting.plane import density_scale, draw_density
 
+COURSE_COLOURS = ("0.15", COLOURS[4], COLOURS[5], "0.6")  # of ways to train; the others are of temperatures
 TOP = 0.25  # density of the last colour; the data's Gaussian peaks at 0.22
 
 
@@ -92,7 +93,7 @@ def linear_likelihoods(
                 gains.plot(r, (r - 1 - np.log(r)) / 2, "o", **look)
         gains.set(xscale="log", xlabel="ratio $r$ of a variance to $T D/2$", ylabel="gain of keeping it (nats)")
         gains.set_title("filled: what $D_z = 1$ kept")
-        for colour, (title, seeds) in zip(COLOURS, courses.items(), strict=False):
+        for colour, (title, seeds) in zip(COURSE_COLOURS, courses.items(), strict=True):
             for i, (steps, excess) in enumerate(seeds):
                 above = np.maximum(excess, 1e-6)
                 by_update.plot(steps, above, color=colour, linewidth=1, label=title if i == 0 else None)

@@ -67,9 +67,8 @@ def error_histograms(errors: Mapping[str, Mapping[str, Mapping[str, ArrayLike]]]
         grid = fig.subplots(len(errors), columns, sharey="row", squeeze=False)
         for axes, (name, models) in zip(grid, errors.items(), strict=True):
             everything = np.concatenate([np.asarray(e) for sets in models.values() for e in sets.values()])
-            edges = np.geomspace(
-                everything[everything > 0].min(), everything.max() * 1.001, BINS + 1
-            )  # one scale for all
+            # one scale for all models; a log scale has no place for an error of 0
+            edges = np.geomspace(everything[everything > 0].min(), everything.max() * 1.001, BINS + 1)
             for ax, (model, sets) in zip(axes, models.items(), strict=False):
                 for title, values in sets.items():
                     _histogram(ax, values, edges, KNOWN if title == next(iter(sets)) else looks[title], title)

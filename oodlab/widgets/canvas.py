@@ -87,10 +87,8 @@ class Canvas:
 
     def __init__(self, changed: Callable[[np.ndarray], None]) -> None:
         self._changed = changed
-        self._turn, self._field_name = (
-            0,
-            f"oodlab-canvas-{uuid.uuid4().hex}",
-        )  # a page may show canvases of several kernels
+        self._turn = 0
+        self._field_name = f"oodlab-canvas-{uuid.uuid4().hex}"  # a page may show canvases of several kernels
         self.picture = np.zeros((SIDE, SIDE), dtype=np.uint8)
         self.tool = w.ToggleButtons(options=["brush", "eraser"], style={"button_width": "70px"})
         self.brush = w.FloatSlider(
