@@ -93,7 +93,7 @@ def linear_likelihoods(
                 gains.plot(r, (r - 1 - np.log(r)) / 2, "o", **look)
         gains.set(xscale="log", xlabel="ratio $r$ of a variance to $T D/2$", ylabel="gain of keeping it (nats)")
         gains.set_title("filled: what $D_z = 1$ kept")
-        for colour, (title, seeds) in zip(COURSE_COLOURS, courses.items(), strict=True):
+        for colour, (title, seeds) in zip(COURSE_COLOURS, courses.items(), strict=False):
             for i, (steps, excess) in enumerate(seeds):
                 above = np.maximum(excess, 1e-6)
                 by_update.plot(steps, above, color=colour, linewidth=1, label=title if i == 0 else None)
