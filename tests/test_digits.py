@@ -223,6 +223,17 @@ def test_courses_are_a_row_per_digit_and_a_line_per_seed() -> None:
     assert one[1].lines[0].get_color() == gap[1].get_color() != gap[0].get_color(), "a method has one colour everywhere"
 
 
+def test_negatives_that_ran_away_leave_the_other_courses_readable() -> None:
+    ran_away = NormalisingCourse((1, 2), (0.003, 0.003), (0.001, 0.4), (0, 2), (0.5, 0.9))
+    calm = NormalisingCourse((1, 2), (0.003, 0.003), (0.001, 0.002), (0, 2), (0.5, 0.9))
+    fig = plotting.normalising_courses({9: {"NAE-OMI": [calm, ran_away]}, 1: {"NAE-OMI": [calm]}})
+    assert [ax.get_yscale() for ax in fig.axes] == ["log", "symlog", "linear", "log", "linear", "linear"]
+    fig.canvas.draw()
+    gap = fig.axes[1]
+    low, zero, usual = gap.transData.transform([(1, -0.397), (1, 0), (1, 0.002)])[:, 1]
+    assert (usual - zero) / (zero - low) > 0.02, "a linear axis would have 0.005"
+
+
 def test_the_live_figure_shows_negatives_below_the_course() -> None:
     images = np.random.default_rng(0).random((5, 4, 4))
     snapshot = NormalisingSnapshot(COURSE, images, images / 2)
