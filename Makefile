@@ -6,13 +6,16 @@
 #   make lab                  JupyterLab on the notebooks
 #   make bench                speed as ratios to a plain loop
 #   make trained              anew the small trainings that panels begin with (oodlab/trained)
+#   make digests              anew the table of what the data sets' values are (oodlab/digests.csv)
 #   make figures PYTHON=python3.12                                   another Python (3.11 to 3.13)
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: figures test lab bench trained
+export OMP_WAIT_POLICY ?= PASSIVE  # threads that wait sleep: spinning ones slow down whatever else runs
+
+.PHONY: figures test lab bench trained digests
 
 figures: $(READY)
 	$(BIN)/oodlab figures $(if $(ALL),--all) $(ARGS)
@@ -29,6 +32,9 @@ bench: $(READY)
 
 trained: $(READY)
 	$(BIN)/python -m oodlab.widgets.ship
+
+digests: $(READY)
+	$(BIN)/python -c 'from oodlab.data import digests; digests.main()'
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else \

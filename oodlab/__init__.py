@@ -1,5 +1,8 @@
 """oodlab: when can a learned energy or density tell that an input is out of distribution?
 
+Importing it first lets OpenMP's waiting threads sleep (OMP_WAIT_POLICY=PASSIVE, read when torch
+loads): beside another busy process threads that spin cost several times a step. A user's own value wins.
+
 The public surface, loaded when first used:
 
 data        data sets, synthetic inputs, preprocessing with exact log-determinants
@@ -11,7 +14,9 @@ models      energies and densities
 objectives  training losses
 training    one loop: budget, checkpoints, divergence guard
 detectors   score_samples: high = in-distribution
-presets     the papers' settings
+study       Task, Method, Study, evaluate: from a setting to the rows of its tables
+studies     the papers' settings
+presets     the papers' settings, of notebooks that are not studies yet
 plotting    figures, save_figure
 widgets     panels for notebooks
 """
@@ -19,7 +24,10 @@ widgets     panels for notebooks
 from __future__ import annotations
 
 import importlib
+import os
 from types import ModuleType
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads; processes started from here inherit it
 
 __version__ = "0.1.0"
 __all__ = [
@@ -33,6 +41,8 @@ __all__ = [
     "presets",
     "replay",
     "samplers",
+    "studies",
+    "study",
     "training",
     "widgets",
 ]

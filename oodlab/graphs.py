@@ -97,14 +97,22 @@ class Replayed:
     def __init__(self, function: Callable[..., Parts], generator: torch.Generator | None = None) -> None:
         self.function, self.generator = function, generator
         self.captured = False
+        self._names: tuple[str, ...] | None = None
         self._calls = 0
         self._trace: Trace | None = None
         self._static = self._over = False
         self._inputs: tuple[Tensor | None, ...] = ()
         self._outputs: Parts = {}
 
-    def __call__(self, *inputs: Tensor | None) -> Parts:
-        """Return the function's result for these inputs."""
+    def __call__(self, *inputs: Tensor | None, **named: Tensor) -> Parts:
+        """Return the function's result for these inputs, given by place or by name."""
+        if named:
+            names = tuple(named)
+            if self._names is None:
+                self._names = names
+                function = self.function
+                self.function = lambda *values: function(**dict(zip(names, values, strict=True)))
+            inputs = tuple(named[name] for name in self._names)
         device = next(x.device for x in inputs if x is not None)
         if device.type != "cuda":
             return self._run(inputs)

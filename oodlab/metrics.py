@@ -71,6 +71,23 @@ def auroc(scores_in: ArrayLike, scores_out: ArrayLike) -> float:
     return float((below + below_or_tied).mean() / (2 * len(outside)))
 
 
+def auroc_standard_error(scores_in: ArrayLike, scores_out: ArrayLike) -> float:
+    """Return the standard error of the AUROC over the draw of test inputs, by the variances of their placements.
+
+    Of a training's randomness it says nothing. NaN with a single input in a class.
+
+    Source: DeLong, DeLong & Clarke-Pearson (1988).
+    """
+    inside, outside = _pair(scores_in, scores_out)
+    if min(len(inside), len(outside)) < 2:
+        return math.nan
+    variance = 0.0
+    for values, others in ((inside, np.sort(outside)), (outside, np.sort(inside))):
+        places = np.searchsorted(others, values, "left") + np.searchsorted(others, values, "right")
+        variance += (places / (2 * len(others))).var(ddof=1) / len(values)
+    return float(math.sqrt(variance))
+
+
 def aupr(scores_in: ArrayLike, scores_out: ArrayLike, *, positive: Positive) -> float:
     """Return the average precision with the named class as the positive one, a fraction.
 
@@ -291,6 +308,13 @@ def _all_reported() -> tuple[Reported, ...]:
             }
         )
         for row in csv.DictReader(text.splitlines())
+    )
+
+
+def find_reported(paper: str, **wanted: str) -> tuple[Reported, ...]:
+    """Return the numbers a paper prints that match every named field exactly; () where there is none."""
+    return tuple(
+        row for row in _all_reported() if row.paper == paper and all(getattr(row, f) == v for f, v in wanted.items())
     )
 
 

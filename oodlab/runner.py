@@ -223,6 +223,7 @@ def environment(inherited: Mapping[str, str], threads: int) -> dict[str, str]:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # torch reads them when it starts
         named = environment.get(name, "")
         environment[name] = str(min(threads, int(named)) if named.isdigit() else threads)
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a notebook may load torch before it loads oodlab
     environment["OODLAB_RUNS"] = str(workspace.runs_folder())
     environment["OODLAB_CACHE"] = str(cache_folder())
     environment["OODLAB_DATA"] = os.pathsep.join(str(folder) for folder in search_path())

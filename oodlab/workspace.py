@@ -1,11 +1,12 @@
 """Where the kit writes, and how: folders, whole-or-nothing files, progress events.
 
-Nothing here knows what is written. Four environment variables steer it, all
+Nothing here knows what is written. Five environment variables steer it, all
 set by the batch runner and free for anyone to set:
 
-OODLAB_RUNS      folder for checkpoints, own figures and executed notebooks
+OODLAB_RUNS      folder for checkpoints, own rows, figures and executed notebooks
 OODLAB_FIGURES   folder for figures; the runner names the committed set only
                  for runs that may replace it
+OODLAB_ROWS      folder for kept rows, in place of the committed ones and one's own
 OODLAB_PROGRESS  file that receives one JSON line per event
 OODLAB_ANEW      finished trainings are done again instead of loaded
 
@@ -59,6 +60,14 @@ def figures_folder() -> Path:
     """Return the folder that figures go to: $OODLAB_FIGURES, else the user's own."""
     named = os.environ.get("OODLAB_FIGURES")
     return Path(named).resolve() if named else runs_folder() / "figures"
+
+
+def rows_folders() -> list[Path]:
+    """Return the folders with kept rows: of a checkout the committed ones, then the user's own; or $OODLAB_ROWS alone."""
+    named = os.environ.get("OODLAB_ROWS")
+    if named:
+        return [Path(named).resolve()]
+    return [folder for folder in (reference_figures(), runs_folder() / "rows") if folder]
 
 
 def permitted(folder: Path, *, stand_in: bool) -> Path:

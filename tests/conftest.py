@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import oodlab  # isort: skip  # before torch, for what it sets
 import pytest
 import torch
 from torch import Tensor, nn

@@ -183,7 +183,7 @@ def test_a_checkpoint_of_another_preset_trains_nothing(tmp_path: Path) -> None:
     def fit(identity: str) -> None:
         training.fit(
             autoencoder(),
-            lambda model, x, y, **run: (calls.append(1), {"loss": model.reconstruction_error(x).mean()})[1],
+            lambda model, x, y=None, **run: (calls.append(1), {"loss": model.reconstruction_error(x).mean()})[1],
             training.Shuffled(x, None, 4, 0),
             optimiser=functools.partial(training.adam, lr=1e-3),
             steps=2,

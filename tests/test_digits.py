@@ -42,7 +42,7 @@ def test_images_are_those_of_the_split_without_the_digits_held_out() -> None:
     kept_back = {image.numpy().tobytes() for image in validation.x}
     assert not any(image.numpy().tobytes() in kept_back for image in stored.x)
     assert torch.equal(presets.sources.training_images(preset).x, stored.x)
-    x, _ = preset.batches()(0, torch.Generator())
+    x = preset.batches()(0, torch.Generator())["x"]
     assert torch.equal(x * 255, (x * 255).round()) and x.max() == 1 and x.min() == 0
 
 

@@ -294,4 +294,4 @@ def test_advice_is_the_methods_own() -> None:
     assert Joint(matching, gamma=0.0).advice == matching.advice
     assert Joint(matching, gamma=1.0).advice == f"a smaller gamma, {matching.advice}"
     with pytest.raises(FloatingPointError, match="helps: a smaller learning rate, a longer warm_up, clipping"):
-        spoil(lambda model, x, y, **run: {"loss": model.weight.sum() * math.nan})
+        spoil(lambda model, x, y=None, **run: {"loss": model.weight.sum() * math.nan})

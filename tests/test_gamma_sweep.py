@@ -37,7 +37,8 @@ def test_sets_without_files_are_played_with_embedded_ones(in_set: str) -> None:
     assert all(key.split()[0] == in_set for key in experiment.runs)
     run = experiment.at("smoke").runs[f"{in_set} CD 1"]
     inputs = inputs_for(run, n=10, seed=0)
-    x, y = run.batches()(0, torch.Generator().manual_seed(0))
+    batch = run.batches()(0, torch.Generator().manual_seed(0))
+    x, y = batch["x"], batch["y"]
     assert inputs.inside.shape[1:] == x.shape[1:]
     assert {len(inputs.inside)} == {len(out) for out in inputs.outs.values()}, "AUPR depends on the ratio"
     assert set(inputs.natural) == set(inputs.outs) - {"noise", "constant", "oodomain"}

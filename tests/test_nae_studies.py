@@ -21,7 +21,7 @@ from oodlab.widgets.linear_case import turned
 def test_the_linear_points_have_exactly_the_moments_of_the_setting() -> None:
     for covariance in (presets.nae.PLANE, presets.nae.SPACE):
         batches = points_of(covariance=covariance, n=500, batch_size=500, seed=0)
-        x, _ = batches(3, torch.Generator())
+        x = batches(3, torch.Generator())["x"]
         assert (x.T @ x / len(x)).numpy() == pytest.approx(np.array(covariance), abs=1e-5)
     variances = torch.linalg.eigvalsh(torch.tensor(presets.nae.PLANE)).tolist()
     assert variances == pytest.approx([0.25, 2.0], abs=1e-4)

@@ -88,12 +88,12 @@ def test_colour_images_have_the_networks_of_either_source(setting: str) -> None:
 @pytest.mark.parametrize("setting", ["paper", "released"])
 def test_only_the_released_training_on_colour_images_is_dequantised(setting: str) -> None:
     run = image_training("AE", in_set="photo_patches", setting=setting).at("smoke")
-    x, _ = run.batches()(0, torch.Generator().manual_seed(0))
+    x = run.batches()(0, torch.Generator().manual_seed(0))["x"]
     assert x.shape == (16, 3, 16, 16) and float(x.min()) >= 0 and float(x.max()) <= 1
     whole = torch.allclose(x * 255, (x * 255).round(), atol=1e-4)
     assert whole == (setting == "paper")
     if setting == "released":
-        stored = run.batches().batches(0, torch.Generator())[0]
+        stored = run.batches().batches(0, torch.Generator())["x"]
         assert torch.equal((x * 256).floor().to(torch.uint8), stored)
 
 

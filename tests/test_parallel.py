@@ -48,6 +48,7 @@ from oodlab.replay import ReplayBuffer, Uniform, joined, share_of
 from oodlab.samplers import LangevinChain, MalaChain
 from oodlab.training import Fresh, Result, Shuffled, fit, parallel, train_or_load, train_or_load_in_parallel
 from oodlab.training import launch as launching
+from oodlab.training import team
 from oodlab.training.loop import STREAM
 
 BATCH = 12  # no other size below is 12: it says which dimension of a draw is the batch's
@@ -184,7 +185,7 @@ def descend(model: nn.Module, objective: Callable, batches: Callable, steps: int
 def test_the_gradient_is_that_of_the_whole_batch(law: str, pair: Pair) -> None:
     """In float64 the two differ by rounding, 1e-16, times what chains of a few steps make of it."""
     ranks = pair(first_move, law)
-    wanted = first_move(law, [torch.Generator().manual_seed(SEED + STREAM + r * parallel.STREAM) for r in range(2)])
+    wanted = first_move(law, [torch.Generator().manual_seed(SEED + STREAM + r * team.STREAM) for r in range(2)])
     assert any(abs(value).max() > 1e-3 for value in wanted.values())
     for rank in ranks:
         for name, value in wanted.items():
@@ -556,7 +557,7 @@ def test_a_notebook_trains_on_two_processes_and_sees_how_far(
     assert steps == list(range(1, 9)), "each step once: loading reports none"
     assert f"{label}: step 8 of 8" in run.executed.read_text()
     smoke = presets.nae.EIGHT_GAUSSIANS.at("smoke").runs["NAE-OMI, D_z = 3"]
-    file = next(workspace.runs_folder().glob(f"checkpoints/{smoke.name}/smoke-seed5-*/checkpoint.pt"))
+    file = workspace.runs_folder() / "checkpoints" / f"{smoke.key}-seed5" / "checkpoint.pt"
     assert len(torch.load(file, weights_only=True)["random"]) == 2, "two processes made it"
     loaded = train_or_load(smoke, seed=5, device="cpu", should_stop=lambda: pytest.fail("a step was begun"))
     assert_same_bits(dict(loaded.model.state_dict()), torch.load(file, weights_only=True)["model"])

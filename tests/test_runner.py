@@ -206,6 +206,7 @@ while len(list(meeting.iterdir())) < 2:  # ends only if both run at the same tim
             "OODLAB_CACHE": str(tmp_path / "cache"),
             "OODLAB_FIGURES": str(tmp_path / "drawn"),
             "OMP_NUM_THREADS": "3",
+            "OMP_WAIT_POLICY": "PASSIVE",
             "sizes": [4, 4],
         }
     assert Path.cwd() == tmp_path

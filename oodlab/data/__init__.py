@@ -12,6 +12,7 @@ Imports: its own folder.
 """
 
 from oodlab.data.augment import Augment, augmented_signed
+from oodlab.data.digests import Stored
 from oodlab.data.download import fetch
 from oodlab.data.loading import load
 from oodlab.data.own import from_arrays, from_folder
@@ -61,6 +62,7 @@ __all__ = [
     "Split",
     "SplitInfo",
     "State",
+    "Stored",
     "Task",
     "as_shape",
     "augmented_signed",

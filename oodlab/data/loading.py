@@ -22,7 +22,7 @@ from oodlab.data.arrays import as_stored, read_npz
 from oodlab.data.download import fetch
 from oodlab.data.pictures import read_folder
 from oodlab.data.rows import SPLITS, part_of, selection, tenths
-from oodlab.data.search import Choice, find, how_to_get, known, looked_at, stored_parts
+from oodlab.data.search import Choice, find, how_to_get, known, looked_at, stored_parts, with_continuations
 from oodlab.data.sets import SetEntry, entry, find_entry
 from oodlab.data.split import Split, SplitInfo
 from oodlab.workspace import explained, only_writer
@@ -83,20 +83,12 @@ def load(
     stand_in_for = None
     if isinstance(name, Choice):
         name, stand_in_for = name.name, name.stand_in_for
-    if isinstance(name, Path) or name.endswith(".npz") or os.sep in name:
-        source = _from_path(Path(name).expanduser(), split, size)
-    else:
-        source = _from_name(name, split, download)
-
+    source = source_of(name, split, download=download, size=size)
     if size is not None and getattr(source.read, "func", None) is not read_folder:
         raise ValueError(
             f"load expects size with a folder of pictures only, got size={size!r}: use as_shape on what is loaded."
         )
-    stored_x, stored_y, class_names = source.read()
-    x, y = as_stored(stored_x, stored_y, who=source.where)
-    if source.entry:
-        _check(source.entry, x, y, source.where)
-        class_names = class_names or source.entry.class_names
+    x, y, class_names = from_source(source)
     labels = _labels(source.entry, y)
     without = _numbers(without, class_names, labels)
     only = _numbers(only, class_names, labels)
@@ -119,7 +111,7 @@ def load(
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """A stored part that gives the wanted split."""
 
     title: str
@@ -129,9 +121,27 @@ class _Source:
     stem: str
     tenths: range
     read: Callable[[], tuple]
+    files: tuple[Path, ...] = ()  # none of what is embedded
 
 
-def _from_path(path: Path, split: str, size: int | None) -> _Source:
+def source_of(name: str | Path, split: str, *, download: bool = False, size: int | None = None) -> Source:
+    """Find the stored part that gives a split; the arguments and errors are those of load."""
+    if isinstance(name, Path) or name.endswith(".npz") or os.sep in name:
+        return _from_path(Path(name).expanduser(), split, size)
+    return _from_name(name, split, download)
+
+
+def from_source(source: Source) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
+    """Read a stored part whole: its values, labels and names of classes, checked against the table of sets."""
+    stored_x, stored_y, class_names = source.read()
+    x, y = as_stored(stored_x, stored_y, who=source.where)
+    if source.entry:
+        _check(source.entry, x, y, source.where)
+        class_names = class_names or source.entry.class_names
+    return x, y, class_names
+
+
+def _from_path(path: Path, split: str, size: int | None) -> Source:
     if not path.exists():
         raise FileNotFoundError(
             f"load expects a set's name or a path, got {path}, which does not exist: check the path, or `oodlab data` lists the sets."
@@ -143,10 +153,11 @@ def _from_path(path: Path, split: str, size: int | None) -> _Source:
     stem, part = found
     file = path / f"{stem}.npz" if stems else path
     read = partial(_read, file) if stems or path.is_file() else partial(read_folder, path, size)
-    return _Source(path.resolve().stem, None, "own", str(file), stem, part, read)
+    files = with_continuations(file) if file.is_file() else tuple(sorted(file.rglob("*.*")))
+    return Source(path.resolve().stem, None, "own", str(file), stem, part, read, files)
 
 
-def _from_name(name: str, split: str, download: bool) -> _Source:
+def _from_name(name: str, split: str, download: bool) -> Source:
     real = find_entry(name) if known(name) else entry(name)
     title = real.name if real else name
     if real and real.embedded:
@@ -154,7 +165,7 @@ def _from_name(name: str, split: str, download: bool) -> _Source:
         if found is None:
             raise _no_split(title, split, tuple(real.sizes))
         stem, part = found
-        return _Source(title, real, "embedded", f"{title}/{stem}", stem, part, partial(real.embedded, stem))
+        return Source(title, real, "embedded", f"{title}/{stem}", stem, part, partial(real.embedded, stem))
 
     file = find(title, split)
     if file is None and real:
@@ -169,15 +180,35 @@ def _from_name(name: str, split: str, download: bool) -> _Source:
     origin = file.origin if real else "own"
     again = real and real.download and download and origin == "download"
     read = partial(_read_or_fetch, file.path, title) if again else partial(_read, file.path)
-    return _Source(title, real, origin, str(file.path), file.path.stem, file.tenths, read)
+    return Source(title, real, origin, str(file.path), file.path.stem, file.tenths, read, file.parts)
 
 
 def _read(file: Path) -> tuple:
-    """Read an npz file; a small one is unpacked only once while it stays as it is."""
-    stat = file.stat()
-    if stat.st_size > MOST_REMEMBERED:
-        return read_npz(file)
-    return _remembered(file, stat.st_mtime_ns, stat.st_size)
+    """Read an npz file and those that continue it; small ones are unpacked only once while they stay as they are."""
+    files = with_continuations(file)
+    stats = [part.stat() for part in files]
+    if sum(stat.st_size for stat in stats) > MOST_REMEMBERED:
+        return _joined(files)
+    return _remembered(files, tuple((stat.st_mtime_ns, stat.st_size) for stat in stats))
+
+
+def _joined(files: tuple[Path, ...]) -> tuple:
+    """Read a part and its continuations as one."""
+    read = [read_npz(file) for file in files]
+    if len(read) == 1:
+        return read[0]
+    xs, ys, names = zip(*read, strict=True)
+    unlike = [
+        str(file)
+        for file, x, y in zip(files, xs, ys, strict=True)
+        if x.shape[1:] != xs[0].shape[1:] or (y is None) != (ys[0] is None)
+    ]
+    if unlike:
+        raise ValueError(
+            f"{files[0]} expects continuations like itself, items of shape {xs[0].shape[1:]} "
+            f"{'without' if ys[0] is None else 'with'} labels, got others in {', '.join(unlike)}: save the set's parts alike."
+        )
+    return np.concatenate(xs), None if ys[0] is None else np.concatenate(ys), next(filter(None, names), ())
 
 
 def _read_or_fetch(file: Path, title: str) -> tuple:
@@ -197,9 +228,9 @@ def _read_or_fetch(file: Path, title: str) -> tuple:
         return _read(file)
 
 
-@functools.lru_cache(maxsize=4)
-def _remembered(file: Path, changed: int, size: int) -> tuple:
-    return read_npz(file)
+@functools.lru_cache(maxsize=8)
+def _remembered(files: tuple[Path, ...], stats: tuple[tuple[int, int], ...]) -> tuple:
+    return _joined(files)
 
 
 def _no_split(title: str, split: str, stems: tuple[str, ...]) -> ValueError:

@@ -63,6 +63,26 @@ class Found:
     tenths: range
     origin: str  # "prepared" (search path) or "download" (cache)
 
+    @property
+    def parts(self) -> tuple[Path, ...]:
+        """The file, and those that continue it."""
+        return with_continuations(self.path)
+
+
+def with_continuations(file: Path) -> tuple[Path, ...]:
+    """Return a part's file and those that continue it, in their order: train.npz, train-part2.npz, train-part3.npz, ...
+
+    Raises:
+        ValueError: One of them is missing between others.
+    """
+    further = {int(f.stem.rpartition("-part")[2]): f for f in file.parent.glob(f"{file.stem}-part[0-9]*.npz")}
+    if sorted(further) != list(range(2, len(further) + 2)):
+        raise ValueError(
+            f"{file} expects its continuations numbered from 2 without a gap, got {sorted(further)}: copy the part that is "
+            "missing, or remove those behind the gap."
+        )
+    return file, *(further[number] for number in sorted(further))
+
 
 def find(name: str, split: str) -> Found | None:
     """Find the file of a split: first the search path in its order, then the cache."""

@@ -32,13 +32,15 @@ class Detector(abc.ABC):
 
     A subclass gives one method, _score_batch; one that learns something for
     scoring also gives fit, and names in `learned` the attributes fit sets, which
-    end in an underscore; `needs` names the model's methods that it calls.
+    end in an underscore; `needs` names the model's methods that it calls; `group` is the
+    number of inputs that share one score.
 
     Args:
         model: Trained network; several detectors may share it.
         event_shape: Shape of one input; None accepts what the first batch has.
     """
 
+    group: int = 1
     learned: tuple[str, ...] = ()
     needs: tuple[str, ...] = ("parameters",)
 
@@ -63,7 +65,7 @@ class Detector(abc.ABC):
 
     @abc.abstractmethod
     def _score_batch(self, x: Tensor) -> Tensor:
-        """Return scores, (B, *event) on the model's device -> (B,); high = in-distribution."""
+        """Return scores, (B, *event) on the model's device -> (ceil(B / group),); high = in-distribution."""
 
     @final
     def score_samples(self, x: Tensor, *, batch_size: int = 1000) -> np.ndarray:
@@ -74,7 +76,7 @@ class Detector(abc.ABC):
             batch_size: Inputs per batch; decides memory, not values.
 
         Returns:
-            (N,) float64, high = in-distribution.
+            (ceil(N / group),) float64, high = in-distribution.
 
         Raises:
             ValueError: Wrong shape or type.
@@ -82,34 +84,55 @@ class Detector(abc.ABC):
             FloatingPointError: Inputs or scores are not finite: which and how many.
         """
         name = type(self).__name__
-        missing = [attribute for attribute in self.learned if not hasattr(self, attribute)]
-        if missing:
-            raise NotFittedError(f"{name} expects fit before score_samples, got no {', '.join(missing)}: call fit(x).")
-        if not torch.is_tensor(x) or not x.is_floating_point():
-            kind = x.dtype if torch.is_tensor(x) else type(x).__name__
-            raise ValueError(f"{name} expects a floating-point tensor, got {kind}: apply the preset's transform first.")
-        if x.ndim < 2 or len(x) == 0 or (self.event_shape and tuple(x.shape[1:]) != self.event_shape):
-            wanted = self.event_shape or ("*event",)
-            raise ValueError(
-                f"{name} expects x of shape (N, {', '.join(map(str, wanted))}), N >= 1, got {tuple(x.shape)}."
-            )
+        require_fitted(self)
+        require_inputs(self, x)
         checks.whole(name, "batch_size", batch_size, least=1)
-        _require_finite(name, "inputs", x)
+        size = max(self.group, batch_size // self.group * self.group)  # whole groups
         device = next(itertools.chain(self.model.parameters(), self.model.buffers())).device
         scores = []
         with frozen(self.model), torch.no_grad():
-            for part in x.split(batch_size):
+            for part in self._as_scored(x).split(size):
                 instead = "bring them to the shape it was trained in"
                 with checks.inputs_fit(name, self.model, x.shape[1:], instead=instead):
                     batch = self._score_batch(part.to(device, torch.float32))
-                if batch.shape != (len(part),):
+                groups = -(-len(part) // self.group)
+                if batch.shape != (groups,):
                     raise ValueError(
-                        f"{name}._score_batch expects to return shape ({len(part)},), got {tuple(batch.shape)}."
+                        f"{name}._score_batch expects to return shape ({groups},), got {tuple(batch.shape)}."
                     )
                 scores.append(batch.detach().double().cpu())
-        result = torch.cat(scores)
-        _require_finite(name, "scores", result)
-        return result.numpy()
+        return checked_scores(name, torch.cat(scores))
+
+    def _as_scored(self, x: Tensor) -> Tensor:
+        """Return all inputs as they are scored: here unchanged."""
+        return x
+
+
+def require_fitted(detector: Detector) -> None:
+    """Raise NotFittedError where a detector lacks what fit learns."""
+    name = type(detector).__name__
+    missing = [attribute for attribute in detector.learned if not hasattr(detector, attribute)]
+    if missing:
+        raise NotFittedError(f"{name} expects fit before score_samples, got no {', '.join(missing)}: call fit(x).")
+
+
+def require_inputs(detector: Detector, x: Tensor) -> None:
+    """Refuse inputs of a wrong type or shape (ValueError), and numbers that are not finite (FloatingPointError)."""
+    name = type(detector).__name__
+    if not torch.is_tensor(x) or not x.is_floating_point():
+        kind = x.dtype if torch.is_tensor(x) else type(x).__name__
+        raise ValueError(f"{name} expects a floating-point tensor, got {kind}: apply the recipe's transform first.")
+    if x.ndim < 2 or len(x) == 0 or (detector.event_shape and tuple(x.shape[1:]) != detector.event_shape):
+        wanted = detector.event_shape or ("*event",)
+        raise ValueError(f"{name} expects x of shape (N, {', '.join(map(str, wanted))}), N >= 1, got {tuple(x.shape)}.")
+    _require_finite(name, "inputs", x)
+
+
+def checked_scores(name: str, scores: Tensor) -> np.ndarray:
+    """Return scores, (N,), as float64 of NumPy; those that are not finite are refused (FloatingPointError)."""
+    scores = scores.detach().double().cpu()
+    _require_finite(name, "scores", scores)
+    return scores.numpy()
 
 
 def cached_scores(detector: Detector, sets: Mapping[str, Tensor], *, key: str) -> dict[str, np.ndarray]:

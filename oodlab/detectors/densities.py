@@ -1,13 +1,16 @@
 """Scores read off a density or an energy.
 
-Imports: checks, models, its own folder.
+Imports: checks, data, models, its own folder.
 """
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor
 
-from oodlab import checks
+from oodlab import checks, data
 from oodlab.detectors.base import Detector
 from oodlab.models import Density, EnergyModel, NormalizedAutoencoder
 from oodlab.models.flows.mass import SPACES, Space, approximate_mass
@@ -78,3 +81,29 @@ class Typicality(Detector):
 
     def _score_batch(self, x: Tensor) -> Tensor:
         return -(self.model.energy(x) - self.mean_nll_).abs()
+
+
+class BitsPerDim(Detector):
+    """Minus the bits per dimension of 8-bit images, at one noise sample per image.
+
+    Its mean over a set is minus the set's bits per dimension: a uniform density gives 8.
+
+    Args:
+        model: Density of w in [0, 1]^D.
+        noise_seed: Seed of the noise, drawn anew for each set.
+        event_shape: As in Detector.
+    """
+
+    model: Density
+    needs = ("log_prob",)
+
+    def __init__(self, model: Density, *, noise_seed: int = 0, event_shape: tuple[int, ...] | None = None) -> None:
+        super().__init__(model, event_shape=event_shape)
+        self.noise_seed = noise_seed
+
+    def _as_scored(self, x: Tensor) -> Tensor:
+        return data.dequantize(data.to_uint8(x.cpu()), torch.Generator().manual_seed(self.noise_seed))
+
+    def _score_batch(self, x: Tensor) -> Tensor:
+        dims = x[0].numel()
+        return (self.model.log_prob(x) / dims - math.log(256)) / math.log(2)

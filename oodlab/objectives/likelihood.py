@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
@@ -18,6 +18,8 @@ from oodlab import checks
 from oodlab.models import Density
 from oodlab.models.flows.mass import SPACES, Space, log_prob_and_gradient
 from oodlab.objectives.autoencoding import Parts
+
+Reduction = Literal["per_sample", "batch", "released"]
 
 
 def maximum_likelihood(model: Density, x: Tensor, y: Tensor | None = None, **run: Any) -> Parts:
@@ -30,17 +32,19 @@ class PenalisedLikelihood:
     """Maximum likelihood with a penalty on the norm of the input gradient of log p.
 
     loss = -mean log p(x_i) + alpha * penalty, in nats per input. With g_i the
-    gradient of log p(x_i), the paper's text allows two readings of the penalty:
+    gradient of log p(x_i), the paper's text allows two readings of the penalty, and the
+    authors' released code has a third:
 
         per_sample   mean of |g_i|
         batch        the norm of the gradient of the batch's mean log p, all its
                      images as one vector: root mean square of |g_i| / sqrt(B)
+        released     mean of |g_i| / B: the norms of the images' gradients of the batch's mean
 
-    so that one alpha means sqrt(B) times less in the second.
+    so that one alpha means sqrt(B) times less in the second, and B times less in the third.
 
     Args:
         alpha: Weight; 0 is plain maximum likelihood and costs no more.
-        reduction: One of the readings above.
+        reduction: One of the three above.
         space: Of the gradient; see log_prob_and_gradient.
         squared: Penalise squared norms instead.
         eps: Under the square root, whose slope at 0 is not finite.
@@ -49,7 +53,7 @@ class PenalisedLikelihood:
     """
 
     alpha: float
-    reduction: Literal["per_sample", "batch"] = "per_sample"
+    reduction: Reduction = "per_sample"
     space: Space = "pixel"
     squared: bool = False
     eps: float = 1e-12
@@ -59,7 +63,7 @@ class PenalisedLikelihood:
         checks.number("PenalisedLikelihood", "alpha", self.alpha, least=0, why=steep)
         checks.number("PenalisedLikelihood", "eps", self.eps, least=0)
         each = "alpha means something else under each"
-        checks.one_of("PenalisedLikelihood", "reduction", self.reduction, ("per_sample", "batch"), why=each)
+        checks.one_of("PenalisedLikelihood", "reduction", self.reduction, get_args(Reduction), why=each)
         checks.one_of("PenalisedLikelihood", "space", self.space, SPACES, why=each)
 
     @property
@@ -70,7 +74,7 @@ class PenalisedLikelihood:
     @property
     def couples_batch(self) -> bool:
         """Whether the penalty is no mean over inputs, so that slices of a batch say something else than the batch."""
-        return self.reduction == "batch" and self.alpha > 0
+        return self.reduction != "per_sample" and self.alpha > 0
 
     def __call__(self, model: Density, x: Tensor, y: Tensor | None = None, **run: Any) -> Parts:
         """Return the loss, bits per dimension and, unless alpha is 0, the batch's mean approximate mass."""
@@ -86,7 +90,8 @@ class PenalisedLikelihood:
         """Reduce the squared norms of the inputs' gradients, (B,), to the penalty."""
         if self.reduction == "batch":
             squares = squares.sum(dim=0, keepdim=True) / len(squares) ** 2
-        return (squares if self.squared else (squares + self.eps).sqrt()).mean()
+        each = squares if self.squared else (squares + self.eps).sqrt()
+        return each.mean() / (len(squares) if self.reduction == "released" else 1)
 
 
 def _likelihood_parts(nll: Tensor, x: Tensor) -> Parts:
@@ -101,7 +106,7 @@ def cost_of_alpha(bits_per_dim: float, *, alpha: float, dims: int, batch_size: i
     gives its bits per dimension, b = 8 + log2(2 pi e v) / 2 with v in units of w
     squared. The penalty's optimum has r = 1 + 2 alpha / sqrt(v D) times that
     variance, B D in place of D for the batch reading, and the rise is
-    log2(r) / 2 - (1 - 1 / r) / (2 ln 2).
+    log2(r) / 2 - (1 - 1 / r) / (2 ln 2). The released reading is per_sample with alpha / B.
 
     Args:
         bits_per_dim: Of the flow trained without penalty.

@@ -3,6 +3,7 @@
 from oodlab.plotting.ablations import code_sizes, pre_training_aurocs, sampling_aurocs
 from oodlab.plotting.base import COLOURS, DENSITY_MAP, STYLE, figure, to_png
 from oodlab.plotting.clusters import Reconstructions, live_manifold, manifold_panels
+from oodlab.plotting.courses import courses
 from oodlab.plotting.digits import (
     NormalisingCourse,
     NormalisingSnapshot,
@@ -11,8 +12,8 @@ from oodlab.plotting.digits import (
     live_normalising,
     normalising_courses,
 )
-from oodlab.plotting.flows import epoch_curves, epoch_histograms
 from oodlab.plotting.gamma import density_along_rays, metrics_by_gamma
+from oodlab.plotting.histograms import histograms
 from oodlab.plotting.linear import draw_ellipse, gaussian_panels, linear_likelihoods, live_gaussian
 from oodlab.plotting.live import ScoreSnapshot, live_scores
 from oodlab.plotting.ood import (
@@ -35,7 +36,7 @@ from oodlab.plotting.plane import (
     negatives_by_sampler,
 )
 from oodlab.plotting.sampling import ChainSnapshot, energies_along_chains, image_blocks, live_chains
-from oodlab.plotting.saving import Saved, Setting, Used, save_figure
+from oodlab.plotting.saving import Saved, Setting, Studied, Used, save_figure, save_study_figure
 from oodlab.plotting.smoothness import image_rows, log_density_panels
 
 __all__ = [
@@ -52,19 +53,19 @@ __all__ = [
     "Saved",
     "ScoreSnapshot",
     "Setting",
+    "Studied",
     "Table",
     "Used",
     "beside_reconstructions",
     "chosen_images",
     "code_sizes",
+    "courses",
     "density_along_rays",
     "density_scale",
     "draw_density",
     "draw_ellipse",
     "draw_runs",
     "energies_along_chains",
-    "epoch_curves",
-    "epoch_histograms",
     "error_distributions",
     "error_histograms",
     "figure",
@@ -72,6 +73,7 @@ __all__ = [
     "gallery",
     "gaussian_panels",
     "held_out_aurocs",
+    "histograms",
     "image_blocks",
     "image_rows",
     "learned_densities",
@@ -93,5 +95,6 @@ __all__ = [
     "pre_training_aurocs",
     "sampling_aurocs",
     "save_figure",
+    "save_study_figure",
     "to_png",
 ]

@@ -14,13 +14,16 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from oodlab import workspace
 from oodlab.plotting.base import STYLE
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Setting(Protocol):
@@ -106,11 +109,98 @@ def save_figure(
         "seconds": round(seconds, 1),
         "preset_hash": preset.hash,
         "preset": preset.text.splitlines(),
-        "versions": {
-            "python": platform.python_version(),
-            **{package: importlib.metadata.version(package) for package in ("oodlab", "torch", "numpy", "matplotlib")},
-        },
+        "versions": _versions(),
     }
+    return _write(fig, stem, record, caption)
+
+
+class Studied(Protocol):
+    """What a figure needs to know of the study behind it."""
+
+    name: str
+    profile: str
+    source: str
+    text: str
+    hash: str
+    sentence: str
+    recipes: Mapping[Any, Any]
+
+
+def save_study_figure(fig: Figure, study: Studied, rows: pd.DataFrame, *, part: str = "", note: str = "") -> Saved:
+    """Write a figure of a study with a short caption, and beside it the rows it draws and what made them.
+
+    Args:
+        fig: Figure; a caption is added below it.
+        study: Study at its profile.
+        rows: Rows that are drawn, or behind what is drawn, as evaluate returns them.
+        part: Further figure of the same notebook: `<notebook>-<part>`.
+        note: Sentence of the caption on the drawing itself.
+
+    Returns:
+        Where both files are. A figure with a stand-in among its sets never replaces a committed one.
+    """
+    stand_in = bool(rows["stand_in_for"].astype(bool).any())
+    folder = workspace.permitted(workspace.figures_folder(), stand_in=stand_in)
+    stem = folder / f"{study.name}{'-' + part if part else ''}"
+    seeds = sorted({int(seed) for seed in rows["seed"]})
+    profiles = ", ".join(dict.fromkeys(rows["profile"]))
+    items = f"{int(rows['n_in'].max()):,} test items of a set at most" if len(rows) else "no rows"
+    pairs = rows[["in_set", "out_set"]].drop_duplicates()
+    sets = "; ".join(f"{inside} → {', '.join(outs)}" for inside, outs in pairs.groupby("in_set", sort=False)["out_set"])
+    caption = (
+        f"{study.name}, profile {profiles}, source {study.source}, seed{'s' * (len(seeds) > 1)} "
+        f"{', '.join(map(str, seeds))}; {sets}; {items}. {note}"
+    ).strip()
+    trainings = _trainings(study, rows)
+    printed = rows[rows["printed"].notna()]
+    headline = None
+    if len(printed):
+        first = printed.iloc[-1]
+        name = f"AUROC of {first['score']}, {first['method']}, {first['in_set']} → {first['out_set']}"
+        headline = {"name": name, "value": float(first["auroc"]), "unit": "", "reported": float(first["printed"])}
+    record = {
+        "figure": stem.relative_to(folder).as_posix(),
+        "caption": caption,
+        "rows": json.loads(rows.to_json(orient="records", double_precision=7)),
+        "headline": headline,
+        "profile": study.profile,
+        "source": study.source,
+        "seeds": seeds,
+        "data": study.sentence,
+        "stand_in": stand_in,
+        "seconds": round(sum(one["seconds"] for one in trainings), 1),
+        "trainings": trainings,
+        "study_hash": study.hash,
+        "versions": _versions(),
+    }
+    return _write(fig, stem, record, caption)
+
+
+def _trainings(study: Studied, rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return every training behind the rows, each once: recipe, key, seed, seconds, and where it ran."""
+    recipes = {recipe.key: recipe for recipe in study.recipes.values()}
+    found = {}
+    for row in rows[rows["training"].astype(bool)].to_dict("records"):
+        for key in row["training"].split("+"):
+            recipe = recipes.get(key)
+            found[key, row["seed"]] = {
+                "name": recipe.name if recipe else "",
+                "recipe": recipe.text.splitlines() if recipe else [],
+                "key": key,
+                "seed": int(row["seed"]),
+                "seconds": float(row["seconds"]),
+                **{name: row[name] for name in ("profile", "device", "precision", "machine", "made")},
+            }
+    return list(found.values())
+
+
+def _versions() -> dict[str, str]:
+    packages = ("oodlab", "torch", "numpy", "matplotlib")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+
+
+def _write(fig: Figure, stem: Path, record: Mapping[str, Any], caption: str) -> Saved:
+    """Add the caption, and write picture and record, each whole or not at all."""
     lines = textwrap.wrap(caption, int(fig.get_figwidth() * 21))  # characters of this size that fit into an inch
     with rc_context(STYLE):
         fig.set_figheight(fig.get_figheight() + 0.13 * len(lines))  # the caption takes nothing from the panels
@@ -123,7 +213,7 @@ def save_figure(
         with workspace.atomic_file(saved.png) as stream:
             stream.write(picture.getvalue())
         workspace.write_json(saved.json, sealed)
-    workspace.report("figure", png=str(saved.png), json=str(saved.json), headline=headline)
+    workspace.report("figure", png=str(saved.png), json=str(saved.json), headline=record["headline"])
     return saved
 
 

@@ -6,15 +6,13 @@ look up.  `sources` says where each number comes from; what the paper leaves ope
 is listed in `unstated` with our choice; what released code does differently is a
 preset of its own.
 
-Imports: checks.
+Imports: checks, data, identity, training.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import textwrap
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +20,10 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from oodlab import checks
+from oodlab import checks, identity
+from oodlab.data import Stored
+from oodlab.training import Batches
+from oodlab.training.recipe import Recipe
 
 PROFILES = ("smoke", "quick", "paper")
 _NOTES = ("sources", "unstated", "profiles", "shrinks")
@@ -31,20 +32,12 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Preset:
-    """The setting of one training.
+class Preset(Recipe):
+    """A recipe whose parts are builders, with its budgets and the source of each number.
 
     Attributes:
-        name: `<paper>/<notebook>/<variant>`.
-        model: Builds the model.
         objective: Builds the objective for a model.
         batches: Builds the source of batches.
-        optimiser: Builds the optimiser of a model.
-        steps: Number of updates.
-        warm_up: Steps of linear learning-rate warm-up.
-        schedule: Factor on the learning rate by share of the budget used; None is constant.
-        probe: Builds what measures the model during the run; None measures nothing.
-        probes: Number of measurements, evenly spaced, besides one before the first update.
         start: The training whose final weights this one begins with, of the same model;
             None begins with fresh ones.
         profile: Which budget the fields describe.
@@ -53,29 +46,34 @@ class Preset:
         profiles: Changed fields per profile; a mapping changes arguments of a partial.
     """
 
-    name: str
-    model: Callable[[], nn.Module]
-    objective: Callable[[nn.Module], Callable[..., Any]]
-    batches: Callable[[], Any]
-    optimiser: Callable[[nn.Module], Any]
-    steps: int
-    warm_up: int = 0
-    schedule: Callable[[float], float] | None = None
-    probe: Callable[[], Callable[[nn.Module], Any]] | None = None
-    probes: int = 0
     start: Preset | None = None
     profile: str = "paper"
     sources: Mapping[str, str] = field(default_factory=dict)
     unstated: tuple[str, ...] = ()
     profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    identity_notes = ("name", "start", "profile", *_NOTES)
+
     def __post_init__(self) -> None:
-        for name, least in {"steps": 1, "warm_up": 0, "probes": 0}.items():
-            checks.whole(self.name, name, getattr(self, name), least=least)
-        for name in ("model", "objective", "batches", "optimiser"):
-            checks.function(
-                self.name, name, getattr(self, name), instead="a class, a function or a partial that builds it"
-            )
+        object.__setattr__(self, "needs", {"start": self.start} if self.start else {})
+        object.__setattr__(self, "begins_with", "start" if self.start else "")
+        super().__post_init__()
+
+    def begin(self, model: nn.Module, needs: Mapping[str, nn.Module]) -> Callable[..., Any]:
+        """Build the objective for the model."""
+        return self.objective(model)
+
+    def feed(self, needs: Mapping[str, nn.Module]) -> Batches:
+        """Build the source of batches."""
+        return self.batches()
+
+    @property
+    def stored(self) -> tuple[Stored, ...]:
+        """The parts of data sets that its builders name."""
+        builders = [part for part in (self.batches, self.probe) if isinstance(part, functools.partial)]
+        named = [builder.keywords for builder in builders if "name" in builder.keywords]
+        own = [Stored(given["name"], given.get("split", "train"), given.get("without", ())) for given in named]
+        return tuple(dict.fromkeys((*super().stored, *own)))
 
     def at(self, profile: str) -> Preset:
         """Return the same method at another budget, the training it starts from with it."""
@@ -90,14 +88,9 @@ class Preset:
         return dataclasses.replace(self, **{name: _changed(getattr(self, name), new) for name, new in fields.items()})
 
     @property
-    def text(self) -> str:
-        """The canonical text of every field that decides the training, one line each."""
-        return describe(self)
-
-    @property
     def hash(self) -> str:
         """Twelve hexadecimal digits of the text's SHA-256."""
-        return hashlib.sha256(self.text.encode()).hexdigest()[:12]
+        return identity.digest(self.text)[:12]
 
 
 @dataclass(frozen=True)
@@ -136,15 +129,17 @@ class Experiment:
         """Return the experiment with the same fields changed in all its trainings (see Preset.changed)."""
         return dataclasses.replace(self, runs={key: run.changed(**fields) for key, run in self.runs.items()})
 
+    identity_notes = _NOTES
+
     @property
     def text(self) -> str:
         """The canonical text of every field, trainings included."""
-        return describe(self)
+        return "\n".join(identity.lines_of(self))
 
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits of the text's SHA-256."""
-        return hashlib.sha256(self.text.encode()).hexdigest()[:12]
+        return identity.digest(self.text)[:12]
 
 
 class _Runs(dict):
@@ -182,37 +177,7 @@ def _changed(old: Any, new: Any) -> Any:
 
 def describe(value: Any) -> str:
     """Return a canonical text: equal settings give equal texts, in this process and in any other."""
-    if isinstance(value, Preset | Experiment):
-        lines = []
-        for f in dataclasses.fields(value):
-            item = getattr(value, f.name)
-            if isinstance(item, Preset):
-                lines.append(f"{f.name} =\n{textwrap.indent(describe(item), '    ')}")
-            elif f.name not in _NOTES:
-                lines.append(f"{f.name} = {describe(item)}")
-        return "\n".join(lines)
-    if isinstance(value, functools.partial):
-        arguments = [describe(a) for a in value.args]
-        arguments += [f"{name}={describe(a)}" for name, a in sorted(value.keywords.items())]
-        return f"{describe(value.func)}({', '.join(arguments)})"
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = [f"{f.name}={describe(getattr(value, f.name))}" for f in dataclasses.fields(value)]
-        return f"{type(value).__qualname__}({', '.join(fields)})"
-    if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType) and "<" not in value.__qualname__:
-        return f"{value.__module__}.{value.__qualname__}"
-    if isinstance(value, Mapping):
-        nested = any(isinstance(item, Preset) for item in value.values())
-        if nested:
-            return "".join(f"\n[{key}]\n{describe(item)}" for key, item in value.items())
-        return "{" + ", ".join(f"{key}: {describe(item)}" for key, item in sorted(value.items())) + "}"
-    if isinstance(value, tuple | list):
-        return "(" + ", ".join(describe(item) for item in value) + ")"
-    if value is None or isinstance(value, bool | int | float | str):
-        return repr(value)
-    raise TypeError(
-        f"describe expects numbers, text, classes, named functions, partials and dataclasses, got {value!r}: "
-        "a preset must mean the same in every process."
-    )
+    return value.text if isinstance(value, Preset | Experiment) else identity.describe(value)
 
 
 def numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
@@ -226,7 +191,9 @@ def numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
         items = [*((str(i), item) for i, item in enumerate(value.args)), *value.keywords.items()]
     elif dataclasses.is_dataclass(value):
         items = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in _NOTES]
-        items = [(name, item) for name, item in items if name != "start"]  # a preset has sources of its own
+        items = [
+            (name, item) for name, item in items if name not in ("start", "needs")
+        ]  # a preset has sources of its own
     elif isinstance(value, Mapping):
         items = value.items()
     else:

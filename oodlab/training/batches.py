@@ -1,13 +1,14 @@
 """Where batches come from: pure functions of the step and the run's generator.
 
-That is what lets an interrupted run continue with the same bits.
+That is what lets an interrupted run continue with the same bits. A batch is named
+tensors: "x", "y" where there are labels, and others that an objective takes by name.
 
 Imports: checks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,14 +17,14 @@ from torch import Tensor
 
 from oodlab import checks
 
-Batch = tuple[Tensor, Tensor | None]
+Batch = dict[str, Tensor]
 
 
 class Batches(Protocol):
     """Where batches come from: a pure function of the step and the run's generator."""
 
     def __call__(self, step: int, generator: torch.Generator) -> Batch:
-        """Return (x, y or None) for this step."""
+        """Return this step's tensors by name, "x" among them."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class Fresh:
         checks.whole("Fresh", "batch_size", self.batch_size, least=1)
 
     def __call__(self, step: int, generator: torch.Generator) -> Batch:
-        """Return a new sample and no labels."""
-        return self.draw(self.batch_size, generator), None
+        """Return a new sample, without labels."""
+        return {"x": self.draw(self.batch_size, generator)}
 
 
 class Shuffled:
@@ -89,7 +90,7 @@ class Shuffled:
             own = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
             self._order = (epoch, torch.randperm(len(self.x), generator=own).to(self.x.device))
         chosen = self._order[1][position * self.batch_size : (position + 1) * self.batch_size]
-        return self.x[chosen], None if self.y is None else self.y[chosen]
+        return {"x": self.x[chosen]} if self.y is None else {"x": self.x[chosen], "y": self.y[chosen]}
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,12 @@ class Transformed:
     Args:
         batches: The source.
         transform: (x, generator) -> x, on the CPU.
+        names: Tensors that are changed.
     """
 
     batches: Batches
     transform: Callable[[Tensor, torch.Generator], Tensor]
+    names: tuple[str, ...] = ("x",)
 
     def __post_init__(self) -> None:
         checks.function("Transformed", "batches", self.batches, instead="Shuffled(...) or Fresh(...)")
@@ -115,14 +118,54 @@ class Transformed:
 
     def __call__(self, step: int, generator: torch.Generator) -> Batch:
         """Return the source's batch of this step, changed."""
-        x, y = self.batches(step, generator)
-        return self.transform(x, generator), y
+        batch = self.batches(step, generator)
+        missing = [name for name in self.names if name not in batch]
+        if missing:
+            raise ValueError(
+                f"Transformed expects batches with {', '.join(self.names)}, got {', '.join(batch)}: name tensors that the source "
+                "has."
+            )
+        return {name: self.transform(x, generator) if name in self.names else x for name, x in batch.items()}
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Batches of a source, and those of others beside them, for a loss on several sets.
+
+    Args:
+        main: Source whose tensors keep their names.
+        others: Sources by the name that their "x" gets; their labels are left out.
+    """
+
+    main: Batches
+    others: Mapping[str, Batches]
+
+    def __post_init__(self) -> None:
+        for name, source in {"main": self.main, **self.others}.items():
+            checks.function("Beside", name, source, instead="Shuffled(...) or Fresh(...)")
+        taken = sorted(self.others.keys() & {"x", "y"})
+        if taken:
+            raise ValueError(
+                f"Beside expects names of their own for other sources, got {taken}: these are the main one's."
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in one pass through the main source."""
+        return self.main.steps_per_epoch
+
+    def __call__(self, step: int, generator: torch.Generator) -> Batch:
+        """Return the tensors of all sources for this step."""
+        return {
+            **self.main(step, generator),
+            **{name: source(step, generator)["x"] for name, source in self.others.items()},
+        }
 
 
 def all_labels(batches: Batches) -> Tensor | None:
     """Return the labels of the data set behind the batches, (N,), or None where there is none to look at."""
-    while isinstance(batches, Transformed):
-        batches = batches.batches
+    while isinstance(batches, Transformed | Beside):
+        batches = batches.batches if isinstance(batches, Transformed) else batches.main
     return batches.y if isinstance(batches, Shuffled) else None
 
 

@@ -17,6 +17,16 @@ from oodlab import workspace
 CHECKPOINT = "checkpoint.pt"
 
 
+def snapshot_file(folder: Path, step: int) -> Path:
+    """Return the file of the weights after a step."""
+    return folder / f"snapshot-{step}.pt"
+
+
+def read_snapshot(file: Path, identity: str) -> dict[str, torch.Tensor]:
+    """Read the weights that a run had after a step; errors as of read_checkpoint."""
+    return read_checkpoint(file, identity)["model"]
+
+
 def write_checkpoint(file: Path, state: dict[str, Any], identity: str) -> None:
     """Write a run's state whole or not at all, under what it is.
 
@@ -52,7 +62,7 @@ def read_checkpoint(file: Path, identity: str) -> dict[str, Any]:
         ) from error
     if made_with != identity:
         raise ValueError(
-            f"checkpoint {file} expects the preset it was made with, got another one:\n{_differences(made_with, identity)}"
+            f"checkpoint {file} expects the recipe it was made with, got another one:\n{_differences(made_with, identity)}"
             "\nuse another folder, or delete the file to start anew."
         )
     return state

@@ -1,20 +1,22 @@
 """What fit looks at before the first step: its arguments, and the data as far as they are at hand.
 
-Imports: checks, training.batches.
+Imports: checks, training.batches, training.devices.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from oodlab import checks
-from oodlab.training.batches import Batches, all_labels, require_finite
+from oodlab.training.batches import Batch, Batches, all_labels, require_finite
+from oodlab.training.devices import GRAPHS
 
 
 def check_arguments(
@@ -38,6 +40,53 @@ def check_arguments(
         checks.function("fit", name, value, instead=instead)
     for name, (value, least) in numbers.items():
         checks.whole("fit", name, value, least=least)
+
+
+def checked_budget(given: dict[str, Any]) -> int:
+    """Return the number of steps; refuse fit's arguments where they do not fit."""
+    functions = {
+        "objective": "one of oodlab.objectives",
+        "batches": "Shuffled, Fresh or Transformed",
+        "optimiser": "what builds one of the model, such as Adam(lr=1e-3)",
+        "schedule": "LinearTail(start)",
+        "probe": "what measures the model, such as a recipe's probe",
+        "should_stop": "what says whether to stop, such as threading.Event().is_set",
+        "on_step": "what takes (step, steps, numbers, parts)",
+    }
+    needed = ("objective", "batches", "optimiser")
+    numbers = {"seed": 0, "warm_up": 0, "probes": 0, "snapshots": 0, "steps": 1, "epochs": 1, "checkpoint_every": 1}
+    check_arguments(
+        given["model"],
+        {name: (given[name], way) for name, way in functions.items() if name in needed or given[name] is not None},
+        {name: (given[name], least) for name, least in numbers.items() if given[name] is not None},
+    )
+    total = _budget(given["steps"], given["epochs"], given["batches"])
+    if (given["probe"] is None) != (given["probes"] == 0) or not 0 <= given["probes"] <= total:
+        raise ValueError(f"fit expects a probe and 1 to {total} probes, or neither, got {given['probes']}: see probe.")
+    if given["snapshots"] > total or (given["snapshots"] and given["folder"] is None):
+        raise ValueError(
+            f"fit expects a folder and at most {total} snapshots, got {given['snapshots']} and folder={given['folder']}: they are "
+            "files in it."
+        )
+    checks.one_of("fit", "graph", given["graph"], GRAPHS)
+    if given["guard"] is not None and not hasattr(given["guard"], "patience"):
+        raise ValueError(
+            f"fit expects guard to be a Guard, got {type(given['guard']).__name__}: write Guard(limit=1e8)."
+        )
+    return total
+
+
+def _budget(steps: int | None, epochs: int | None, batches: Batches) -> int:
+    if (steps is None) == (epochs is None):
+        raise ValueError(f"fit expects steps or epochs, got steps={steps} and epochs={epochs}: give one of the two.")
+    if epochs is not None:
+        per_epoch = getattr(batches, "steps_per_epoch", None)
+        if per_epoch is None:
+            raise ValueError(
+                f"fit expects steps when batches have no steps_per_epoch, got epochs={epochs}: fresh samples have no epochs."
+            )
+        steps = epochs * per_epoch
+    return steps
 
 
 def check_rates(optimiser: torch.optim.Optimizer) -> list[float]:
@@ -64,16 +113,21 @@ def check_first_batch(
             not fit, or a shape that the model cannot take.
         FloatingPointError: An input is not finite: how many, and where the first one is.
     """
-    x, y = _batch(batches(step, generator))
+    batch = _batch(batches(step, generator))
+    _check_names(objective, batch)
+    x, y = batch["x"], batch.get("y")
     if not len(x):
         raise ValueError(
             f"fit expects batches with inputs, got shape {tuple(x.shape)}: raise batch_size, or mend the source."
         )
     kind = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
     if x.dtype != kind and hasattr(model, "log_density"):  # other objectives may convert on their own
-        way = "a preset's transform scales stored values" if x.dtype == torch.uint8 else f"convert them by x.to({kind})"
+        way = "a recipe's transform scales stored values" if x.dtype == torch.uint8 else f"convert them by x.to({kind})"
         raise ValueError(f"fit expects batches of {kind}, as the model's weights are, got {x.dtype}: {way}.")
     require_finite("fit", f"inputs of the batch of step {step + 1}", x)
+    for name, values in batch.items():
+        if name != "x" and values.is_floating_point() and len(values):
+            require_finite("fit", f"items of {name!r} of the batch of step {step + 1}", values)
     if y is not None and y.shape != x.shape[:1]:
         raise ValueError(
             f"fit expects one label per input, got y of shape {tuple(y.shape)} for {len(x)}: mend the source."
@@ -88,14 +142,40 @@ def check_first_batch(
                 model.log_density(x[:2].to(place))
 
 
-def _batch(drawn: Any) -> tuple[Tensor, Tensor | None]:
-    whole = isinstance(drawn, tuple) and len(drawn) == 2 and torch.is_tensor(drawn[0])
-    if not whole or not (drawn[1] is None or torch.is_tensor(drawn[1])):
-        kinds = ", ".join(type(part).__name__ for part in drawn) if isinstance(drawn, tuple) else type(drawn).__name__
+def _batch(drawn: Any) -> Batch:
+    if (
+        not isinstance(drawn, dict)
+        or not torch.is_tensor(drawn.get("x"))
+        or not all(map(torch.is_tensor, drawn.values()))
+    ):
+        kinds = (
+            {name: type(part).__name__ for name, part in drawn.items()}
+            if isinstance(drawn, dict)
+            else type(drawn).__name__
+        )
         raise ValueError(
-            f"fit expects batches as (tensor, tensor or None), got ({kinds}): use Shuffled, Fresh or Transformed."
+            f"fit expects batches as named tensors with 'x' among them, got {kinds}: use Shuffled, Fresh, Transformed or Beside."
         )
     return drawn
+
+
+def _check_names(objective: Callable, batch: Batch) -> None:
+    """Refuse tensors that the objective does not name: swallowed by its **run, they would train nothing."""
+    called = objective.forward if isinstance(objective, nn.Module) else objective
+    try:
+        parameters = inspect.signature(called).parameters
+    except (TypeError, ValueError):  # a builtin without a signature
+        return
+    if "x" not in parameters:  # a wrapper that passes all on
+        return
+    unknown = [name for name in batch if name not in parameters]
+    if unknown:
+        who = getattr(objective, "__name__", type(objective).__name__)
+        taken = [name for name in parameters if name not in ("model", "self", "run")]
+        raise ValueError(
+            f"{who} expects batches of {', '.join(taken)}, got {', '.join(map(repr, unknown))} as well: take an objective that "
+            "uses them, or leave that source out of the batches."
+        )
 
 
 @contextlib.contextmanager

@@ -23,14 +23,15 @@ from oodlab.training.devices import pick_device
 from oodlab.training.loop import Result
 from oodlab.training.parallel import check_gpus
 from oodlab.training.progress import Progress
-from oodlab.training.stored import Trainable, _check, _forget, is_finished, train_or_load
+from oodlab.training.recipe import Recipe
+from oodlab.training.stored import check_recipe, forget, is_finished, train_or_load
 
 GRACE = 45  # seconds; torchrun gives its processes 30 to end after their step
 LAST_LINES = 12
 
 
 def train_or_load_in_parallel(
-    preset: Trainable,
+    recipe: Recipe,
     *,
     processes: int,
     seed: int = 0,
@@ -39,14 +40,14 @@ def train_or_load_in_parallel(
     graph: str = "auto",
     anew: bool | None = None,
 ) -> Result:
-    """Train a preset on several processes of this machine, go on with it, or load what it has become.
+    """Train a recipe on several processes of this machine, go on with it, or load what it has become.
 
     The cores that this process may use are shared out; on GPUs each process has one of
     its own. When this process is interrupted, the others end after their step, and the
     next call continues.
 
     Args:
-        preset: As in train_or_load; its parts come from modules, not from a notebook's cells.
+        recipe: As in train_or_load; its parts come from modules, not from a notebook's cells.
         processes: How many.
         seed, device, precision, graph, anew: As in train_or_load.
 
@@ -54,36 +55,36 @@ def train_or_load_in_parallel(
         ValueError: Bad arguments.
         RuntimeError: The training failed; with the last lines of the first process that did.
     """
-    _check("train_or_load_in_parallel", preset, seed, precision, graph)
+    check_recipe("train_or_load_in_parallel", recipe, seed, precision, graph)
     checks.whole("train_or_load_in_parallel", "processes", processes, least=1)
     check_gpus(pick_device(device), processes)
-    pickled = _pickled(preset)
+    pickled = _pickled(recipe)
     if workspace.trains_anew() if anew is None else anew:
-        _forget(preset, seed)
-    if not is_finished(preset, seed):
+        forget(recipe, seed)
+    if not is_finished(recipe, seed):
         given = {"seed": seed, "device": device, "precision": precision, "graph": graph}
-        _train(preset, pickled, processes, given)
-    return train_or_load(preset, seed=seed, device=device, precision=precision, graph=graph, anew=False)
+        _train(recipe, pickled, processes, given)
+    return train_or_load(recipe, seed=seed, device=device, precision=precision, graph=graph, anew=False)
 
 
-def _pickled(preset: Trainable) -> bytes:
-    """Return what the other processes make the preset of."""
+def _pickled(recipe: Recipe) -> bytes:
+    """Return what the other processes make the recipe of."""
     reason = None
     try:
-        pickled = pickle.dumps(preset)
+        pickled = pickle.dumps(recipe)
         if b"__main__" not in pickled:
             return pickled
     except (pickle.PicklingError, AttributeError, TypeError) as error:  # a lambda, a function within another, a lock
         reason = error
     raise ValueError(
-        f"train_or_load_in_parallel expects a preset whose parts come from modules, got {preset.name} with one defined in "
+        f"train_or_load_in_parallel expects a recipe whose parts come from modules, got {recipe.name} with one defined in "
         "this notebook or script: the other processes cannot import it; put it into a file of its own."
     ) from reason
 
 
-def _train(preset: Trainable, pickled: bytes, processes: int, given: dict[str, Any]) -> None:
+def _train(recipe: Recipe, pickled: bytes, processes: int, given: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory(prefix="oodlab-") as name:
-        events, log, file = (Path(name) / part for part in ("events", "log", "preset"))
+        events, log, file = (Path(name) / part for part in ("events", "log", "recipe"))
         file.write_bytes(pickled)
         torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         threads = max(1, torch.get_num_threads() // processes)
@@ -92,7 +93,7 @@ def _train(preset: Trainable, pickled: bytes, processes: int, given: dict[str, A
         command += [f"--{option}={value}" for option, value in given.items()]
         with (
             log.open("wb") as printed,
-            Progress(f"{preset.name} seed {given['seed']}", preset.steps, True) as progress,
+            Progress(f"{recipe.name} seed {given['seed']}", recipe.steps, True) as progress,
         ):
             process = subprocess.Popen(
                 command,
@@ -112,10 +113,10 @@ def _train(preset: Trainable, pickled: bytes, processes: int, given: dict[str, A
             finally:
                 _end(process)
         # one that falls as it leaves has done its part
-        if process.returncode and not is_finished(preset, given["seed"]):
+        if process.returncode and not is_finished(recipe, given["seed"]):
             said = errors[0] if errors else _last_lines(log)
             raise RuntimeError(
-                f"{preset.name} on {processes} processes ended with status {process.returncode}; its last lines:\n{said}"
+                f"{recipe.name} on {processes} processes ended with status {process.returncode}; its last lines:\n{said}"
             )
 
 

@@ -1,21 +1,20 @@
 """The one loop: budget, warm-up, progress, checkpoints, stopping, divergence guard.
 
-What is learned is the objective's business.  A checkpoint holds the weights, the
-optimiser, the objective's state (replay buffer), all random number generators and
-the step, so an interrupted run continues with the same bits on CPU.
+What is learned is the objective's business, what a step computes that of training.run.  A
+checkpoint holds the weights, the optimiser, the objective's state (replay buffer), all random
+number generators and the step, so an interrupted run continues with the same bits on CPU.
 
-Several processes train one model together where torch.distributed has started them;
-all that differs then is in training.parallel.
+Several processes train one model together where torch.distributed has started them; what
+they do together is in training.team.
 
-Imports: checks, graphs, samplers, its own folder.
+Imports: checks, samplers, its own folder.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,39 +23,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from oodlab import checks
-from oodlab.graphs import Replayed, host_may_look
 from oodlab.samplers import Stopped
-from oodlab.training import parallel
 from oodlab.training.batches import Batches
-from oodlab.training.checkpoints import CHECKPOINT, read_checkpoint, write_checkpoint
-from oodlab.training.devices import GRAPHS, own_randomness, own_threads, pick_device, pick_precision
-from oodlab.training.inspection import check_arguments, check_first_batch, check_rates
+from oodlab.training.checkpoints import CHECKPOINT, read_checkpoint, snapshot_file, write_checkpoint
+from oodlab.training.devices import own_randomness, own_threads, pick_device, pick_precision
+from oodlab.training.inspection import check_first_batch, checked_budget
+from oodlab.training.parallel import from_first
 from oodlab.training.progress import Progress
+from oodlab.training.run import STREAM, Guard, Probe, Run, compute, gradients_of, largest
+from oodlab.training.team import Team
 
-STREAM = 1_000_000_007  # between the seed of the weights and that of the run: they share no random numbers
 ADVICE = "a longer warm_up, clipping the gradient"  # of an objective that has none of its own
 HISTORY_ROWS = 200  # numbers are read from the device this often in a run: each reading waits for it
 
-
-@dataclass(frozen=True)
-class Guard:
-    """When a run counts as diverged, and what is done about it.
-
-    Attributes:
-        limit: Largest absolute value of any watched number (JEM's authors use 1e8 on the loss) and of any weight.
-        factor: Learning rates are multiplied by this at every roll-back.
-        patience: Number of roll-backs before the run stops with an error.
-    """
-
-    limit: float = 1e8
-    factor: float = 0.3
-    patience: int = 3
-
-    def __post_init__(self) -> None:
-        checks.number("Guard", "limit", self.limit, above=0)
-        checks.number("Guard", "factor", self.factor, above=0, most=1, why="a diverged run needs lower rates")
-        checks.whole("Guard", "patience", self.patience, least=0)
+OnStep = Callable[[int, int, dict[str, float], dict[str, Tensor]], None]
 
 
 @dataclass(frozen=True)
@@ -72,6 +52,7 @@ class Result:
         seconds: Training time of all parts of a resumed run.
         rollbacks: How often the divergence guard had to act.
         finished: Whether the whole budget was used.
+        snapshots: Files with the weights after some steps, by step; see read_snapshot.
     """
 
     model: nn.Module
@@ -82,71 +63,7 @@ class Result:
     seconds: float
     rollbacks: int
     finished: bool
-
-
-OnStep = Callable[[int, int, dict[str, float], dict[str, Tensor]], None]
-Probe = Callable[[nn.Module], dict[str, Tensor]]
-
-
-@dataclass(frozen=True)
-class LinearTail:
-    """Full learning rate up to a share of the budget, then linearly down to zero at its end; a start of 1 keeps it full."""
-
-    start: float
-
-    def __post_init__(self) -> None:
-        checks.number("LinearTail", "start", self.start, least=0, most=1)
-
-    def __call__(self, used: float) -> float:
-        """Return the factor after this share of the budget."""
-        return 1.0 if used <= self.start else (1 - used) / (1 - self.start)
-
-
-def adam(
-    model: nn.Module,
-    *,
-    lr: float,
-    lr_of: Mapping[str, float | Mapping[str, Any]] | None = None,
-    clip: float | None = None,
-    **options: Any,
-) -> torch.optim.Adam:
-    """Build Adam with rates of their own for some parameters.
-
-    Args:
-        model: Its trainable parameters are optimised.
-        lr: Learning rate of all parameters not named in lr_of.
-        lr_of: Learning rate, or options such as {"lr": 1e-4, "betas": (0.0, 0.9)}, by name of
-            a parameter or of a part of the model; the longest name counts.
-        clip: Largest Euclidean norm of the whole gradient; None leaves it as it is.
-        **options: Further arguments of torch.optim.Adam, for all.
-    """
-    named = dict(model.named_parameters())
-    own = lr_of or {}
-    checks.number("adam", "lr", lr, least=0)
-    for key, value in own.items():
-        rate = value.get("lr", lr) if isinstance(value, Mapping) else value
-        checks.number("adam", f"lr of {key!r}", rate, least=0)
-    part_of = {
-        name: max((key for key in own if name == key or name.startswith(f"{key}.")), key=len, default=None)
-        for name in named
-    }
-    unknown = sorted(set(own) - set(part_of.values()))
-    if unknown:
-        raise ValueError(f"adam expects names of parameters in lr_of, got {unknown}: the model has {sorted(named)}.")
-    groups = [{"params": [named[name] for name in named if part_of[name] is None], "lr": lr}]
-    for key, value in own.items():
-        chosen = dict(value) if isinstance(value, Mapping) else {"lr": value}
-        groups.append({"params": [named[name] for name in named if part_of[name] == key], "lr": lr, **chosen})
-    optimiser = torch.optim.Adam(groups, **options)
-    if clip is not None:
-        checks.number("adam", "clip", clip, above=0)
-        parameters = list(named.values())
-
-        def shorten(*step: Any) -> None:
-            nn.utils.clip_grad_norm_(parameters, clip)
-
-        optimiser.register_step_pre_hook(shorten)
-    return optimiser
+    snapshots: dict[int, Path] = field(default_factory=dict)
 
 
 def fit(
@@ -162,6 +79,7 @@ def fit(
     schedule: Callable[[float], float] | None = None,
     probe: Probe | None = None,
     probes: int = 0,
+    snapshots: int = 0,
     device: str = "auto",
     precision: str = "auto",
     graph: str = "auto",
@@ -177,32 +95,34 @@ def fit(
     """Train a model; continue from the checkpoint in `folder` if there is one.
 
     Args:
-        model: Trained in place, moved to the device.
-        objective: objective(model, x, y, generator=, should_stop=) -> parts with a
+        model: Network, trained in place and moved to the device.
+        objective: objective(model, **batch, generator=, should_stop=) -> parts with a
             scalar "loss"; other scalars are watched, other tensors go to on_step. Its attribute
             `advice`, if it has one, says what helps when it diverges.
-        batches: Batches per step; see Fresh and Shuffled.
-        optimiser: Builds the optimiser from the model.
-        steps, epochs: The budget, one of the two; epochs need batches.steps_per_epoch.
-        seed: Of all randomness in the run but the initial weights, which are the caller's.
-        warm_up: Steps over which learning rates rise linearly to their value.
+        batches: Source of named tensors per step; see Fresh and Shuffled.
+        optimiser: Function that builds the optimiser of the model.
+        steps, epochs: Budget, one of the two; epochs need batches.steps_per_epoch.
+        seed: Seed of all randomness in the run but the initial weights, which are the caller's.
+        warm_up: Number of steps over which learning rates rise linearly to their value.
         schedule: Factor on the learning rates by the share of the budget used, e.g. LinearTail.
         probe: probe(model) -> tensors by name, called on the model in eval mode, in float32; what it
             measures is part of the result and of checkpoints.
-        probes: How often in the run, evenly spaced up to its end; the untrained model is probed too.
+        probes: Number of times in the run, evenly spaced up to its end; the untrained model is probed too.
+        snapshots: Number of times in the run, evenly spaced up to its end, the weights are kept in files of `folder`; those
+            before the first update are kept, too.
         device, precision: See pick_device and pick_precision.
         graph: "auto" replays a step's forward and backward passes, chains included, as one CUDA graph
             on a GPU once they prove static (see graphs.Replayed); should_stop then acts between steps,
             and a chain that leaves the finite numbers shows in the loss. "off" never does.
         guard: Divergence guard; None takes Guard's defaults.
-        folder: Where checkpoint.pt is kept; None keeps none.
-        identity: What the run is (a preset's text); a checkpoint of another one is refused.
-        checkpoint_every: Steps between checkpoints; None makes about 20 in a run.
-        should_stop: Asked before every step, and by the objective within chains; of several processes before
+        folder: Folder that checkpoint.pt is kept in; None keeps none.
+        identity: Text that says what the run is (a recipe's); a checkpoint of another one is refused.
+        checkpoint_every: Number of steps between checkpoints; None makes about 20 in a run.
+        should_stop: Function asked before every step, and by the objective within chains; of several processes before
             every step alone, and all stop after it.
-        on_step: Called with (step, steps, numbers, parts) HISTORY_ROWS times in a run, by the first process.
+        on_step: Function called with (step, steps, numbers, parts) HISTORY_ROWS times in a run, by the first process.
         label: Name on the progress line.
-        show_progress: Whether to show one; a panel has its own.
+        show_progress: Whether to show that line; a panel has its own.
 
     Returns:
         The result; model in eval mode.
@@ -212,326 +132,250 @@ def fit(
         FloatingPointError: The run diverged more often than the guard's patience. A FloatingPointError
             of the objective, the probe or on_step counts as divergence.
     """
-    check_arguments(
-        model,
-        {
-            "objective": (objective, "one of oodlab.objectives"),
-            "batches": (batches, "Shuffled, Fresh or Transformed"),
-            "optimiser": (optimiser, "what builds one of the model, such as partial(adam, lr=1e-3)"),
-            **{
-                name: (value, instead)
-                for name, value, instead in (
-                    ("schedule", schedule, "LinearTail(start)"),
-                    ("probe", probe, "what measures the model, such as a preset's probe"),
-                    ("should_stop", should_stop, "what says whether to stop, such as threading.Event().is_set"),
-                    ("on_step", on_step, "what takes (step, steps, numbers, parts)"),
-                )
-                if value is not None
-            },
-        },
-        {
-            "seed": (seed, 0),
-            "warm_up": (warm_up, 0),
-            "probes": (probes, 0),
-            **{
-                name: (value, 1)
-                for name, value in {"steps": steps, "epochs": epochs, "checkpoint_every": checkpoint_every}.items()
-                if value is not None
-            },
-        },
-    )
-    total = _budget(steps, epochs, batches)
-    if (probe is None) != (probes == 0) or not 0 <= probes <= total:
-        raise ValueError(f"fit expects a probe and 1 to {total} probes, or neither, got {probes}: see probe.")
+    total = checked_budget(locals())
     place = pick_device(device)
     dtype = pick_precision(precision, model, place)
-    checks.one_of("fit", "graph", graph, GRAPHS)
-    guard = guard or Guard()
-    if not isinstance(guard, Guard):
-        raise ValueError(f"fit expects guard to be a Guard, got {type(guard).__name__}: write Guard(limit=1e8).")
-    noise = torch.Generator(place).manual_seed(parallel.own_seed(seed + STREAM))
-    run = _Run(model.to(place), objective, optimiser(model), noise, seed)
+    team = Team(model.to(place), objective)
+    noise = torch.Generator(place).manual_seed(team.seed(seed + STREAM))
+    run = Run(model, objective, optimiser(model), noise, seed, team)
     if isinstance(objective, nn.Module):
         objective.to(place)
-    parallel.divide(model, objective)
-    file = Path(folder) / CHECKPOINT if folder else None
-    alone = parallel.ranks() == 1
-    eager = partial(_gradients, run, dtype, place, should_stop if alone else None)
-    gradients = _replayed(eager, noise, graph)
-    every = checkpoint_every or max(1, total // 20)
-    look_every = math.ceil(total / HISTORY_ROWS)
-    probed_after = {round(i * total / probes) for i in range(probes + 1)} if probes else set()
+    team.begin()
+    gradients = partial(gradients_of, run, dtype, place, should_stop if team.alone else None, graph)
+    plan = _Plan.of(total, checkpoint_every, probes, snapshots)
     with (
         own_threads(model, place),
-        own_randomness(parallel.own_seed(seed + STREAM), place),
+        own_randomness(team.seed(seed + STREAM), place),
         Progress(label, total, show_progress) as progress,
     ):
-        kept = parallel.from_first(lambda: read_checkpoint(file, identity) if file and file.exists() else None)
+        course = _Course(
+            run=run,
+            batches=batches,
+            plan=plan,
+            guard=guard or Guard(),
+            progress=progress,
+            make_gradients=gradients,
+            place=place,
+            folder=Path(folder) if folder else None,
+            identity=identity,
+            warm_up=warm_up,
+            schedule=schedule,
+            probe=probe,
+            should_stop=should_stop,
+            on_step=on_step,
+        )
+        course.begin()
+        course.go()
+        course.end()
+    return Result(
+        model.eval(),
+        objective,
+        run.history,
+        run.probes,
+        run.step,
+        run.seconds,
+        run.rollbacks,
+        run.step == total,
+        course.snapshots(),
+    )
+
+
+def snapshot_steps(steps: int, snapshots: int) -> list[int]:
+    """Return after which steps of a run its weights are kept: before the first, evenly spaced, and after the last."""
+    return sorted({round(i * steps / snapshots) for i in range(snapshots + 1)}) if snapshots else []
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What happens after which steps of a run."""
+
+    total: int
+    save_every: int
+    look_every: int
+    probed: frozenset[int]
+    kept: frozenset[int]
+
+    @classmethod
+    def of(cls, total: int, checkpoint_every: int | None, probes: int, snapshots: int) -> _Plan:
+        return cls(
+            total,
+            checkpoint_every or max(1, total // 20),
+            math.ceil(total / HISTORY_ROWS),
+            frozenset(snapshot_steps(total, probes)),
+            frozenset(snapshot_steps(total, snapshots)),
+        )
+
+    def looks(self, step: int) -> bool:
+        """Say whether the watched numbers are read after a step."""
+        return step % self.look_every == 0 or step == self.total
+
+    def saves(self, step: int) -> bool:
+        """Say whether a checkpoint is made after a step."""
+        return step % self.save_every == 0 or step == self.total
+
+
+@dataclass
+class _Course:
+    """One run, from its checkpoint to its end."""
+
+    run: Run
+    batches: Batches
+    plan: _Plan
+    guard: Guard
+    progress: Progress
+    make_gradients: Callable[[], Callable[..., dict[str, Tensor]]]
+    place: torch.device
+    folder: Path | None
+    identity: str
+    warm_up: int
+    schedule: Callable[[float], float] | None
+    probe: Probe | None
+    should_stop: Callable[[], bool] | None
+    on_step: OnStep | None
+    good: dict[str, Any] = field(default_factory=dict)  # the last state that proved finite
+    untried: dict[str, Any] | None = None  # a finite state may be beyond all limits: that shows at the step after it
+    stops: bool = False
+
+    def begin(self) -> None:
+        """Continue from the checkpoint if there is one, look at the first batch, measure the untrained model."""
+        run, total = self.run, self.plan.total
+        kept = from_first(
+            lambda: read_checkpoint(self.file, self.identity) if self.file and self.file.exists() else None
+        )
         if kept:
-            run.load(parallel.own_part(kept, objective))
+            run.load(run.team.own_part(kept))
             if 0 < run.step < total:
-                progress.say(f"{label}: continues at step {run.step} of {total}")
+                self.progress.say(f"{self.progress.label}: continues at step {run.step} of {total}")
         if run.step < total:
             before = run.random_state()
-            check_first_batch(model, objective, batches, run.step, run.data, place)
+            check_first_batch(run.model, run.objective, self.batches, run.step, run.data, self.place)
             run.set_random_state(before)
-        if probed_after and run.step == 0 and not run.probes:
-            run.look(probe)
-        good, untried = run.state(), None
-        started = time.monotonic() - run.seconds
-        worst = torch.zeros((), device=place)
-        parts: dict[str, Tensor] = {}
-        stops = False
-        model.train()
-        while run.step < total and not stops:
+        if self.plan.probed and run.step == 0 and not run.probes:
+            run.look(self.probe)
+        if self.plan.kept and run.step == 0:
+            self.keep_weights()
+        self.good = run.state()
+
+    def go(self) -> None:
+        """Do step after step, until the budget is used or somebody asks to stop."""
+        run = self.run
+        self.gradients = self.make_gradients()
+        self.worst = torch.zeros((), device=self.place)
+        self.started = time.monotonic() - run.seconds
+        run.model.train()
+        while run.step < self.plan.total and not self.stops:
             before = run.random_state()
-            asked = should_stop is not None and should_stop()
-            if asked and alone:  # of several processes all stop after the same step, and none within a chain
+            asked = self.should_stop is not None and self.should_stop()
+            if asked and run.team.alone:  # of several processes all stop after the same step, and none within a chain
                 break
-            warmth = min(1.0, (run.step + 1) / warm_up) if warm_up else 1.0
-            run.set_rates(warmth * (schedule(run.step / total) if schedule else 1.0))
             try:
-                compute = partial(_own_gradients, run, batches, place, gradients)
-                parts, stops = parallel.together(compute, model, asked)
-                run.optimiser.step()
-                worst = torch.maximum(worst, _largest(parts))
-                looked = (run.step + 1) % look_every == 0 or run.step + 1 == total
-                saves = (run.step + 1) % every == 0 or run.step + 1 == total
-                probed = run.step + 1 in probed_after
-                looks = looked or saves or probed
-                if (looks or untried) and not (reached := parallel.largest(worst)) <= guard.limit:
-                    raise FloatingPointError(f"a watched number reached {reached:.3g} by step {run.step + 1}")
-                if looks and (spoilt := parallel.complaint(run.spoilt(guard.limit, whole=saves))):
-                    raise FloatingPointError(f"{spoilt} at step {run.step + 1}")
-                if untried:  # a finite state may be beyond all limits: that shows at the step after it
-                    good, untried = untried, None
-                    if file:
-                        run.keep(good, file, identity)
-                run.step += 1
-                if looked:
-                    run.seconds = time.monotonic() - started
-                    numbers = parallel.mean({name: float(v) for name, v in parts.items() if v.ndim == 0})
-                    run.history.append({"step": run.step, "seconds": run.seconds, **numbers})
-                    progress.show(run.step, numbers)
-                    if on_step is not None:
-                        parallel.from_first(partial(on_step, run.step, total, numbers, parts))
-                if probed:
-                    started += run.look(probe)  # its time is not the training's
+                parts = self.step(asked)
+                self.look(parts)
             except Stopped:
                 run.set_random_state(before)  # the unfinished step is done anew when the run continues
                 break
             except FloatingPointError as error:
-                run.roll_back(good, guard, error, progress)
-                gradients = _replayed(eager, noise, graph)  # the old graph holds how full the replay was then
-                worst, untried = torch.zeros((), device=place), None
+                self.roll_back(error)
                 continue
-            if saves:
-                run.seconds = time.monotonic() - started
-                untried = run.state()
-        if file and run.step == total and untried:
-            run.keep(untried, file, identity)
-        run.seconds = time.monotonic() - started
-        if run.step < total:  # stopped, perhaps between a divergence and the next look at the numbers
-            reached, lost = parallel.largest(worst), parallel.complaint(run.spoilt(guard.limit, whole=True))
-            if lost or not reached <= guard.limit:
-                lost = lost or f"a watched number reached {reached:.3g}"
-                progress.say(f"{label}: stopped at step {run.step}, diverged ({lost}); back to step {good['step']}")
-                run.go_back(good)
-            elif file:
-                run.keep(run.state(), file, identity)
-        parallel.reunite(objective)
-    return Result(
-        model.eval(), objective, run.history, run.probes, run.step, run.seconds, run.rollbacks, run.step == total
-    )
+            if self.plan.saves(run.step):
+                run.seconds = time.monotonic() - self.started
+                self.untried = run.state()
 
+    def step(self, asked: bool) -> dict[str, Tensor]:
+        """Update the weights once, and return the objective's parts."""
+        run = self.run
+        warmth = min(1.0, (run.step + 1) / self.warm_up) if self.warm_up else 1.0
+        run.set_rates(warmth * (self.schedule(run.step / self.plan.total) if self.schedule else 1.0))
+        parts, self.stops = run.team.compute(partial(compute, run, self.batches, self.place, self.gradients), asked)
+        run.optimiser.step()
+        self.worst = torch.maximum(self.worst, largest(parts))
+        return parts
 
-@dataclass
-class _Run:
-    """Everything that changes during a run, and its way into and out of a checkpoint."""
+    def look(self, parts: dict[str, Tensor]) -> None:
+        """Count the step unless it shows a divergence, and write down, probe and keep what is due after it.
 
-    model: nn.Module
-    objective: Callable[..., dict[str, Tensor]]
-    optimiser: torch.optim.Optimizer
-    generator: torch.Generator
-    seed: int
-    step: int = 0
-    seconds: float = 0.0
-    rate: float = 1.0
-    rollbacks: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
-    probes: list[dict[str, Any]] = field(default_factory=list)
+        Raises:
+            FloatingPointError: A watched number, a weight or what a probe measures shows one.
+        """
+        run, plan, step = self.run, self.plan, self.run.step + 1
+        looked, saves, probed, kept = plan.looks(step), plan.saves(step), step in plan.probed, step in plan.kept
+        looks = looked or saves or probed or kept
+        if (looks or self.untried) and not (reached := run.team.largest(self.worst)) <= self.guard.limit:
+            raise FloatingPointError(f"a watched number reached {reached:.3g} by step {step}")
+        if looks and (spoilt := run.team.complaint(run.spoilt(self.guard.limit, whole=saves))):
+            raise FloatingPointError(f"{spoilt} at step {step}")
+        if self.untried:
+            self.good, self.untried = self.untried, None
+            self.keep(self.good)
+        run.step = step
+        if looked:
+            run.seconds = time.monotonic() - self.started
+            numbers = run.team.mean({name: float(v) for name, v in parts.items() if v.ndim == 0})
+            run.history.append({"step": step, "seconds": run.seconds, **numbers})
+            self.progress.show(step, numbers)
+            if self.on_step is not None:
+                from_first(partial(self.on_step, step, plan.total, numbers, parts))
+        if probed:
+            self.started += run.look(self.probe)  # its time is not the training's
+        if kept:
+            self.keep_weights()
 
-    def __post_init__(self) -> None:
-        self.rates = check_rates(self.optimiser)
-        # data are drawn on the CPU: its own generator is seeded, kept and restored with the run too
-        self.data = self.generator if self.generator.device.type == "cpu" else torch.default_generator
-        if parallel.ranks() > 1:  # where noise is each process's own, data are not
-            self.data = torch.Generator().manual_seed(self.seed + STREAM)
+    def roll_back(self, error: FloatingPointError) -> None:
+        """Return to the last good state with lower rates.
 
-    def set_rates(self, factor: float) -> None:
-        for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
-            group["lr"] = rate * self.rate * factor
-
-    def random_state(self) -> dict[str, Tensor]:
-        states = {"own": self.generator.get_state(), "cpu": torch.get_rng_state()}
-        if parallel.ranks() > 1:
-            states["data"] = self.data.get_state()
-        if self.generator.device.type == "cuda":
-            states["cuda"] = torch.cuda.get_rng_state(self.generator.device)
-        return states
-
-    def set_random_state(self, states: dict[str, Tensor]) -> None:
-        self.generator.set_state(states["own"])
-        torch.set_rng_state(states["cpu"])
-        if "data" in states:
-            self.data.set_state(states["data"])
-        if "cuda" in states:
-            torch.cuda.set_rng_state(states["cuda"], self.generator.device)
-
-    def look(self, probe: Probe) -> float:
-        """Probe the model, and return the seconds that took; the run's random numbers stay as they are."""
-        started = time.monotonic()
-        training = self.model.training
-        self.model.eval()
-        try:
-            with own_randomness(self.seed, self.generator.device):
-                values = {name: value.detach().cpu() for name, value in probe(self.model).items()}
-        finally:
-            self.model.train(training)
-        for name, value in values.items():
-            if lost := int((~value.isfinite()).sum()):
-                raise FloatingPointError(
-                    f"the probe found {lost} of {value.numel()} values of {name!r} not finite after step {self.step}"
-                )
-        self.probes.append({"step": self.step, "values": values})
-        return time.monotonic() - started
-
-    def state(self) -> dict[str, Any]:
-        own = self.objective.state_dict() if isinstance(self.objective, nn.Module) else {}
-        return copy.deepcopy(
-            {
-                "model": self.model.state_dict(),
-                "objective": dict(own),
-                "optimiser": self.optimiser.state_dict(),
-                "random": self.random_state(),
-                "device": self.generator.device.type,
-                "seed": self.seed,
-                "step": self.step,
-                "seconds": self.seconds,
-                "rate": self.rate,
-                "rollbacks": self.rollbacks,
-                "history": self.history,
-                "probes": self.probes,
-            }
-        )
-
-    def keep(self, state: dict[str, Any], file: Path, identity: str) -> None:
-        """Write a checkpoint, which all processes take part in."""
-        state = parallel.whole(state, self.model, self.objective)
-        parallel.from_first(partial(write_checkpoint, file, state, identity))
-
-    def load(self, state: dict[str, Any], *, random: bool = True) -> None:
-        if state["seed"] != self.seed:
-            raise ValueError(f"fit expects the checkpoint's seed {state['seed']}, got {self.seed}: use another folder.")
-        self.model.load_state_dict(state["model"])
-        if isinstance(self.objective, nn.Module):
-            self.objective.load_state_dict(state["objective"])
-        self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
-        if random and state["device"] == self.generator.device.type and state["random"] is not None:
-            self.set_random_state(state["random"])
-        elif random:  # other generators, or another number of them: new numbers, but not those of the first steps again
-            fresh = self.seed + 1_000_003 * state["step"]
-            self.data.manual_seed(fresh)
-            self.generator.manual_seed(parallel.own_seed(fresh))
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.rate, self.rollbacks = state["rate"], state["rollbacks"]
-        self.history = [dict(row) for row in state["history"]]
-        self.probes = list(state["probes"])
-
-    def go_back(self, good: dict[str, Any]) -> None:
-        rate, rollbacks = self.rate, self.rollbacks
-        self.load(good, random=False)  # other random numbers: the same ones would lead to the same place
-        self.rate, self.rollbacks = rate, rollbacks
-
-    def spoilt(self, limit: float, *, whole: bool) -> str:
-        """Say what of the run is lost, or ""; `whole` looks at all that a checkpoint holds, not at the model alone."""
-        model = (*self.model.parameters(), *self.model.buffers())  # running statistics too
-        if not _all(value.abs() <= limit for value in model if value.is_floating_point()):
-            return f"weights are not finite or beyond {limit:.3g}"
-        if whole:
-            states = self.optimiser.state.values()
-            moments = [value for state in states for name, value in state.items() if name != "step"]
-            if not _all(value.isfinite() for value in moments if torch.is_tensor(value)):
-                return "the optimiser's moments are not finite"  # infinite ones stay so, and freeze their weights
-            own = self.objective.state_dict().values() if isinstance(self.objective, nn.Module) else ()
-            if not _all(value.isfinite() for value in own if torch.is_tensor(value)):
-                return "the objective's state (replay) is not finite"
-        return ""
-
-    def roll_back(self, good: dict[str, Any], guard: Guard, error: FloatingPointError, progress: Progress) -> None:
-        rate, rollbacks, lost = self.rate * guard.factor, self.rollbacks + 1, self.step
-        if rollbacks > guard.patience:
+        Raises:
+            FloatingPointError: That was done as often as the guard allows.
+        """
+        run, label = self.run, self.progress.label
+        rate, rollbacks, lost = run.rate * self.guard.factor, run.rollbacks + 1, run.step
+        if rollbacks > self.guard.patience:
             raise FloatingPointError(
-                f"{progress.label} diverged {rollbacks} times ({error}); learning rates are down to {self.rate:.2g} of the "
-                f"preset's. What usually helps: a smaller learning rate, {getattr(self.objective, 'advice', ADVICE)}."
+                f"{label} diverged {rollbacks} times ({error}); learning rates are down to {run.rate:.2g} of the recipe's. "
+                f"What usually helps: a smaller learning rate, {getattr(run.objective, 'advice', ADVICE)}."
             ) from error
-        self.go_back(good)
-        self.rate, self.rollbacks = rate, rollbacks
-        progress.say(
-            f"{progress.label}: diverged at step {lost} ({error}); back to step {self.step}, learning rates x {rate:.2g}"
+        run.go_back(self.good)
+        run.rate, run.rollbacks = rate, rollbacks
+        self.progress.say(
+            f"{label}: diverged at step {lost} ({error}); back to step {run.step}, learning rates x {rate:.2g}"
         )
+        self.gradients = self.make_gradients()  # an old graph holds how full the replay was then
+        self.worst, self.untried = torch.zeros((), device=self.place), None
 
+    def end(self) -> None:
+        """Keep the last state; of a run that was stopped, one that proves finite."""
+        run = self.run
+        if run.step == self.plan.total and self.untried:
+            self.keep(self.untried)
+        run.seconds = time.monotonic() - self.started
+        if run.step < self.plan.total:  # stopped, perhaps between a divergence and the next look at the numbers
+            reached, lost = run.team.largest(self.worst), run.team.complaint(run.spoilt(self.guard.limit, whole=True))
+            if lost or not reached <= self.guard.limit:
+                lost = lost or f"a watched number reached {reached:.3g}"
+                self.progress.say(
+                    f"{self.progress.label}: stopped at step {run.step}, diverged ({lost}); back to step {self.good['step']}"
+                )
+                run.go_back(self.good)
+            else:
+                self.keep(run.state())
+        run.team.end()
 
-def _replayed(gradients: Callable[..., dict[str, Tensor]], generator: torch.Generator, graph: str) -> Callable:
-    """Return the function as it runs on the generator's device."""
-    return Replayed(gradients, generator) if generator.device.type == "cuda" and graph == "auto" else gradients
+    @property
+    def file(self) -> Path | None:
+        """The checkpoint's file."""
+        return self.folder / CHECKPOINT if self.folder else None
 
+    def keep(self, state: dict[str, Any]) -> None:
+        """Write a checkpoint, which all processes take part in."""
+        if self.file:
+            state = self.run.team.whole(state)
+            from_first(partial(write_checkpoint, self.file, state, self.identity))
 
-def _own_gradients(
-    run: _Run, batches: Batches, place: torch.device, gradients: Callable[..., dict[str, Tensor]]
-) -> dict[str, Tensor]:
-    """Draw the step's batch, of several processes this one's slice, and compute on it."""
-    x, y = parallel.own_slice(batches(run.step, run.data))
-    return gradients(x.to(place), None if y is None else y.to(place))
+    def keep_weights(self) -> None:
+        """Write the weights as they are after this step."""
+        weights = {"step": self.run.step, "model": self.run.model.state_dict()}
+        from_first(partial(write_checkpoint, snapshot_file(self.folder, self.run.step), weights, self.identity))
 
-
-def _gradients(
-    run: _Run,
-    dtype: torch.dtype,
-    place: torch.device,
-    should_stop: Callable[[], bool] | None,
-    x: Tensor,
-    y: Tensor | None,
-) -> dict[str, Tensor]:
-    """Give the parameters the gradient of the loss; return the objective's parts, detached."""
-    asked = should_stop if host_may_look() else None
-    with torch.autocast(place.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-        parts = run.objective(run.model, x, y, generator=run.generator, should_stop=asked)
-    run.optimiser.zero_grad(set_to_none=True)
-    parts["loss"].backward()
-    return {name: value.detach() for name, value in parts.items()}
-
-
-def _largest(parts: dict[str, Tensor]) -> Tensor:
-    """Largest absolute watched number, infinite when one is not finite; stays on the device."""
-    watched = torch.stack([value.abs().float() for value in parts.values() if value.ndim == 0])
-    return torch.nan_to_num(watched, nan=math.inf).max()
-
-
-def _all(flags: Iterable[Tensor]) -> bool:
-    """Say whether all flags on one device are true, waiting for it once."""
-    each = [flag.all() for flag in flags]
-    return bool(torch.stack(each).all()) if each else True
-
-
-def _budget(steps: int | None, epochs: int | None, batches: Batches) -> int:
-    if (steps is None) == (epochs is None):
-        raise ValueError(f"fit expects steps or epochs, got steps={steps} and epochs={epochs}: give one of the two.")
-    if epochs is not None:
-        per_epoch = getattr(batches, "steps_per_epoch", None)
-        if per_epoch is None:
-            raise ValueError(
-                f"fit expects steps when batches have no steps_per_epoch, got epochs={epochs}: fresh samples have no epochs."
-            )
-        steps = epochs * per_epoch
-    return steps
+    def snapshots(self) -> dict[int, Path]:
+        """Return the files with the weights after some steps that this run has passed, by step."""
+        files = {step: snapshot_file(self.folder, step) for step in sorted(self.plan.kept) if step <= self.run.step}
+        return {step: file for step, file in files.items() if file.exists()}

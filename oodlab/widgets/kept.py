@@ -3,7 +3,7 @@
 A file of the kit holds a quick training in half precision, so that panels respond at once on a fresh machine.
 Nothing that is kept ever begins with one, and figures are always of trainings in the run store.
 
-Imports: presets, training, workspace, widgets.live.
+Imports: presets, training, widgets.live.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from oodlab import training, workspace
+from oodlab import training
 from oodlab.presets import Preset
 from oodlab.widgets.live import fresh_model
 
@@ -113,7 +113,7 @@ def write_shipped(preset: Preset, result: training.Result, *, seed: int) -> Path
         "name": preset.name,
         "profile": preset.profile,
         "seed": seed,
-        "code": workspace.source_hash(*training.DECIDES_A_TRAINING),
+        "key": preset.key,
         "seconds": result.seconds,
         "rollbacks": result.rollbacks,
         "history": result.history,

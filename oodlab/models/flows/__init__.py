@@ -1,7 +1,7 @@
 """Normalising flows and what is read off them."""
 
 from oodlab.models.flows.conditioners import ConvConditioner, mlp_conditioner
-from oodlab.models.flows.flow import Flow
+from oodlab.models.flows.flow import Flow, LogitNormal
 from oodlab.models.flows.layers import (
     ActNorm,
     ChannelCoupling,
@@ -21,6 +21,7 @@ __all__ = [
     "Flow",
     "FlowLayer",
     "Logit",
+    "LogitNormal",
     "MaskedCoupling",
     "Squeeze",
     "approximate_mass",

@@ -1,6 +1,6 @@
 """A density from invertible layers, with parts of the latent leaving at several scales.
 
-Imports: models.energy, its own folder.
+Imports: data, models.energy, its own folder.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from oodlab.data.transforms import logit_forward, logit_inverse
 from oodlab.models.energy import Density
 from oodlab.models.flows.layers import FlowLayer
 
@@ -104,3 +105,36 @@ class Flow(Density):
 def _log_standard_normal(z: Tensor) -> Tensor:
     """Return log N(z; 0, I) in nats, (B, ...) -> (B,)."""
     return (-0.5 * z.square() - 0.5 * math.log(2 * math.pi)).flatten(1).sum(dim=1)
+
+
+class LogitNormal(Density):
+    """A flow without couplings, which learns nothing: a standard normal on the logits of w, for events of any shape.
+
+    Args:
+        event_shape: Shape of one sample; None is for scores alone.
+    """
+
+    def __init__(self, event_shape: tuple[int, ...] | None = None) -> None:
+        super().__init__()
+        self.event_shape = event_shape
+        self.register_buffer("origin", torch.zeros(()), persistent=False)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return the log-density of w in nats, (B, *event) -> (B,)."""
+        logit, log_det = logit_forward(x)
+        return _log_standard_normal(logit) + log_det
+
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw n samples, (n, *event).
+
+        Raises:
+            ValueError: No shape was given.
+        """
+        if self.event_shape is None:
+            raise ValueError(
+                "LogitNormal expects an event_shape to sample, got None: build LogitNormal((1, 28, 28)), say."
+            )
+        shape = (n, *self.event_shape)
+        return logit_inverse(
+            torch.randn(shape, generator=generator, dtype=self.origin.dtype, device=self.origin.device)
+        )

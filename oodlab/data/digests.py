@@ -1,0 +1,196 @@
+"""What stored values are, in one number: the digest of a set's part, with the set here or not.
+
+A training is known by the digest of what it trains on, and a row of a table by those of
+what it scores.  Digests of the named sets are in `oodlab/digests.csv`, as they were when the
+committed rows were made: where a set is absent its digest comes from there; where it is
+present, its own counts.
+
+    make digests     writes the table anew from the sets that are here
+
+Imports: oodlab.identity, oodlab.workspace, oodlab.data.loading, rows, search, sets.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from oodlab import workspace
+from oodlab.data.loading import Classes, from_source, load, source_of
+from oodlab.data.rows import part_of
+from oodlab.data.search import Choice, find
+from oodlab.data.sets import find_entry, table
+from oodlab.data.split import Split
+from oodlab.identity import parts_of
+
+TABLE = Path(__file__).resolve().parent.parent / "digests.csv"
+COLUMNS = ("set", "part", "origin", "n", "digest")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Items of a named set, before they are loaded: what `load` is asked for.
+
+    Attributes:
+        name, split, without, only, seed: As in data.load.
+        n: Items drawn at most; None takes all. A set with fewer gives all.
+    """
+
+    name: str
+    split: str = "train"
+    without: Classes = ()
+    only: Classes = ()
+    n: int | None = None
+    seed: int = 0
+
+    def load(self) -> Split:
+        """Load them, without a download."""
+        chosen = {"without": self.without, "only": self.only, "download": False}
+        whole = load(self.name, self.split, **chosen)
+        drawn = self.n is not None and self.n < len(whole)
+        return load(self.name, self.split, n=self.n, seed=self.seed, **chosen) if drawn else whole
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the stored part that they are taken from, all its items and labels."""
+        return digest(self.name, self.split)
+
+
+def stored_in(value: Any) -> Iterator[Stored]:
+    """Yield what a setting says it reads: each Stored that it or a part of it is, or names as its `stored`."""
+    if isinstance(value, Stored):
+        yield value
+    elif hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
+        own = getattr(value, "stored", ())
+        yield from (own,) if isinstance(own, Stored) else own
+        for _, part in parts_of(value):
+            yield from stored_in(part)
+    elif isinstance(value, functools.partial):
+        for part in (*value.args, *value.keywords.values()):
+            yield from stored_in(part)
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from stored_in(part)
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from stored_in(part)
+
+
+def digest(name: str | Choice, split: str) -> str:
+    """Return the SHA-256 of the stored part that gives a split: its type, shape, values and labels.
+
+    Raises:
+        FileNotFoundError: The set is not on this machine, and the table has no digest of it.
+    """
+    name = name.name if isinstance(name, Choice) else name
+    if not is_here(name, split):
+        known = _named(name, split)
+        if known is not None:
+            return known["digest"]
+    return _digest_here(name, split)
+
+
+def differs(name: str, split: str) -> bool:
+    """Say whether a set's part that is here has other values than those that the committed rows were made of."""
+    known = _named(name, split)
+    return known is not None and is_here(name, split) and _digest_here(name, split) != known["digest"]
+
+
+def is_here(name: str, split: str) -> bool:
+    """Say whether a split can be loaded without a download."""
+    known_set = find_entry(name)
+    if known_set and known_set.embedded:
+        return True
+    if Path(name).suffix == ".npz" or "/" in name:
+        return Path(name).expanduser().exists()
+    return find(known_set.name if known_set else name, split) is not None
+
+
+def files_of(name: str, split: str) -> list[tuple[str, int, int]]:
+    """Return the files that give a split, each with its size and time of change; [] where there are none."""
+    found = find(name, split)
+    return [] if found is None else [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in found.parts]
+
+
+def committed() -> list[dict[str, str]]:
+    """Return the rows of the committed table."""
+    return _read_table(TABLE.stat().st_mtime_ns) if TABLE.is_file() else []
+
+
+@functools.lru_cache(maxsize=2)
+def _read_table(changed: int) -> list[dict[str, str]]:
+    return list(csv.DictReader(TABLE.read_text(encoding="utf-8").splitlines()))
+
+
+def _named(name: str, split: str) -> dict[str, str] | None:
+    known_set = find_entry(name)
+    if known_set is None:
+        return None
+    rows = {row["part"]: row for row in committed() if row["set"] == known_set.name}
+    found = part_of(split, tuple(rows))
+    return rows[found[0]] if found else None
+
+
+def _digest_here(name: str, split: str) -> str:
+    source = source_of(name, split)
+    stamp = (
+        (str(source.files), *((f.stat().st_size, f.stat().st_mtime_ns) for f in source.files)) if source.files else None
+    )
+    if stamp is None:
+        return _digest_embedded(name, source.stem)
+    remembered = workspace.runs_folder() / "digests.json"
+    key = hashlib.sha256(repr(stamp).encode()).hexdigest()
+    known = _remembered(remembered)
+    if key not in known:
+        known = {**_remembered(remembered), key: _of(source)}
+        workspace.write_json(remembered, known)
+    return known[key]
+
+
+@functools.lru_cache(maxsize=32)
+def _digest_embedded(name: str, stem: str) -> str:
+    return _of(source_of(name, stem))
+
+
+def _remembered(file: Path) -> dict[str, str]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _of(source: Any) -> str:
+    x, y, _ = from_source(source)
+    result = hashlib.sha256(f"{x.dtype} {tuple(x.shape)}".encode())
+    result.update(x.numpy().data)
+    result.update(y.numpy().data)
+    return result.hexdigest()
+
+
+def main() -> None:
+    """Write the table anew from the sets that are on the search path or embedded; rows of absent ones stay."""
+    rows = {(row["set"], row["part"]): row for row in committed()}
+    for known_set in table():
+        for stem in {*known_set.sizes, "train", "val", "test", "all"}:
+            try:
+                source = source_of(known_set.name, stem)
+            except (FileNotFoundError, ValueError):
+                continue
+            if source.stem == stem and source.origin in ("prepared", "embedded"):
+                n = len(from_source(source)[0])
+                found = (known_set.name, stem, source.origin, str(n), _of(source))
+                rows[known_set.name, stem] = dict(zip(COLUMNS, found, strict=True))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows[key] for key in sorted(rows))
+    with workspace.atomic_file(TABLE) as file:
+        file.write(text.getvalue().encode())
+    print(f"{TABLE}: {len(rows)} parts")

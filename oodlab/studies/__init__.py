@@ -1,0 +1,1 @@
+"""The papers' studies: the path of a notebook is the path of its room."""

@@ -1,0 +1,1 @@
+"""The study mass/epoch_curves: its setting and its panel."""

@@ -1,0 +1,37 @@
+"""The grammar of studies: Task, Method, Study, evaluate; it knows no paper.
+
+study = STUDY.at("quick")
+trained = study.trained()
+rows = evaluate(study, trained)
+"""
+
+from oodlab.study.claims import Claim, Verdict, decide, verdicts
+from oodlab.study.evaluate import earlier, evaluate, largest_profile, scores
+from oodlab.study.method import Method, Models, no_training
+from oodlab.study.study import PROFILES, SOURCES, Budget, Study, Trained
+from oodlab.study.task import HELD_OUT, Inputs, Made, Task
+from oodlab.training import Recipe
+
+__all__ = [
+    "HELD_OUT",
+    "PROFILES",
+    "SOURCES",
+    "Budget",
+    "Claim",
+    "Inputs",
+    "Made",
+    "Method",
+    "Models",
+    "Recipe",
+    "Study",
+    "Task",
+    "Trained",
+    "Verdict",
+    "decide",
+    "earlier",
+    "evaluate",
+    "largest_profile",
+    "no_training",
+    "scores",
+    "verdicts",
+]

@@ -1,0 +1,121 @@
+"""What a paper claims, as data, and the verdict of rows on it.
+
+The rule.  A claim gives one signed number per seed (and partition), positive where it holds.
+Reproduced: at least three seeds, all numbers positive, their mean above their standard
+deviation (n - 1 in the denominator).  Partly: the mean is positive otherwise.  Not
+reproduced: the mean is not positive.  Not tested: there are no rows.
+
+Imports: pandas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_TESTED = "Reproduced", "Partly", "Not reproduced", "Not tested"
+ENOUGH_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of a paper.
+
+    Attributes:
+        sentence: The claim, as it would be true.
+        number: number(rows of one profile) -> a signed number per seed, and partition where there are several:
+            a Series whose index has a level "seed"; positive where the claim holds.
+        where: Where the paper makes it.
+    """
+
+    sentence: str
+    number: Callable[[pd.DataFrame], pd.Series]
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What rows say of a claim.
+
+    Attributes:
+        claim: Claim.
+        word: Reproduced, Partly, Not reproduced or Not tested.
+        numbers: The signed numbers.
+        seeds: Number of seeds among them.
+        profile: Budget of the rows.
+    """
+
+    claim: Claim
+    word: str
+    numbers: pd.Series
+    seeds: int
+    profile: str
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in one sentence: the word, the claim, the numbers, seeds and profile behind it."""
+        if not len(self.numbers):
+            return f"**{self.word}.** {self.claim.sentence}"
+        each = ", ".join(f"{number:+.3f}" for number in self.numbers)
+        return (
+            f"**{self.word}.** {self.claim.sentence} By {self.numbers.mean():+.3f} in the mean ({each}; "
+            f"{self.seeds} seed{'s' * (self.seeds != 1)}, profile {self.profile})."
+        )
+
+
+def decide(claim: Claim, rows: pd.DataFrame) -> Verdict:
+    """Return the verdict of rows of one profile on a claim.
+
+    Raises:
+        ValueError: The rows are of several profiles, or the claim's numbers have no seeds.
+        FloatingPointError: A number is not finite.
+    """
+    profiles = sorted(set(rows["profile"])) if len(rows) else []
+    if len(profiles) > 1:
+        raise ValueError(
+            f"decide expects rows of one profile, got {', '.join(profiles)}: a verdict mixes no budgets; take the largest."
+        )
+    numbers = claim.number(rows).dropna() if len(rows) else pd.Series(dtype=float)
+    profile = profiles[0] if profiles else ""
+    if not len(numbers):
+        return Verdict(claim, NOT_TESTED, numbers, 0, profile)
+    if "seed" not in numbers.index.names:
+        raise ValueError(
+            f"decide expects numbers by seed, got an index of {list(numbers.index.names)}: keep 'seed' where {claim.sentence!r} "
+            "groups its rows."
+        )
+    if not np.isfinite(numbers).all():
+        raise FloatingPointError(f"decide expects finite numbers of {claim.sentence!r}, got {numbers.tolist()}.")
+    seeds = numbers.index.get_level_values("seed").nunique()
+    mean = numbers.mean()
+    if mean <= 0:
+        word = NOT_REPRODUCED
+    elif seeds >= ENOUGH_SEEDS and (numbers > 0).all() and mean > numbers.std(ddof=1):
+        word = REPRODUCED
+    else:
+        word = PARTLY
+    return Verdict(claim, word, numbers, seeds, profile)
+
+
+def verdicts(claims: Sequence[Claim], rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the verdicts on some claims as a table.
+
+    Args:
+        claims: Claims.
+        rows: As evaluate returns them, of one profile.
+    """
+    found = [decide(claim, rows) for claim in claims]
+    return pd.DataFrame(
+        {
+            "verdict": [one.word for one in found],
+            "claim": [one.claim.sentence for one in found],
+            "where": [one.claim.where for one in found],
+            "mean": [one.numbers.mean() if len(one.numbers) else np.nan for one in found],
+            "std": [one.numbers.std(ddof=1) if len(one.numbers) > 1 else np.nan for one in found],
+            "seeds": [one.seeds for one in found],
+            "profile": [one.profile for one in found],
+        }
+    )

@@ -1,0 +1,403 @@
+"""From a study to the rows of its tables: look up what is kept, train and score what is missing.
+
+Imports: pandas, detectors, identity, metrics, workspace, training, its own folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from oodlab import identity, metrics, workspace
+from oodlab.detectors import Detector, FeatureDetector, Features, GroupMean
+from oodlab.study import rows as kept_rows
+from oodlab.study.method import Method, Models
+from oodlab.study.study import Study, Trained
+from oodlab.study.task import Inputs, Task, digest_of
+from oodlab.training import snapshot_steps
+from oodlab.training.devices import own_randomness, pick_device, pick_precision
+from oodlab.training.stored import untrained
+
+SHOWN_FIRST = ("paper", "table", "method", "score", "in_set", "out_set", "seed", "step", "group", "auroc", "printed")
+_MEASURES = (metrics.ood_row, metrics.auroc_standard_error)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A row that a study has, before it is looked up.
+
+    Attributes:
+        task, method, seed: What is trained.
+        score: Title of the detector.
+        out_set: Outside set.
+        step: Updates after which the model is scored.
+        group: Inputs that share one score.
+        training: Keys of the trainings that the detector uses, joined by +.
+        key: What decides the numbers, hashed.
+    """
+
+    task: Task
+    method: Method
+    seed: int
+    score: str
+    out_set: str
+    step: int
+    group: int
+    training: str
+    key: str
+
+
+def evaluate(study: Study, trained: Trained | None = None) -> pd.DataFrame:
+    """Return the rows of a study, each with the paper's number beside ours where it prints one.
+
+    A row is looked up by its key among the kept ones; what is missing is computed and kept as
+    soon as its training is finished, and a training is loaded or made only when a missing row
+    asks for it. Without a set's files the kept rows of the real set are shown; where some are
+    missing, the embedded stand-ins are played instead of what is missing.
+
+    Args:
+        study: A study at a profile.
+        trained: Its trainings; None takes study.trained().
+
+    Returns:
+        One row per method, score, inside and outside set, seed, step and group. auroc and the other metrics are
+        fractions; auroc_se is the standard error over test items; in_mean and the like describe the scores themselves;
+        `kept` says whether the row was made before, `made` and `machine` when and where.
+    """
+    trained = trained or study.trained()
+    found: list[pd.DataFrame] = []
+    missing: list[Wanted] = []
+    before = kept_rows.read(study.name, study.profile)
+    if workspace.trains_anew():
+        before = before[:0]
+    methods = study.chosen
+    for task in study.tasks:
+        complete = _look_up(study, [task], methods, before, found)
+        lacking = [one for one in complete if _playable(one)]
+        missing += lacking
+        if complete and not task.is_here:
+            missing += _look_up(study, [task.with_stand_ins()], methods, before, found)
+    new = _computed(study, trained, missing)
+    frames = [frame for frame in (*found, new) if len(frame)]
+    rows = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*kept_rows.COLUMNS, "kept"])
+    return _with_printed(study, rows)
+
+
+def earlier(study: Study) -> pd.DataFrame:
+    """Return the kept rows of a study that today's code no longer makes."""
+    wanted = {one.key for task in study.tasks for one in _wanted(study, task, study.chosen)}
+    rows = kept_rows.read(study.name, study.profile)
+    return rows[~rows["key"].isin(wanted)]
+
+
+def largest_profile(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return of each method, score, sets and group the rows of the largest profile that has any; each says which."""
+    order = {"smoke": 0, "quick": 1, "long": 2, "full": 3}
+    what = ["method", "score", "in_set", "out_set", "group", "source"]
+    size = rows["profile"].map(order)
+    return rows[size == size.groupby([rows[name] for name in what]).transform("max")]
+
+
+def scores(
+    study: Study, trained: Trained, task: Task, method: Method, seed: int, step: int | None = None
+) -> dict[str, dict[str, np.ndarray]]:
+    """Return the scores themselves, by the detector's title, then by set; the inside set has the task's name.
+
+    Args:
+        study, trained: As in evaluate.
+        task, method, seed: What is trained; a task as it is played here, see Study.played.
+        step: Updates after which a training with snapshots is scored; None takes its end.
+    """
+    return _scored(study, trained, task, _inputs(study, task), method, seed, step)
+
+
+def _playable(one: Wanted) -> bool:
+    """Say whether a missing row can be computed here: its sets are here."""
+    here = one.task.here()
+    return here.inside == one.task.inside and one.out_set in here.outsides()
+
+
+def _look_up(
+    study: Study, tasks: list[Task], methods: tuple[Method, ...], before: pd.DataFrame, found: list[pd.DataFrame]
+) -> list[Wanted]:
+    """Append the kept rows of some tasks, and return what is missing."""
+    missing = []
+    counted = kept_rows.counted(before) if len(before) else before
+    places = {(key, seed): place for place, (key, seed) in enumerate(zip(counted["key"], counted["seed"], strict=True))}
+    for task in tasks:
+        hits, titles = [], []
+        for one in _wanted(study, task, methods):
+            place = places.get((one.key, one.seed))
+            if place is None:
+                missing.append(one)
+            else:
+                hits.append(place)
+                titles.append(_titles(study, one))
+        if hits:
+            rows = counted.iloc[hits].reset_index(drop=True)
+            found.append(rows.assign(**pd.DataFrame(titles).to_dict("list"), kept=True))
+    return missing
+
+
+def _titles(study: Study, one: Wanted) -> dict[str, Any]:
+    return {
+        "method": one.method.name,
+        "score": one.score,
+        "in_set": one.task.name,
+        "out_set": one.out_set,
+        "profile": study.profile,
+        "source": study.source,
+        "stand_in_for": one.task.stand_in_for,
+    }
+
+
+# --------------------------------------------------------------------------------------- what is wanted
+
+
+def _wanted(study: Study, task: Task, methods: tuple[Method, ...]) -> Iterator[Wanted]:
+    """Yield the rows of a task whose data have a known digest."""
+    inside = _known_digest(task.test(n=study.budget.test_items, seed=study.draw_seed))
+    train = _known_digest(task.training(n=study.budget.fit_items, seed=study.draw_seed))
+    outsides = task.outsides(n=study.budget.test_items, seed=study.draw_seed)
+    outside = {name: digest for name, one in outsides.items() if (digest := _known_digest(one))}
+    if inside is None or train is None:
+        return
+    measures = identity.code_of(*_MEASURES)
+    shape = repr(task.shape)
+    for method in methods:
+        recipes = method.trainings(task)
+        keys = {role: recipe.key for role, recipe in recipes.items()}
+        with own_randomness(0, torch.device("cpu")):  # building a model draws its weights
+            models = {role: untrained(recipe) for role, recipe in recipes.items()}
+            detectors = method.detectors(models)
+        prepared = [identity.describe(method.prepare), identity.code_of(method.prepare), train]
+        prepared += [keys[role] for role in sorted(method.needs(task))]
+        for score, detector in detectors.items():
+            roles = _roles(detector, models)
+            training = "+".join(keys[role] for role in sorted(roles))
+            own = [*_identity(detector, models), training, *prepared, inside, shape, measures]
+            for step in _steps(recipes, roles):
+                for out_set, digest in outside.items():
+                    key = identity.digest(*own, str(step), digest)[:16]
+                    for seed in study.seeds if recipes else study.seeds[:1]:
+                        yield Wanted(task, method, seed, score, out_set, step, detector.group, training, key)
+
+
+def _known_digest(one: Any) -> str | None:
+    try:
+        return digest_of(one)
+    except FileNotFoundError:  # neither here nor in the table: such a row can be neither kept nor made
+        return None
+
+
+def _roles(detector: Detector, models: Models) -> set[str]:
+    """Return the roles of the models that a detector uses, whole or in part."""
+    parts = {id(part): role for role, model in models.items() for part in model.modules()}
+    return {parts[id(part)] for part in _modules(detector) if id(part) in parts}
+
+
+def _modules(detector: Detector) -> Iterator[nn.Module]:
+    for value in vars(detector).values():
+        if isinstance(value, nn.Module):
+            yield from value.modules()
+        elif isinstance(value, Detector):
+            yield from _modules(value)
+
+
+def _identity(detector: Detector, models: Models) -> list[str]:
+    """Return what decides a detector's scores besides its trainings: its class, settings, and models of its own."""
+    places = {id(part): f"{role}.{path}" for role, model in models.items() for path, part in model.named_modules()}
+    found = [type(detector).__qualname__, identity.code_of(type(detector))]
+    for name, value in sorted(vars(detector).items()):
+        if isinstance(value, Detector):
+            found += [name, *_identity(value, models)]
+        elif isinstance(value, nn.Module) and id(value) in places:
+            found.append(f"{name} = {places[id(value)]}")
+        elif isinstance(value, nn.Module):
+            classes = {type(part) for part in value.modules()}
+            found += [name, identity.code_of(*sorted(classes, key=repr)), _weights_digest(value)]
+        else:
+            found.append(f"{name} = {identity.describe(value)}")
+    return found
+
+
+def _weights_digest(model: nn.Module) -> str:
+    result = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        if torch.is_tensor(value):
+            result.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return result.hexdigest()
+
+
+def _steps(recipes: Mapping[str, Any], roles: set[str]) -> list[int]:
+    """Return the steps at which a detector's models are scored: all snapshots, or the end."""
+    kept = {
+        tuple(snapshot_steps(recipes[role].steps, recipes[role].snapshots)) for role in roles if recipes[role].snapshots
+    }
+    if len(kept) > 1:
+        raise ValueError(
+            f"evaluate expects trainings that one score uses to have snapshots at the same steps, got {sorted(kept)}: give them "
+            "the same steps and number of snapshots."
+        )
+    return list(kept.pop()) if kept else [max((recipes[role].steps for role in roles), default=0)]
+
+
+# ------------------------------------------------------------------------------------ what is computed
+
+
+def _computed(study: Study, trained: Trained, missing: list[Wanted]) -> pd.DataFrame:
+    """Train and score what is missing, and keep each training's rows before the next is scored."""
+    places: dict[tuple[Task, Method, int], list[Wanted]] = {}
+    for one in missing:
+        places.setdefault((one.task, one.method, one.seed), []).append(one)
+    loaded: dict[Task, Inputs] = {}
+    every = []
+    for place in trained.each(list(places)):
+        task = place[0]
+        if task not in loaded:
+            loaded[task] = _inputs(study, task)
+        made = list(_rows_of(study, trained, loaded[task], places[place]))
+        kept_rows.write(study.name, study.profile, made, stand_in=bool(task.stand_in_for))
+        every += made
+    return pd.DataFrame(every, columns=list(kept_rows.COLUMNS)).assign(kept=False, differs=np.nan)
+
+
+def _inputs(study: Study, task: Task) -> Inputs:
+    """Return what of a task is on this machine."""
+    used = task if task.stand_in_for else task.here()
+    return used.load(n=study.budget.test_items, train_n=study.budget.fit_items, seed=study.draw_seed)
+
+
+def _rows_of(study: Study, trained: Trained, inputs: Inputs, wanted: list[Wanted]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one method with one seed."""
+    task, method, seed = wanted[0].task, wanted[0].method, wanted[0].seed
+    results = trained.results(task, method, seed)
+    place = pick_device(trained.device)
+    some = next(iter(results.values()), None)
+    common = {
+        "seed": seed,
+        "device": str(place) if place.type == "cpu" else torch.cuda.get_device_name(place),
+        "precision": str(pick_precision(trained.precision, some.model, place)).removeprefix("torch.")
+        if some
+        else "float32",
+        "machine": kept_rows.machine(),
+        "made": kept_rows.today(),
+        "seconds": round(sum(result.seconds for result in results.values()), 1),
+    }
+    for step in sorted({one.step for one in wanted}):
+        asked = [one for one in wanted if one.step == step]
+        titles = dict.fromkeys(one.score for one in asked)
+        values = _scored(study, trained, task, inputs, method, seed, step, titles)
+        for one in asked:
+            inside, outside = values[one.score][inputs.task.name], values[one.score][one.out_set]
+            row = metrics.ood_row(inside, outside)
+            yield {
+                **common,
+                **_titles(study, one),
+                **{name: row[name] for name in ("n_in", "n_out", "auroc", "aupr_in", "aupr_out", "tnr_at_95tpr")},
+                "auroc_se": metrics.auroc_standard_error(inside, outside),
+                **_described("in", inside),
+                **_described("out", outside),
+                "step": step,
+                "group": one.group,
+                "training": one.training,
+                "key": one.key,
+            }
+
+
+def _described(side: str, values: np.ndarray) -> dict[str, float]:
+    quantiles = np.quantile(values, (0.1, 0.5, 0.9))
+    return {
+        f"{side}_mean": values.mean(),
+        **dict(zip((f"{side}_q10", f"{side}_q50", f"{side}_q90"), quantiles, strict=True)),
+    }
+
+
+def _scored(
+    study: Study,
+    trained: Trained,
+    task: Task,
+    inputs: Inputs,
+    method: Method,
+    seed: int,
+    step: int | None,
+    titles: Collection[str] | None = None,
+) -> dict[str, dict[str, np.ndarray]]:
+    """Score every set by a method's detectors, or by those with some titles.
+
+    Inputs are prepared once per set, features computed once per model and set.
+    """
+    models = trained.models(task, method, seed, step)
+    prepare = method.prepare(inputs, {role: models[role] for role in method.needs(task)})
+    detectors = {title: one for title, one in method.detectors(models).items() if titles is None or title in titles}
+    training = None
+    features = Features()
+    for detector in detectors.values():
+        if detector.learned:
+            training = prepare(inputs.train.x) if training is None else training
+            _fit(detector, training, inputs.train.y, features)
+    values: dict[str, dict[str, np.ndarray]] = {title: {} for title in detectors}
+    for name, split in {inputs.task.name: inputs.test, **inputs.outside}.items():
+        x = split.x.float() if name in inputs.prepared else prepare(split.x)
+        shared: dict[int, np.ndarray] = {}
+        for title, detector in detectors.items():
+            values[title][name] = _score(detector, x, features, shared)
+    return values
+
+
+def _fit(detector: Detector, x: Tensor, y: Tensor, features: Features) -> None:
+    inner = detector.detector if isinstance(detector, GroupMean) else detector
+    if isinstance(inner, FeatureDetector):
+        inner.fit_features(features.of(inner, x), y)
+    else:
+        inner.fit(x, y)
+
+
+def _score(detector: Detector, x: Tensor, features: Features, shared: dict[int, np.ndarray]) -> np.ndarray:
+    """Score one set; `shared` has the scores of this set by detectors that were asked before."""
+    if id(detector) not in shared:
+        if isinstance(detector, GroupMean):
+            shared[id(detector)] = detector.pooled(_score(detector.detector, x, features, shared))
+        elif isinstance(detector, FeatureDetector):
+            shared[id(detector)] = detector.score_features(features.of(detector, x))
+        else:
+            shared[id(detector)] = detector.score_samples(x)
+    return shared[id(detector)]
+
+
+# --------------------------------------------------------------------------------- the printed number
+
+
+def _with_printed(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
+    """Add paper, table and the printed number, and put first what one looks at first."""
+    found = [_printed(study, row) for row in rows.to_dict("records")]
+    rows = rows.assign(
+        paper=study.paper,
+        table=[one.table if one else "" for one in found],
+        printed=[one.value if one else np.nan for one in found],
+        printed_std=[np.nan if one is None or one.std is None else one.std for one in found],
+        printed_metric=[one.metric if one else "" for one in found],
+    )
+    return rows[[*SHOWN_FIRST, *(name for name in rows.columns if name not in SHOWN_FIRST)]]
+
+
+def _printed(study: Study, row: Mapping[str, Any]) -> metrics.Reported | None:
+    if row["stand_in_for"]:
+        return None
+    named = study.printed(row)
+    if named is None:
+        return None
+    fields = {"in_set": row["in_set"], "out_set": row["out_set"], "metric": study.metric, **named}
+    found = metrics.find_reported(study.paper, **fields)
+    if len(found) > 1:
+        raise ValueError(
+            f"{study.name} expects one printed number for a row, got {len(found)} for {fields}: name more of its fields."
+        )
+    return found[0] if found else None

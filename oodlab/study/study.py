@@ -1,0 +1,285 @@
+"""One notebook: methods x tasks x seeds, at a budget, as printed or as released.
+
+Imports: checks, identity, study.claims, method, task, training.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from oodlab import checks, identity
+from oodlab.study.claims import Claim
+from oodlab.study.method import Method
+from oodlab.study.task import Task
+from oodlab.training import Recipe, Result, read_snapshot, train_each, train_or_load
+from oodlab.training.stored import Pair
+
+PROFILES = ("smoke", "quick", "long", "full")
+SOURCES = ("printed", "released")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a profile spends; a study adds its own numbers in a class of its own.
+
+    Attributes:
+        seeds: Number of seeds.
+        test_items: Test items of each set at most; None takes all.
+        fit_items: Training items at most that preprocessing and detectors are fitted on; None takes all.
+    """
+
+    seeds: int
+    test_items: int | None = None
+    fit_items: int | None = None
+
+    def __post_init__(self) -> None:
+        checks.whole("Budget", "seeds", self.seeds, least=1)
+
+
+def nothing_printed(row: Mapping[str, Any]) -> None:
+    """Say that the paper prints no number for a row."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """The setting of one notebook.
+
+    Attributes:
+        name: `<paper>/<notebook>`.
+        tasks: Tasks.
+        methods: methods(budget, source) -> the methods that are compared.
+        budgets: What each profile spends; "full" is the paper's size.
+        claims: Claims of the paper that the rows decide.
+        printed: printed(row) -> the fields of metrics.reported that name the paper's number for a row, or None.
+        metric: Name of that number's metric in `reported.csv`.
+        sources: The sources it has: "printed", or also "released".
+        unstated: What the paper leaves open, with our choice.
+        draw_seed: Seed of the draw of test items.
+        profile, source, first_seed: What `at` has chosen.
+    """
+
+    name: str
+    tasks: tuple[Task, ...]
+    methods: Callable[[Any, str], Sequence[Method]]
+    budgets: Mapping[str, Budget]
+    claims: tuple[Claim, ...] = ()
+    printed: Callable[[Mapping[str, Any]], Mapping[str, str] | None] = nothing_printed
+    metric: str = "auroc"
+    sources: tuple[str, ...] = ("printed",)
+    unstated: tuple[str, ...] = ()
+    draw_seed: int = 0
+    profile: str = "full"
+    source: str = "printed"
+    first_seed: int = 0
+
+    def __post_init__(self) -> None:
+        for profile in self.budgets:
+            checks.one_of(self.name, "budgets of", profile, PROFILES)
+        checks.one_of(self.name, "profile", self.profile, tuple(self.budgets))
+        checks.one_of(self.name, "source", self.source, self.sources)
+        checks.whole(self.name, "first_seed", self.first_seed, least=0)
+        names = [method.name for method in self.chosen]
+        if len(set(names)) < len(names):
+            raise ValueError(f"{self.name} expects methods of different names, got {', '.join(names)}.")
+
+    def at(self, profile: str, source: str = "printed", dataset: str = "auto", first_seed: int = 0) -> Study:
+        """Return the same study at another budget.
+
+        Args:
+            profile: One of its budgets.
+            source: "printed" as in the paper's text, "released" as in the authors' code.
+            dataset: "auto" plays each task with what is on this machine, embedded sets standing in where its inside set
+                is absent; the name of a task's inside set leaves that task alone; "embedded" takes the stand-ins.
+            first_seed: First of the seeds, which count up.
+
+        Raises:
+            ValueError: An unknown profile, source or data set.
+        """
+        inside = {task.inside for task in self.tasks}
+        checks.one_of(self.name, "dataset", dataset, ("auto", "embedded", *sorted(inside)))
+        tasks = self.tasks
+        if dataset == "embedded":
+            tasks = tuple(dict.fromkeys(task.with_stand_ins() for task in tasks))
+        elif dataset != "auto":
+            tasks = tuple(task for task in tasks if task.inside == dataset)
+        return dataclasses.replace(self, tasks=tasks, profile=profile, source=source, first_seed=first_seed)
+
+    @property
+    def paper(self) -> str:
+        """The paper's key."""
+        return self.name.split("/")[0]
+
+    @property
+    def budget(self) -> Any:
+        """What the profile spends."""
+        return self.budgets[self.profile]
+
+    @property
+    def chosen(self) -> tuple[Method, ...]:
+        """The methods at this budget and source."""
+        return tuple(self.methods(self.budget, self.source))
+
+    @property
+    def seeds(self) -> range:
+        """The seeds."""
+        return range(self.first_seed, self.first_seed + self.budget.seeds)
+
+    @property
+    def recipes(self) -> dict[tuple[str, str, str], Recipe]:
+        """Exactly what is trained here, by task, method and role, what trainings need among them."""
+        return {
+            (task.name, method.name, role): recipe
+            for task in self.played
+            for method in self.chosen
+            for role, recipe in method.trainings(task).items()
+        }
+
+    @property
+    def played(self) -> tuple[Task, ...]:
+        """The tasks as they can be played on this machine."""
+        return tuple(dict.fromkeys(task.here() for task in self.tasks))
+
+    @property
+    def text(self) -> str:
+        """The canonical text of what is trained and scored here, for records."""
+        lines = [f"{self.name}: profile {self.profile}, source {self.source}, {self.budget!r}"]
+        lines += [identity.describe(task) for task in self.played]
+        for (task, method, role), recipe in self.recipes.items():
+            lines += [f"[{task}: {method}: {role}]", recipe.text]
+        return "\n".join(lines)
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits of the text's SHA-256."""
+        return identity.digest(self.text)[:12]
+
+    @property
+    def shrinks(self) -> str:
+        """What the profile makes smaller than the paper's size, derived from the two studies' recipes."""
+        if self.profile == "full" or "full" not in self.budgets:
+            return ""
+        whole = dataclasses.replace(self, profile="full")
+        found: dict[str, set[tuple[Any, Any]]] = {}
+        theirs = whole.recipes
+        for place, recipe in self.recipes.items():
+            if place in theirs:
+                for path, here, there in identity.differences(recipe, theirs[place]):
+                    found.setdefault(path, set()).add((here, there))
+        for path, here, there in identity.differences(self.budget, whole.budget):
+            if path in ("seeds", "test_items"):
+                found.setdefault(path.replace("_", " "), set()).add((here, there))
+        said = []
+        for path, pairs in sorted(found.items()):
+            shown = ", ".join(f"{_number(here)} for {_number(there)}" for here, there in sorted(pairs, key=repr))
+            said.append(f"{path} {shown}")
+        return "; ".join(said)
+
+    @property
+    def sentence(self) -> str:
+        """Which data are used here."""
+        return " ".join(task.sentence for task in self.tasks)
+
+    def trained(self, *, device: str = "auto", precision: str = "auto", graph: str = "auto") -> Trained:
+        """Return its trainings: loaded, or made, when first asked for."""
+        return Trained(self, device, precision, graph)
+
+    def _repr_markdown_(self) -> str:
+        methods = {}
+        for (task, method, role), recipe in self.recipes.items():
+            methods.setdefault(f"{task}: {method}", []).append(f"{role} ({recipe.steps:,} updates)")
+        lines = [
+            f"**{self.name}**, profile `{self.profile}`, source `{self.source}`, seeds {list(self.seeds)}. {self.sentence}",
+            "",
+        ]
+        lines += [f"- {name}: {', '.join(roles)}" for name, roles in methods.items()]
+        if self.shrinks:
+            lines += ["", f"Smaller than the paper's: {self.shrinks}."]
+        lines += ["", *(f"- unstated: {line}" for line in self.unstated)]
+        return "\n".join(lines)
+
+
+Place = tuple[Task, Method, int]  # a method's trainings on a task with one seed
+
+
+class Trained:
+    """The trainings of a study, loaded or made when first asked for.
+
+    Attributes:
+        study: Study.
+        device, precision, graph: As in training.fit.
+        used: What was loaded or made so far: recipe and seed, each once.
+    """
+
+    def __init__(self, study: Study, device: str, precision: str, graph: str) -> None:
+        self.study, self.device, self.precision, self.graph = study, device, precision, graph
+        self.used: dict[tuple[str, int], Result] = {}
+
+    def each(self, places: Sequence[Place]) -> Iterator[Place]:
+        """Train what is not finished of these, and yield each place as soon as all its trainings are finished."""
+        waiting = {place: self._pairs(place) for place in places}
+        yield from [place for place, pairs in waiting.items() if not pairs]
+        pairs = [pair for pairs in waiting.values() for pair in pairs.values()]
+        unique = {(recipe.key, seed): (recipe, seed) for recipe, seed in pairs}
+        for recipe, seed in train_each(list(unique.values()), **self._given):
+            finished = (recipe.key, seed)
+            for place, pairs in waiting.items():
+                if finished in pairs:
+                    del pairs[finished]
+                    if not pairs:
+                        yield place
+
+    def results(self, task: Task, method: Method, seed: int) -> dict[str, Result]:
+        """Return the trainings of a method on a task by role, those that others need among them."""
+        found = {}
+        for role, recipe in method.trainings(task).items():
+            place = (recipe.key, seed)
+            if place not in self.used:
+                self.used[place] = train_or_load(recipe, seed=seed, anew=False, **self._given)
+            found[role] = self.used[place]
+        return found
+
+    def models(self, task: Task, method: Method, seed: int, step: int | None = None) -> dict[str, nn.Module]:
+        """Return the models by role, in eval mode; those of trainings with snapshots as they were after a step.
+
+        Raises:
+            ValueError: No weights were kept at that step.
+        """
+        results, recipes = self.results(task, method, seed), method.trainings(task)
+        models = {role: result.model for role, result in results.items()}
+        for role, recipe in recipes.items():
+            if step is not None and recipe.snapshots and step != recipe.steps:
+                kept = results[role].snapshots
+                if step not in kept:
+                    raise ValueError(
+                        f"{recipe.name} expects one of its snapshots, after {sorted(kept)} updates, got {step}."
+                    )
+                models[role] = _with_weights(models[role], read_snapshot(kept[step], recipe.text))
+        return models
+
+    @property
+    def _given(self) -> dict[str, str]:
+        return {"device": self.device, "precision": self.precision, "graph": self.graph}
+
+    def _pairs(self, place: Place) -> dict[tuple[str, int], Pair]:
+        task, method, seed = place
+        return {(recipe.key, seed): (recipe, seed) for recipe in method.trainings(task).values()}
+
+
+def _with_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.Module:
+    """Return a copy of a model with other weights, on the same device."""
+    other = copy.deepcopy(model)
+    other.load_state_dict(weights)
+    return other.eval()
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "all" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
