@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from oodlab import data, detectors, plotting, record, training, workspace
 from oodlab.data import loading
 from oodlab.data.search import cache_folder
-from oodlab.models import MLP, NormalizedAutoencoder
+from oodlab.models import MLP, Autoencoder
 from oodlab.plotting import saving
 from oodlab.plotting.pages import Gallery
 from oodlab.plotting.saving import read_figure
@@ -57,10 +57,10 @@ def damage(request: pytest.FixtureRequest) -> Callable[[Path], None]:
     return apply
 
 
-def autoencoder() -> NormalizedAutoencoder:
+def autoencoder() -> Autoencoder:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return NormalizedAutoencoder(MLP(2, [16], 3), MLP(3, [16], 2), latent=3)
+        return Autoencoder(MLP(2, [16], 3), MLP(3, [16], 2), latent=3)
 
 
 def state() -> dict[str, object]:

@@ -12,9 +12,9 @@ from torch import Tensor
 from oodlab.grids import normalise
 from oodlab.models import (
     MLP,
+    Autoencoder,
     Density,
     EnergyModel,
-    NormalizedAutoencoder,
     ResidualMLP,
     VariationalAutoencoder,
     frozen,
@@ -132,7 +132,7 @@ def test_the_temperature_divides_the_error() -> None:
 
 
 def test_the_error_is_a_mean_over_dimensions_so_it_does_not_grow_with_the_image() -> None:
-    model = NormalizedAutoencoder(torch.nn.Flatten(), torch.nn.Unflatten(1, (3, 4, 4)), latent=48)
+    model = Autoencoder(torch.nn.Flatten(), torch.nn.Unflatten(1, (3, 4, 4)), latent=48)
     x = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     assert torch.equal(model.reconstruction_error(x), torch.zeros(2))
     model.decode = lambda z: torch.zeros(2, 3, 4, 4)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from oodlab.models import EnergyModel, NormalizedAutoencoder
+from oodlab.models import Autoencoder, EnergyModel
 
 
 def plain_copy(model: nn.Module) -> nn.Module:
@@ -38,7 +38,7 @@ def langevin(model: EnergyModel, x: Tensor, steps: int, step_size: float, noise:
     return x.detach()
 
 
-def latent_langevin(model: NormalizedAutoencoder, z: Tensor, steps: int, step_size: float, noise: float) -> Tensor:
+def latent_langevin(model: Autoencoder, z: Tensor, steps: int, step_size: float, noise: float) -> Tensor:
     """Walk on the sphere of codes by the density of the decoded images."""
     for _ in range(steps):
         z = z.detach().requires_grad_()
