@@ -38,7 +38,7 @@ ALLOWED = {  # module or folder: what it may import of the package, besides chec
     "models": {"data", "samplers", "replay"},
     "objectives": {"models", "replay", "samplers"},
     "training": {"workspace", "graphs", "samplers", "replay"},
-    "detectors": {"models", "workspace"},
+    "detectors": {"models"},
     "plotting": {"metrics", "grids", "workspace"},
     "presets": {"data", "models", "objectives", "replay", "samplers", "training", "detectors"},
     "train": {"presets", "runner", "training", "workspace"},

@@ -438,8 +438,6 @@ ROWS: dict[str, tuple] = {
     "typ fit uint8": (lambda: detectors.Typicality(ae()).fit(XI), "LogDensity expects a floating-point tensor", "got torch.uint8"),
     "logdensity of nonmodel": (lambda: detectors.LogDensity(nn.Linear(2,2)).score_samples(X), "LogDensity expects a model with log_density(x)", "got Linear"),
     "mass of nae": (lambda: detectors.ApproximateMass(ae()).score_samples(X), "ApproximateMass expects a model with log_prob(x)", "got Autoencoder"),
-    "cached key": (lambda: detectors.cached_scores(detectors.LogDensity(ae()),{'a':X.numpy()},key='k'), "cached_scores expects a tensor for 'a'", "got ndarray"),
-    "cached empty": (lambda: detectors.cached_scores(detectors.LogDensity(ae()),{},key='k'), "cached_scores expects inputs by name", "got no set"),
     "auroc empty": (lambda: metrics.auroc([],[2.]), "scores_in expects a non-empty (N,) array", "got shape (0,)"),
     "auroc 2d": (lambda: metrics.auroc([[1.]],[2.]), "scores_in expects a non-empty (N,) array", "got shape (1, 1)"),
     "auroc str": (lambda: metrics.auroc(['a'],[2.]), "scores_in expects a (N,) array of numbers", "got list"),

@@ -1,7 +1,7 @@
 """Out-of-distribution detectors: every method of the kit ends in score_samples, high = in-distribution."""
 
 from oodlab.detectors.autoencoders import MixtureEnergy, Reencoding
-from oodlab.detectors.base import Detector, NotFittedError, cached_scores
+from oodlab.detectors.base import Detector, NotFittedError
 from oodlab.detectors.classifiers import LogSumExp, MaxSoftmax
 from oodlab.detectors.densities import ApproximateMass, LogDensity, Reconstruction, Typicality
 
@@ -16,5 +16,4 @@ __all__ = [
     "Reconstruction",
     "Reencoding",
     "Typicality",
-    "cached_scores",
 ]
