@@ -19,7 +19,7 @@ from oodlab.detectors import (
     LogDensity,
     LogSumExp,
     MaxSoftmax,
-    MixtureEnergy,
+    MixtureLogDensity,
     Reconstruction,
     Reencoding,
     Typicality,
@@ -218,8 +218,8 @@ DETECTORS = {  # name: (build a fitted one, easy in-distribution inputs, easy OO
     ),
     "Reconstruction": (lambda: Reconstruction(line(), event_shape=(2,)), near_a_line, far_from_the_line),
     "Reencoding": (lambda: Reencoding(first_axis_twice(), event_shape=(2,)), near_a_line, far_from_the_line),
-    "MixtureEnergy": (
-        lambda: MixtureEnergy(mixture_autoencoder(), event_shape=(2,)).fit(
+    "MixtureLogDensity": (
+        lambda: MixtureLogDensity(mixture_autoencoder(), event_shape=(2,)).fit(
             near_a_line(100, torch.Generator().manual_seed(1))
         ),
         near_a_line,

@@ -1,6 +1,6 @@
 """Out-of-distribution detectors: every method of the kit ends in score_samples, high = in-distribution."""
 
-from oodlab.detectors.autoencoders import MixtureEnergy, Reencoding
+from oodlab.detectors.autoencoders import MixtureLogDensity, Reencoding
 from oodlab.detectors.base import Detector, NotFittedError
 from oodlab.detectors.classifiers import LogSumExp, MaxSoftmax
 from oodlab.detectors.densities import ApproximateMass, LogDensity, Reconstruction, Typicality
@@ -11,7 +11,7 @@ __all__ = [
     "LogDensity",
     "LogSumExp",
     "MaxSoftmax",
-    "MixtureEnergy",
+    "MixtureLogDensity",
     "NotFittedError",
     "Reconstruction",
     "Reencoding",

@@ -129,7 +129,7 @@ class NormalizedLikelihood(nn.Module):
         self.energy_penalty, self.latent_penalty, self.encoder_l2 = energy_penalty, latent_penalty, encoder_l2
 
     def forward(self, model: Autoencoder, x: Tensor, y: Tensor | None = None, **run: Any) -> Parts:
-        """Return the loss, both energies, their gap, the temperature, and negatives with their starts."""
+        """Return the loss, both mean errors, data's minus negatives' as the gap, the temperature, and negatives with their starts."""
         negatives = self.negatives(model, x, **run)
         both = torch.cat([x, negatives.x])
         z = model.encode(both)

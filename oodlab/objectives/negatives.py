@@ -78,7 +78,7 @@ class FromReplay(nn.Module):
         generator, log_density, classes = run.get("generator"), model.log_density, None
         if self.replay.classes > 1:
             classes = torch.randint(self.replay.classes, (len(x),), generator=generator, device=x.device)
-            log_density = partial(model.log_joint, y=classes)
+            log_density = partial(model.log_joint_density, y=classes)
         start, slots = self.replay.draw(len(x), y=classes, generator=generator)
         with frozen(model):
             negatives = self.chain(log_density, start, **run)
