@@ -42,6 +42,7 @@ from oodlab.objectives import (
     PenalisedLikelihood,
     SlicedScoreMatching,
     VariationalLikelihood,
+    cost_of_alpha,
     reconstruction,
 )
 from oodlab.training import (
@@ -319,7 +320,9 @@ ROWS: dict[str, tuple] = {
     "alpha str": (lambda: PenalisedLikelihood('2'), "PenalisedLikelihood expects alpha >= 0", "got '2'"),
     "alpha eps 0": (lambda: PenalisedLikelihood(1.,eps=-1.), "PenalisedLikelihood expects eps >= 0", "got -1"),
     "alpha space": (lambda: PenalisedLikelihood(1.,space='pixels'), "PenalisedLikelihood expects space input, pixel or logit", "got 'pixels'"),
-    "alpha reduction": (lambda: PenalisedLikelihood(1.,'mean'), "PenalisedLikelihood expects reduction per_sample or batch", "got 'mean'"),
+    "cost reduction": (lambda: cost_of_alpha(3.5,alpha=2.,dims=4,reduction='mean'), "cost_of_alpha expects reduction per_sample, batch or released", "got 'mean'"),
+    "cost batch": (lambda: cost_of_alpha(3.5,alpha=2.,dims=4,reduction='batch',batch_size=0), "cost_of_alpha expects batch_size >= 1", "got 0"),
+    "alpha reduction": (lambda: PenalisedLikelihood(1.,'mean'), "PenalisedLikelihood expects reduction per_sample, batch or released", "got 'mean'"),
     "cd l2 nan": (lambda: ContrastiveDivergence(FromData(samplers.LangevinChain(1,.1)),l2=nan), "ContrastiveDivergence expects l2 >= 0", "got nan"),
     "cd l2 -1": (lambda: ContrastiveDivergence(FromData(samplers.LangevinChain(1,.1)),l2=-1.), "ContrastiveDivergence expects l2 >= 0", "got -1"),
     "nl penalty nan": (lambda: NormalizedLikelihood(FromData(samplers.LangevinChain(1,.1)),energy_penalty=nan), "NormalizedLikelihood expects energy_penalty >= 0", "got nan"),
@@ -385,6 +388,8 @@ ROWS: dict[str, tuple] = {
     "nae T nan": (lambda: Autoencoder(MLP(2,[4],3),MLP(3,[4],2),latent=3,temperature=nan), "Autoencoder expects temperature > 0", "got nan"),
     "nae T inf": (lambda: Autoencoder(MLP(2,[4],3),MLP(3,[4],2),latent=3,temperature=inf), "Autoencoder expects temperature > 0", "got inf"),
     "nae T str": (lambda: Autoencoder(MLP(2,[4],3),MLP(3,[4],2),latent=3,temperature='1'), "Autoencoder expects temperature > 0", "got '1'"),
+    "nae encoder": (lambda: Autoencoder('mlp',MLP(3,[4],2),latent=3), "Autoencoder expects encoder to be a function", "got str"),
+    "vae decoder": (lambda: VariationalAutoencoder(MLP(2,[4],6),None,latent=3), "VariationalAutoencoder expects decoder to be a function", "got NoneType"),
     "nae latent 0": (lambda: Autoencoder(MLP(2,[4],3),MLP(3,[4],2),latent=0), "Autoencoder expects latent >= 1", "got 0"),
     "vae samples 0": (lambda: VariationalAutoencoder(MLP(2,[4],6),MLP(3,[4],2),latent=3,samples=0), "VariationalAutoencoder expects samples >= 1", "got 0"),
     "vae latent": (lambda: VariationalAutoencoder(MLP(2,[4],6),MLP(3,[4],2),latent=-3), "VariationalAutoencoder expects latent >= 1", "got -3"),

@@ -274,6 +274,7 @@ def refused(case: str, folder: Path) -> str:
     replay = ReplayBuffer(capacity, (2,), **SLOTS, classes=classes)
     objective = {
         "couples": PenalisedLikelihood(1.0, "batch"),
+        "divides": PenalisedLikelihood(1.0, "released"),
         "capacity": ContrastiveDivergence(FromReplay(LangevinChain(1, 0.1), replay)),
         "classes": ContrastiveDivergence(FromReplay(LangevinChain(1, 0.1), replay)),
     }.get(case, maximum_likelihood)
@@ -295,6 +296,7 @@ SLOTS = {"start": Uniform(-1.0, 1.0), "restart": 0.1, "fifo": False}
         ("capacity", "multiple of classes x processes = 1 x 2, got 15: each"),
         ("classes", "multiple of classes x processes = 2 x 2, got 6: each"),
         ("couples", "expects an objective that is a mean over inputs, got PenalisedLikelihood"),
+        ("divides", "expects an objective that is a mean over inputs, got PenalisedLikelihood"),
         ("sets itself", "RuntimeError: training on 2 processes expects the same weights in each, got different"),
     ],
 )
