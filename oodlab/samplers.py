@@ -24,7 +24,7 @@ from oodlab.graphs import host_may_look
 
 FINITE_CHECK_EVERY = 10  # steps between two looks at the finite flag: each look waits for the device
 
-LogDensity = Callable[[Tensor], Tensor]
+LogDensityFunction = Callable[[Tensor], Tensor]
 StopFlag = Callable[[], bool]
 
 
@@ -155,7 +155,7 @@ class ChainRecord:
         temperature: noise_std**2 / (2 * step_size), the temperature an unadjusted chain runs at.
     """
 
-    log_density: LogDensity | None = None
+    log_density: LogDensityFunction | None = None
     every: int = 1
     steps: list[int] = field(default_factory=list)
     states: list[Tensor] = field(default_factory=list)
@@ -252,7 +252,7 @@ def langevin(
 
 
 def mala(
-    log_density: LogDensity,
+    log_density: LogDensityFunction,
     x: Tensor,
     *,
     steps: int,
@@ -340,7 +340,7 @@ def mala(
 
 
 def on_manifold_start(
-    log_density: LogDensity,
+    log_density: LogDensityFunction,
     decode: Callable[[Tensor], Tensor],
     z: Tensor,
     chain: LangevinChain,
@@ -368,7 +368,7 @@ def on_manifold_start(
         return z, decode(z)
 
 
-# ------------------------------------------------------------------- settings a preset can hold
+# ------------------------------------------------------------------- settings a recipe can hold
 
 
 @dataclass(frozen=True)
@@ -391,7 +391,7 @@ class LangevinChain:
         later = (lambda t: noise_std(first + t)) if callable(noise_std) else noise_std
         return replace(self, steps=steps, noise_std=later)
 
-    def __call__(self, log_density: LogDensity, x: Tensor, **run: Any) -> Tensor:
+    def __call__(self, log_density: LogDensityFunction, x: Tensor, **run: Any) -> Tensor:
         """Run the chain; `run` takes generator, should_stop and record."""
         return langevin(
             lambda x: value_and_grad(log_density, x)[1],
@@ -423,7 +423,7 @@ class MalaChain:
         checks.whole("MalaChain.part", "first", first, least=0)
         return replace(self, steps=steps)
 
-    def __call__(self, log_density: LogDensity, x: Tensor, **run: Any) -> Tensor:
+    def __call__(self, log_density: LogDensityFunction, x: Tensor, **run: Any) -> Tensor:
         """Run the chain; `run` takes generator, should_stop and record."""
         return mala(
             log_density,
@@ -440,7 +440,7 @@ class MalaChain:
 # ------------------------------------------------------------------------------------- helpers
 
 
-def value_and_grad(log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tensor]:
+def value_and_grad(log_density: LogDensityFunction, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return log_density(x), (B,), and its gradient with respect to x, both detached.
 
     The sum over the batch is differentiated, so each row is one chain's own gradient.

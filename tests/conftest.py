@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import oodlab  # isort: skip  # before torch, for what it sets
 import pytest
 import torch
 from torch import Tensor, nn
@@ -20,13 +19,14 @@ from oodlab.detectors import (
     LogDensity,
     LogSumExp,
     MaxSoftmax,
-    MixtureEnergy,
+    MixtureLogDensity,
     Reconstruction,
     Reencoding,
     Typicality,
 )
 from oodlab.models import (
     MLP,
+    Autoencoder,
     Conv28Decoder,
     Conv28Encoder,
     Density,
@@ -37,7 +37,6 @@ from oodlab.models import (
     LinearNAE,
     MixtureAutoencoder,
     NoisyGenerator,
-    NormalizedAutoencoder,
     ReencodingAutoencoder,
     SmallDecoder,
     SmallEncoder,
@@ -54,9 +53,9 @@ from oodlab.models.flows import ActNorm
 torch.set_num_threads(1)  # the tests' nets are tiny: threads only get into each other's way
 
 
-def smooth_nae(latent: int, *, sphere: bool = False, temperature: float = 0.5) -> NormalizedAutoencoder:
+def smooth_nae(latent: int, *, sphere: bool = False, temperature: float = 0.5) -> Autoencoder:
     """Build a small autoencoder of the plane with an activation that has derivatives everywhere."""
-    return NormalizedAutoencoder(
+    return Autoencoder(
         MLP(2, [16], latent, nn.SiLU),
         MLP(latent, [16], 2, nn.SiLU),
         latent=latent,
@@ -82,9 +81,9 @@ def probabilistic_pca(loadings: tuple[float, float] = (1.5, -0.5), std: float = 
     return model
 
 
-def conv28() -> NormalizedAutoencoder:
+def conv28() -> Autoencoder:
     """Build a narrow convolutional autoencoder of 28 x 28 images with its codes on the sphere."""
-    return NormalizedAutoencoder(Conv28Encoder(3, width=2), Conv28Decoder(3, width=2), latent=3, sphere=True)
+    return Autoencoder(Conv28Encoder(3, width=2), Conv28Decoder(3, width=2), latent=3, sphere=True)
 
 
 def conv_vae() -> VariationalAutoencoder:
@@ -138,7 +137,7 @@ def near_the_decision(n: int, generator: torch.Generator) -> Tensor:
     return near_a_line(n, generator) + torch.tensor([0.0, 2.0])
 
 
-def line() -> NormalizedAutoencoder:
+def line() -> Autoencoder:
     """Reconstruct the first axis exactly and nothing else."""
     return linear_autoencoder(torch.tensor([[1.0, 0.0]]))
 
@@ -219,8 +218,8 @@ DETECTORS = {  # name: (build a fitted one, easy in-distribution inputs, easy OO
     ),
     "Reconstruction": (lambda: Reconstruction(line(), event_shape=(2,)), near_a_line, far_from_the_line),
     "Reencoding": (lambda: Reencoding(first_axis_twice(), event_shape=(2,)), near_a_line, far_from_the_line),
-    "MixtureEnergy": (
-        lambda: MixtureEnergy(mixture_autoencoder(), event_shape=(2,)).fit(
+    "MixtureLogDensity": (
+        lambda: MixtureLogDensity(mixture_autoencoder(), event_shape=(2,)).fit(
             near_a_line(100, torch.Generator().manual_seed(1))
         ),
         near_a_line,

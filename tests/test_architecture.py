@@ -41,7 +41,7 @@ ALLOWED = {  # module or folder: what it may import of the package, besides chec
     "models": {"data", "samplers", "replay"},
     "objectives": {"models", "replay", "samplers"},
     "training": {"workspace", "identity", "data", "graphs", "samplers", "replay"},
-    "detectors": {"data", "models", "workspace"},
+    "detectors": {"data", "models"},
     "study": {"workspace", "identity", "data", "models", "metrics", "training", "detectors"},
     "studies": LOWER,
     "plotting": {"metrics", "grids", "workspace"},

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from oodlab.detectors import LogDensity, Reconstruction
 from oodlab.models import (
-    NormalizedAutoencoder,
+    Autoencoder,
     SmallDecoder,
     SmallEncoder,
     VariationalAutoencoder,
@@ -196,7 +196,7 @@ def test_a_code_shape_of_other_numbers_is_refused() -> None:
 
 def test_the_family_shares_one_pair_of_networks() -> None:
     """The encoder of a VAE has twice the code's channels, nothing else differs."""
-    plain = NormalizedAutoencoder(SmallEncoder(3, width=2), SmallDecoder(3, width=2), latent=3)
+    plain = Autoencoder(SmallEncoder(3, width=2), SmallDecoder(3, width=2), latent=3)
     vae = conv_vae()
     shapes = [{name: tuple(p.shape) for name, p in m.named_parameters()} for m in (plain, vae)]
     differ = {name for name in shapes[0].keys() & shapes[1].keys() if shapes[0][name] != shapes[1][name]}

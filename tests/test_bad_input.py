@@ -21,10 +21,10 @@ from oodlab import data, detectors, grids, metrics, presets, replay, samplers, w
 from oodlab.detectors import NotFittedError
 from oodlab.models import (
     MLP,
+    Autoencoder,
     ImageGenerator,
     JointEnergy,
     NoisyGenerator,
-    NormalizedAutoencoder,
     ResidualMLP,
     TableGenerator,
     VariationalAutoencoder,
@@ -42,6 +42,7 @@ from oodlab.objectives import (
     PenalisedLikelihood,
     SlicedScoreMatching,
     VariationalLikelihood,
+    cost_of_alpha,
     reconstruction,
 )
 from oodlab.training import (
@@ -72,8 +73,8 @@ def holed(*places: int, value: float = nan) -> Tensor:
     return x
 
 
-def ae() -> NormalizedAutoencoder:
-    return NormalizedAutoencoder(MLP(2, [4], 3), MLP(3, [4], 2), latent=3)
+def ae() -> Autoencoder:
+    return Autoencoder(MLP(2, [4], 3), MLP(3, [4], 2), latent=3)
 
 
 def no_step(*_: object, **__: object) -> dict[str, Tensor]:
@@ -291,7 +292,7 @@ ROWS: dict[str, tuple] = {
     "shuffled split": (lambda: run(batches=Shuffled(data.from_arrays(X),None,5,0)), "Shuffled expects x as a tensor (N, *event)", "got Split"),
     "shuffled shape statistics": (lambda: run(JointEnergy(nn.Sequential(nn.BatchNorm1d(2),nn.Linear(2,2))),batches=Shuffled(torch.randn(20,5),None,5,0)), "fit expects inputs that JointEnergy takes", "got (5,) for each", "should contain 5 elements"),
     "shuffled shape channels": (lambda: run(JointEnergy(nn.Sequential(nn.Conv2d(3,2,8),nn.Flatten())),batches=Shuffled(torch.randn(20,1,8,8),None,5,0)), "fit expects inputs that JointEnergy takes", "got (1, 8, 8) for each", "to have 3 channels"),
-    "shuffled shape": (lambda: run(batches=Shuffled(torch.randn(20,5),None,5,0)), "fit expects inputs that NormalizedAutoencoder takes", "got (5,) for each"),
+    "shuffled shape": (lambda: run(batches=Shuffled(torch.randn(20,5),None,5,0)), "fit expects inputs that Autoencoder takes", "got (5,) for each"),
     "fresh nan": (FloatingPointError, lambda: run(batches=Fresh(lambda n,g:torch.full((n,2),nan),5)), "fit expects finite numbers", "got NaN or infinite entries in 5 of 5 inputs"),
     "fresh bs 0": (lambda: run(batches=Fresh(data.eight_gaussians,0)), "Fresh expects batch_size >= 1", "got 0"),
     "fresh bs -1": (lambda: run(batches=Fresh(data.eight_gaussians,-1)), "Fresh expects batch_size >= 1", "got -1"),
@@ -319,7 +320,9 @@ ROWS: dict[str, tuple] = {
     "alpha str": (lambda: PenalisedLikelihood('2'), "PenalisedLikelihood expects alpha >= 0", "got '2'"),
     "alpha eps 0": (lambda: PenalisedLikelihood(1.,eps=-1.), "PenalisedLikelihood expects eps >= 0", "got -1"),
     "alpha space": (lambda: PenalisedLikelihood(1.,space='pixels'), "PenalisedLikelihood expects space input, pixel or logit", "got 'pixels'"),
-    "alpha reduction": (lambda: PenalisedLikelihood(1.,'mean'), "PenalisedLikelihood expects reduction per_sample or batch", "got 'mean'"),
+    "cost reduction": (lambda: cost_of_alpha(3.5,alpha=2.,dims=4,reduction='mean'), "cost_of_alpha expects reduction per_sample, batch or released", "got 'mean'"),
+    "cost batch": (lambda: cost_of_alpha(3.5,alpha=2.,dims=4,reduction='batch',batch_size=0), "cost_of_alpha expects batch_size >= 1", "got 0"),
+    "alpha reduction": (lambda: PenalisedLikelihood(1.,'mean'), "PenalisedLikelihood expects reduction per_sample, batch or released", "got 'mean'"),
     "cd l2 nan": (lambda: ContrastiveDivergence(FromData(samplers.LangevinChain(1,.1)),l2=nan), "ContrastiveDivergence expects l2 >= 0", "got nan"),
     "cd l2 -1": (lambda: ContrastiveDivergence(FromData(samplers.LangevinChain(1,.1)),l2=-1.), "ContrastiveDivergence expects l2 >= 0", "got -1"),
     "nl penalty nan": (lambda: NormalizedLikelihood(FromData(samplers.LangevinChain(1,.1)),energy_penalty=nan), "NormalizedLikelihood expects energy_penalty >= 0", "got nan"),
@@ -381,11 +384,13 @@ ROWS: dict[str, tuple] = {
     "rb draw y": (lambda: buffer().draw(2,y=Y[:2]), "ReplayBuffer.draw expects y exactly when it has classes", "got some"),
     "Uniform": (lambda: replay.Uniform(1,-1), "Uniform expects high > 1", "got -1"),
     "Uniform nan": (lambda: replay.Uniform(nan,1), "Uniform expects a finite low", "got nan"),
-    "nae T 0": (lambda: NormalizedAutoencoder(MLP(2,[4],3),MLP(3,[4],2),latent=3,temperature=0), "NormalizedAutoencoder expects temperature > 0", "got 0"),
-    "nae T nan": (lambda: NormalizedAutoencoder(MLP(2,[4],3),MLP(3,[4],2),latent=3,temperature=nan), "NormalizedAutoencoder expects temperature > 0", "got nan"),
-    "nae T inf": (lambda: NormalizedAutoencoder(MLP(2,[4],3),MLP(3,[4],2),latent=3,temperature=inf), "NormalizedAutoencoder expects temperature > 0", "got inf"),
-    "nae T str": (lambda: NormalizedAutoencoder(MLP(2,[4],3),MLP(3,[4],2),latent=3,temperature='1'), "NormalizedAutoencoder expects temperature > 0", "got '1'"),
-    "nae latent 0": (lambda: NormalizedAutoencoder(MLP(2,[4],3),MLP(3,[4],2),latent=0), "NormalizedAutoencoder expects latent >= 1", "got 0"),
+    "nae T 0": (lambda: Autoencoder(MLP(2,[4],3),MLP(3,[4],2),latent=3,temperature=0), "Autoencoder expects temperature > 0", "got 0"),
+    "nae T nan": (lambda: Autoencoder(MLP(2,[4],3),MLP(3,[4],2),latent=3,temperature=nan), "Autoencoder expects temperature > 0", "got nan"),
+    "nae T inf": (lambda: Autoencoder(MLP(2,[4],3),MLP(3,[4],2),latent=3,temperature=inf), "Autoencoder expects temperature > 0", "got inf"),
+    "nae T str": (lambda: Autoencoder(MLP(2,[4],3),MLP(3,[4],2),latent=3,temperature='1'), "Autoencoder expects temperature > 0", "got '1'"),
+    "nae encoder": (lambda: Autoencoder('mlp',MLP(3,[4],2),latent=3), "Autoencoder expects encoder to be a function", "got str"),
+    "vae decoder": (lambda: VariationalAutoencoder(MLP(2,[4],6),None,latent=3), "VariationalAutoencoder expects decoder to be a function", "got NoneType"),
+    "nae latent 0": (lambda: Autoencoder(MLP(2,[4],3),MLP(3,[4],2),latent=0), "Autoencoder expects latent >= 1", "got 0"),
     "vae samples 0": (lambda: VariationalAutoencoder(MLP(2,[4],6),MLP(3,[4],2),latent=3,samples=0), "VariationalAutoencoder expects samples >= 1", "got 0"),
     "vae latent": (lambda: VariationalAutoencoder(MLP(2,[4],6),MLP(3,[4],2),latent=-3), "VariationalAutoencoder expects latent >= 1", "got -3"),
     "mlp 0": (lambda: MLP(0,[4],3), "MLP expects inputs >= 1", "got 0"),
@@ -433,13 +438,11 @@ ROWS: dict[str, tuple] = {
     "det bs 0": (lambda: detectors.LogDensity(ae()).score_samples(X,batch_size=0), "LogDensity expects batch_size >= 1", "got 0"),
     "det bs 1.5": (lambda: detectors.LogDensity(ae()).score_samples(X,batch_size=1.5), "LogDensity expects batch_size >= 1", "got 1.5"),
     "det bs str": (lambda: detectors.LogDensity(ae()).score_samples(X,batch_size='a'), "LogDensity expects batch_size >= 1", "got 'a'"),
-    "det shape no event": (lambda: detectors.LogDensity(ae()).score_samples(torch.randn(3,5)), "LogDensity expects inputs that NormalizedAutoencoder takes", "got (5,) for each"),
+    "det shape no event": (lambda: detectors.LogDensity(ae()).score_samples(torch.randn(3,5)), "LogDensity expects inputs that Autoencoder takes", "got (5,) for each"),
     "typ not fitted": (NotFittedError, lambda: detectors.Typicality(ae()).score_samples(X), "Typicality expects fit before score_samples", "got no mean_nll_"),
     "typ fit uint8": (lambda: detectors.Typicality(ae()).fit(XI), "LogDensity expects a floating-point tensor", "got torch.uint8"),
     "logdensity of nonmodel": (lambda: detectors.LogDensity(nn.Linear(2,2)).score_samples(X), "LogDensity expects a model with log_density(x)", "got Linear"),
-    "mass of nae": (lambda: detectors.ApproximateMass(ae()).score_samples(X), "ApproximateMass expects a model with log_prob(x)", "got NormalizedAutoencoder"),
-    "cached key": (lambda: detectors.cached_scores(detectors.LogDensity(ae()),{'a':X.numpy()},key='k'), "cached_scores expects a tensor for 'a'", "got ndarray"),
-    "cached empty": (lambda: detectors.cached_scores(detectors.LogDensity(ae()),{},key='k'), "cached_scores expects inputs by name", "got no set"),
+    "mass of nae": (lambda: detectors.ApproximateMass(ae()).score_samples(X), "ApproximateMass expects a model with log_prob(x)", "got Autoencoder"),
     "auroc empty": (lambda: metrics.auroc([],[2.]), "scores_in expects a non-empty (N,) array", "got shape (0,)"),
     "auroc 2d": (lambda: metrics.auroc([[1.]],[2.]), "scores_in expects a non-empty (N,) array", "got shape (1, 1)"),
     "auroc str": (lambda: metrics.auroc(['a'],[2.]), "scores_in expects a (N,) array of numbers", "got list"),

@@ -20,10 +20,10 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from oodlab import data, detectors, plotting, record, training, workspace
+from oodlab import data, plotting, record, training, workspace
 from oodlab.data import loading
 from oodlab.data.search import cache_folder
-from oodlab.models import MLP, NormalizedAutoencoder
+from oodlab.models import MLP, Autoencoder
 from oodlab.plotting import saving
 from oodlab.plotting.pages import Gallery
 from oodlab.plotting.saving import read_figure
@@ -57,10 +57,10 @@ def damage(request: pytest.FixtureRequest) -> Callable[[Path], None]:
     return apply
 
 
-def autoencoder() -> NormalizedAutoencoder:
+def autoencoder() -> Autoencoder:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return NormalizedAutoencoder(MLP(2, [16], 3), MLP(3, [16], 2), latent=3)
+        return Autoencoder(MLP(2, [16], 3), MLP(3, [16], 2), latent=3)
 
 
 def state() -> dict[str, object]:
@@ -283,31 +283,6 @@ def test_damaged_records_of_finished_runs_are_done_again(kind: str) -> None:
     assert record.recorded("nae/a") == {"quick": a_record("new")}
 
 
-def test_damaged_scores_are_computed_again(damage: Callable) -> None:
-    detector, sets = detectors.LogDensity(autoencoder()), {"test": torch.randn(50, 2)}
-    scores = detectors.cached_scores(detector, sets, key="k")["test"]
-    (file,) = (workspace.runs_folder() / "scores").iterdir()
-    damage(file)
-    assert np.array_equal(detectors.cached_scores(detector, sets, key="k")["test"], scores)
-
-
-@pytest.mark.parametrize("error", [PermissionError(13, "denied"), OSError(5, "no answer from the disk"), MemoryError()])
-def test_scores_that_could_not_be_read_stay(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says nothing about what is in the file."""
-    detector, sets = detectors.LogDensity(autoencoder()), {"test": torch.randn(50, 2)}
-    detectors.cached_scores(detector, sets, key="k")
-    (file,) = (workspace.runs_folder() / "scores").iterdir()
-    before = file.read_bytes()
-
-    def fail(*_: object, **__: object) -> None:
-        raise error
-
-    monkeypatch.setattr(np, "load", fail)
-    with pytest.raises(type(error)):
-        detectors.cached_scores(detector, sets, key="k")
-    assert file.read_bytes() == before
-
-
 # ------------------------------------------------------- folders that cannot be written, disks that are full
 
 
@@ -406,14 +381,6 @@ def test_a_full_disk_leaves_the_old_files_and_nothing_else(tmp_path: Path, monke
         assert "cannot be written (File too large)" in line
         assert any(str(file) in line for file in before)
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
-
-
-def test_scores_that_cannot_be_kept_are_returned_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OODLAB_RUNS", str(tmp_path / "place"))
-    (tmp_path / "place").write_text("in the way")
-    with pytest.warns(UserWarning, match="scores are not kept: .* cannot be written"):
-        scores = detectors.cached_scores(detectors.LogDensity(autoencoder()), {"a": torch.zeros(3, 2)}, key="k")
-    assert scores["a"].shape == (3,)
 
 
 # ---------------------------------------------------------------------------- killed writers, two writers

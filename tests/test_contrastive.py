@@ -116,8 +116,8 @@ def test_parts_are_what_they_say(generator: torch.Generator) -> None:
     f_data, f_negatives = model.log_density(data).detach(), model.log_density(negatives).detach()
     assert value(plain["f_data"]) == pytest.approx(float(f_data.mean()), abs=ROUNDING)
     assert value(plain["f_negatives"]) == pytest.approx(float(f_negatives.mean()), abs=ROUNDING)
-    assert value(plain["gap"]) == pytest.approx(float(f_data.mean() - f_negatives.mean()), abs=ROUNDING)
-    assert value(plain["loss"]) == pytest.approx(-value(plain["gap"]), abs=ROUNDING)
+    assert value(plain["log_density_gap"]) == pytest.approx(float(f_data.mean() - f_negatives.mean()), abs=ROUNDING)
+    assert value(plain["loss"]) == pytest.approx(-value(plain["log_density_gap"]), abs=ROUNDING)
     penalty = 0.3 * float(f_data.square().mean() + f_negatives.square().mean())
     assert value(penalised["loss"] - plain["loss"]) == pytest.approx(penalty, abs=ROUNDING)
     assert [name for name, part in plain.items() if part.requires_grad] == ["loss"]
@@ -132,7 +132,7 @@ CENTERS = torch.tensor([[2.0, 0.0], [0.0, 2.0], [-2.0, -2.0]])
 
 
 class Bowls(nn.Module):
-    """Three logits: logit y is a bowl around centre y, lifted by 100 y so that only log_joint tells them apart."""
+    """Three logits: logit y is a bowl around centre y, lifted by 100 y so that only log_joint_density tells them apart."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ def slots(capacity: int, classes: int) -> ReplayBuffer:
     return ReplayBuffer(capacity, (2,), start=Uniform(-1.0, 1.0), restart=0.05, fifo=False, classes=classes)
 
 
-def test_chains_of_a_divided_replay_follow_the_log_joint_of_their_class(generator: torch.Generator) -> None:
+def test_chains_of_a_divided_replay_follow_the_joint_log_density_of_their_class(generator: torch.Generator) -> None:
     model, downhill = JointEnergy(Bowls()), LangevinChain(steps=60, step_size=0.3, noise_std=0.0)
     negatives = FromReplay(downhill, slots(300, classes=3))
     for _ in range(20):

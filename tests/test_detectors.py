@@ -1,18 +1,14 @@
-"""The contract of every detector, and the cache of scores."""
+"""The contract of every detector."""
 
 from __future__ import annotations
-
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import line, near_a_line, smooth_nae
+from conftest import near_a_line, smooth_nae
 from torch import Tensor, nn
 
-from oodlab import workspace
-from oodlab.detectors import Detector, LogDensity, NotFittedError, Reconstruction, cached_scores
+from oodlab.detectors import Detector, LogDensity, NotFittedError, Reconstruction
 from oodlab.metrics import auroc
 from oodlab.models import EnergyModel
 
@@ -122,46 +118,6 @@ def test_for_a_normalized_autoencoder_both_detectors_rank_alike(generator: torch
     assert by_density == pytest.approx(by_error / 0.2, rel=1e-5)
 
 
-# --------------------------------------------------------------------------------------- the cache
-
-
-@pytest.fixture
-def sets(generator: torch.Generator) -> dict[str, Tensor]:
-    return {"near": near_a_line(9, generator), "shifted": near_a_line(5, generator) + 1}
-
-
-def cached_files() -> list[Path]:
-    return sorted((workspace.runs_folder() / "scores").glob("*"))
-
-
-def test_scores_are_computed_once(sets: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
-    first = cached_scores(LogDensity(line()), sets, key="a")
-    assert {name: len(scores) for name, scores in first.items()} == {"near": 9, "shifted": 5}
-    monkeypatch.setattr(LogDensity, "_score_batch", lambda self, x: pytest.fail("scored again"))
-    again = cached_scores(LogDensity(line()), sets, key="a")
-    assert all(np.array_equal(first[name], again[name]) for name in sets)
-    assert len(cached_files()) == 1
-
-
-def test_another_model_detector_key_or_input_is_another_entry(sets: dict[str, Tensor]) -> None:
-    cached_scores(LogDensity(line()), sets, key="a")
-    other = line()
-    other.log_temperature.data.fill_(1.0)
-    cached_scores(LogDensity(other), sets, key="a")
-    cached_scores(Reconstruction(line()), sets, key="a")
-    cached_scores(LogDensity(line()), sets, key="b")
-    cached_scores(LogDensity(line()), {**sets, "near": sets["near"] + 1}, key="a")
-    assert len(cached_files()) == 5
-
-
-@pytest.mark.parametrize("keep", [0, 10, 300])
-def test_a_damaged_cache_is_made_again(sets: dict[str, Tensor], keep: int) -> None:
-    first = cached_scores(LogDensity(line()), sets, key="a")
-    os.truncate(cached_files()[0], keep)
-    again = cached_scores(LogDensity(line()), sets, key="a")
-    assert all(np.array_equal(first[name], again[name]) for name in sets)
-
-
 class Centred(Detector):
     """Minus the distance to the training mean: a detector that learns something."""
 
@@ -175,10 +131,10 @@ class Centred(Detector):
         return -(x - self.mean_).norm(dim=1)
 
 
-def test_a_detector_that_learns_wants_fit_first_and_its_own_cache_entry(sets: dict[str, Tensor]) -> None:
-    detector = Centred(smooth_nae(2))
+def test_a_detector_that_learns_wants_fit_first_and_scores_by_its_last_fit(generator: torch.Generator) -> None:
+    detector, x = Centred(smooth_nae(2)), near_a_line(9, generator)
     with pytest.raises(NotFittedError, match="mean_"):
-        detector.score_samples(torch.zeros(1, 2))
-    first = cached_scores(detector.fit(torch.zeros(5, 2)), sets, key="k")
-    second = cached_scores(detector.fit(torch.ones(5, 2)), sets, key="k")
-    assert all((first[name] != second[name]).any() for name in sets)
+        detector.score_samples(x)
+    first = detector.fit(torch.zeros(5, 2)).score_samples(x)
+    second = detector.fit(torch.ones(5, 2)).score_samples(x)
+    assert (first != second).any()

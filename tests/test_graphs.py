@@ -79,6 +79,7 @@ STEPS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
     "likelihood": (flow_of_the_plane, lambda: PenalisedLikelihood(0.0, space="input")),
     "mass, per sample": (flow_of_the_plane, lambda: PenalisedLikelihood(2.0, space="input")),
     "mass, batch": (flow_of_the_plane, lambda: PenalisedLikelihood(2.0, "batch", space="input")),
+    "mass, as released": (flow_of_the_plane, lambda: PenalisedLikelihood(2.0, "released", space="input")),
 }
 
 

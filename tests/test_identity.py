@@ -5,21 +5,9 @@ Each case runs on a copy of the package in a process of its own, so that a file 
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-import pytest
-
 import oodlab
-from oodlab import identity
 
 PACKAGE = Path(oodlab.__file__).parent
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from oodlab.models import (
+    Autoencoder,
     Conv28Decoder,
     Conv28Encoder,
     Conv32BigDecoder,
@@ -18,7 +19,6 @@ from oodlab.models import (
     Conv32Encoder,
     Conv64Decoder,
     Conv64Encoder,
-    NormalizedAutoencoder,
     SmallDecoder,
     SmallEncoder,
 )
@@ -130,7 +130,7 @@ def test_an_images_error_does_not_depend_on_the_others_and_no_layer_keeps_statis
     encoder_of, decoder_of, down, _ = PAIRS[name]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = NormalizedAutoencoder(encoder_of(5, width=8), decoder_of(5, width=8), latent=5, sphere=True).double()
+        model = Autoencoder(encoder_of(5, width=8), decoder_of(5, width=8), latent=5, sphere=True).double()
     x = torch.rand(3, 1 if down[0] < 32 else 3, down[0], down[0], dtype=torch.float64)
     together = model.train().reconstruction_error(x).detach()
     alone = torch.cat([model.eval().reconstruction_error(row[None]) for row in x]).detach()
@@ -143,7 +143,7 @@ def test_an_images_error_does_not_depend_on_the_others_and_no_layer_keeps_statis
 def test_far_out_along_a_ray_the_error_grows_as_the_square_of_the_distance(name: str) -> None:
     """Reconstructions stay in (0, 1): E(a x) / a^2 tends to |x|^2 / D, whatever the weights say."""
     encoder_of, decoder_of, down, _ = PAIRS[name]
-    model = NormalizedAutoencoder(encoder_of(5, channels=1, width=8), decoder_of(5, channels=1, width=8), latent=5)
+    model = Autoencoder(encoder_of(5, channels=1, width=8), decoder_of(5, channels=1, width=8), latent=5)
     x = torch.rand(2, 1, down[0], down[0], generator=torch.Generator().manual_seed(0))
     wanted = x.square().mean(dim=(1, 2, 3))
     for a in (1e3, 1e6):

@@ -46,13 +46,13 @@ class Lifted(nn.Module):
 
 def test_the_joint_densities_of_all_classes_sum_to_the_density(x: Tensor) -> None:
     model = JointEnergy(classifier(4))
-    total = sum(model.log_joint(x, torch.full((7,), c)).exp() for c in range(4))
+    total = sum(model.log_joint_density(x, torch.full((7,), c)).exp() for c in range(4))
     assert total.detach() == pytest.approx(model.log_density(x).exp().detach(), rel=ROUNDING)
 
 
 def test_the_posterior_is_joint_over_marginal(x: Tensor) -> None:
     model, y = JointEnergy(classifier(4)), torch.arange(7) % 4
-    log_posterior = (model.log_joint(x, y) - model.log_density(x)).detach()
+    log_posterior = (model.log_joint_density(x, y) - model.log_density(x)).detach()
     assert log_posterior == pytest.approx(model.logits(x).log_softmax(1)[torch.arange(7), y].detach(), abs=ROUNDING)
     cross_entropy = nn.functional.cross_entropy(model.logits(x), y)
     assert float(cross_entropy.detach()) == pytest.approx(-float(log_posterior.mean()), abs=ROUNDING)
@@ -72,7 +72,7 @@ def test_a_shift_of_all_logits_shifts_the_density_and_not_the_posterior(x: Tenso
 def test_the_stein_score_is_the_posteriors_mean_of_the_logits_slopes(x: Tensor) -> None:
     model = JointEnergy(classifier(4))
     posterior = model.logits(x).softmax(1).detach()
-    slopes = [value_and_grad(lambda x, c=c: model.log_joint(x, torch.full((7,), c)), x)[1] for c in range(4)]
+    slopes = [value_and_grad(lambda x, c=c: model.log_joint_density(x, torch.full((7,), c)), x)[1] for c in range(4)]
     wanted = sum(posterior[:, c, None] * slopes[c] for c in range(4))
     assert stein_score(model, x) == pytest.approx(wanted, abs=ROUNDING)
 
@@ -152,7 +152,7 @@ def test_beside_chains_the_replay_stays_part_of_the_state(generator: torch.Gener
     objective = Joint(ContrastiveDivergence(FromReplay(chain, replay), l2=1.0), gamma=1.0)
     model, y = JointEnergy(classifier(4)).float(), torch.arange(6) % 4
     parts = objective(model, torch.zeros(6, 2), y, generator=generator)
-    assert {"loss", "f_data", "f_negatives", "gap", "cross_entropy", "accuracy", "negatives"} <= set(parts)
+    assert {"loss", "f_data", "f_negatives", "log_density_gap", "cross_entropy", "accuracy", "negatives"} <= set(parts)
     assert torch.equal(objective.state_dict()["generative.negatives.replay.states"], replay.states)
     assert len(replay) == 20
 

@@ -162,7 +162,7 @@ def test_the_weights_are_copied_and_all_parameters_have_their_type() -> None:
 
 
 def test_what_has_no_closed_form_is_refused() -> None:
-    with pytest.raises(ValueError, match="LinearNAE expects an autoencoder of linear_autoencoder, got Normalized"):
+    with pytest.raises(ValueError, match="LinearNAE expects an autoencoder of linear_autoencoder, got Autoencoder"):
         LinearNAE(smooth_nae(2))
     for weight in (torch.zeros(3), torch.zeros(2, 2, dtype=torch.int64), [[1.0]]):
         with pytest.raises(

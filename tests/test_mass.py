@@ -1,4 +1,4 @@
-"""Laws of the approximate mass: closed forms of its values, of its penalty's optimum, and of both readings."""
+"""Laws of the approximate mass: closed forms of its values, of its penalty's optimum, and of all three readings."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_the_uniform_density_has_eight_bits_per_dimension() -> None:
 
 
 @pytest.mark.parametrize("squared", [False, True])
-def test_the_two_readings_of_the_penalty(squared: bool, generator: torch.Generator) -> None:
+def test_the_two_readings_of_the_text(squared: bool, generator: torch.Generator) -> None:
     """Per sample: mean |g_i|; batch: the norm of the gradient of the batch's mean log p."""
     flow, x = image_flow(), images(6, generator)
     nll = float(-flow.log_prob(x).mean().detach())
@@ -224,6 +224,54 @@ def test_the_two_readings_of_the_penalty(squared: bool, generator: torch.Generat
     assert float(of_mean.norm() * PIXEL) == pytest.approx(float(root_mean_square), abs=ROUNDING)
     alone = [PenalisedLikelihood(2.0, r, squared=squared)(flow, x[:1])["loss"].detach() for r in wanted]
     assert float(alone[0]) == pytest.approx(float(alone[1]), abs=ROUNDING)
+
+
+def test_the_released_reading_is_the_mean_over_images_of_the_norm_of_the_batches_gradient(
+    generator: torch.Generator,
+) -> None:
+    """nll + alpha mean_i |d nll / d x_i|, nll the batch's mean: also where an image's gradient depends on the others."""
+    flow, x = flow_of_images(norm=nn.BatchNorm2d).double().train(), images(6, generator)
+    leaf = x.clone().requires_grad_()
+    nll = -flow.log_prob(leaf).mean()
+    (slope,) = torch.autograd.grad(nll, leaf)
+    wanted = nll.detach() + 0.7 * PIXEL * slope.flatten(1).norm(dim=1).mean()
+    loss = PenalisedLikelihood(0.7, "released", eps=0.0)(flow, x)["loss"].detach()
+    assert float(loss) == pytest.approx(float(wanted), abs=ROUNDING)
+
+
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize("size", [1, 4, 6])
+def test_the_released_reading_is_per_sample_with_alpha_over_the_batch_size(
+    size: int, squared: bool, generator: torch.Generator
+) -> None:
+    """Of the loss and of all its gradients."""
+    flow, x = image_flow(), images(size, generator)
+    released, per_sample = (
+        PenalisedLikelihood(alpha, reduction, squared=squared)(flow, x)
+        for alpha, reduction in ((3.0, "released"), (3.0 / size, "per_sample"))
+    )
+    assert float(released["loss"].detach()) == pytest.approx(float(per_sample["loss"].detach()), rel=1e-12)
+    assert torch.equal(released["mass"], per_sample["mass"])
+    slopes = [parameter_gradient(flow, parts["loss"]) for parts in (released, per_sample)]
+    assert float((slopes[0] - slopes[1]).norm()) < ROUNDING * float(slopes[1].norm())
+
+
+@pytest.mark.parametrize("reduction", ["per_sample", "batch", "released"])
+def test_a_reading_that_slices_cannot_stand_for_says_so(reduction: str, generator: torch.Generator) -> None:
+    """Halves of a batch, on average: per sample its penalty; as a batch up to sqrt(2), as released exactly 2 times as much."""
+    flow, x = image_flow(), images(6, generator)
+
+    def penalty(part: Tensor) -> float:
+        parts = PenalisedLikelihood(1.0, reduction)(flow, part)
+        return float((parts["loss"] - maximum_likelihood(flow, part)["loss"]).detach())
+
+    ratio = (penalty(x[:3]) + penalty(x[3:])) / 2 / penalty(x)
+    if reduction == "batch":
+        assert 1.1 < ratio <= math.sqrt(2) + ROUNDING  # sqrt(2) where both halves are as steep
+    else:
+        assert ratio == pytest.approx({"per_sample": 1, "released": 2}[reduction], abs=ROUNDING)
+    assert PenalisedLikelihood(1.0, reduction).couples_batch == (reduction != "per_sample")
+    assert not PenalisedLikelihood(0.0, reduction).couples_batch
 
 
 def test_the_space_of_the_penalty_reaches_the_gradient(generator: torch.Generator) -> None:
@@ -283,12 +331,14 @@ def test_second_derivatives_of_a_smooth_flow(generator: torch.Generator) -> None
     assert torch.autograd.gradgradcheck(flow.log_prob, (x.requires_grad_(),))
 
 
-@pytest.mark.parametrize(("reduction", "squared"), [("per_sample", False), ("batch", False), ("per_sample", True)])
+@pytest.mark.parametrize(
+    ("reduction", "squared"), [("per_sample", False), ("batch", False), ("released", False), ("per_sample", True)]
+)
 def test_the_penalised_variance_of_a_gaussian_has_a_closed_form(reduction: str, squared: bool) -> None:
     """N(0, s^2 I) on data of variance v, alpha: the norm adds alpha E|x| / s^2 to the NLL.
 
-    Its optimum is s^2 = v + 2 alpha E|x| / D, with E|X|_F / (B D) for the batch; squared,
-    s^2 = (v + sqrt(v^2 + 16 alpha v)) / 2. Here of the data at hand, so it is exact.
+    Its optimum is s^2 = v + 2 alpha E|x| / D, with E|X|_F / (B D) for the batch and E|x| / (B D)
+    as released; squared, s^2 = (v + sqrt(v^2 + 16 alpha v)) / 2. Here of the data at hand, so it is exact.
     """
     dims, alpha, size = 8, 2.0, 16
     x = math.sqrt(0.5) * torch.randn(size, dims, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -298,7 +348,8 @@ def test_the_penalised_variance_of_a_gaussian_has_a_closed_form(reduction: str, 
     elif reduction == "batch":
         wanted = v + 2 * alpha * float(x.norm()) / (size * dims)
     else:
-        wanted = v + 2 * alpha * float(x.norm(dim=1).mean()) / dims
+        share = size if reduction == "released" else 1
+        wanted = v + 2 * alpha * float(x.norm(dim=1).mean()) / (dims * share)
     model = Isotropic(dims)
     objective = PenalisedLikelihood(alpha, reduction, space="input", squared=squared)
     optimiser = torch.optim.LBFGS(model.parameters(), max_iter=100, line_search_fn="strong_wolfe")
@@ -318,7 +369,7 @@ def test_weights_that_make_no_sense_are_refused() -> None:
         PenalisedLikelihood(-1.0)
     with pytest.raises(ValueError, match="alpha >= 0, got nan"):
         PenalisedLikelihood(math.nan)
-    with pytest.raises(ValueError, match="per_sample or batch, got 'sum'"):
+    with pytest.raises(ValueError, match="per_sample, batch or released, got 'sum'"):
         PenalisedLikelihood(1.0, "sum")
 
 
@@ -373,16 +424,16 @@ def test_both_detectors_agree_on_a_gaussian_that_is_nearly_a_line() -> None:
 # ------------------------------------------------------------------------------ what the penalty costs
 
 
-@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize(("reduction", "share"), [("per_sample", 1.0), ("batch", 2.0), ("released", 4.0)])
 @pytest.mark.parametrize("std", [0.01, 0.05])
-def test_the_predicted_cost_is_that_of_the_isotropic_gaussian(std: float, batch_size: int) -> None:
+def test_the_predicted_cost_is_that_of_the_isotropic_gaussian(std: float, reduction: str, share: float) -> None:
     """NLL at the penalised optimum against NLL at the data's own variance, in bits per dimension."""
-    dims, alpha, units = 3000, 2.0, 255 / 256  # std in pixels; w is 255/256 of a pixel
+    dims, alpha, batch_size, units = 3000, 2.0, 4, 255 / 256  # std in pixels; w is 255/256 of a pixel
     length = std * math.sqrt(dims)  # E|x| of so many dimensions
-    variance = std**2 + 2 * alpha * length / (dims * math.sqrt(batch_size))
+    variance = std**2 + 2 * alpha * length / (dims * share)
     nats = [0.5 * (math.log(2 * math.pi * s2 * units**2) + std**2 / s2) for s2 in (std**2, variance)]
     bits = [float(bits_per_dim(-n, 1)) for n in nats]
-    cost = cost_of_alpha(bits[0], alpha=alpha, dims=dims, batch_size=batch_size)
+    cost = cost_of_alpha(bits[0], alpha=alpha, dims=dims, reduction=reduction, batch_size=batch_size)
     assert cost == pytest.approx(bits[1] - bits[0], rel=1e-9)
     assert cost > 0.02
 
@@ -390,7 +441,9 @@ def test_the_predicted_cost_is_that_of_the_isotropic_gaussian(std: float, batch_
 def test_the_costs_of_the_papers_alpha() -> None:
     """At 3.5 bits per dimension on 3 x 32 x 32: +0.85 per sample, +0.17 and +0.11 for batches of 32 and 64."""
     for batch_size, cost in {1: 0.85, 32: 0.17, 64: 0.11}.items():
-        assert cost_of_alpha(3.5, alpha=2.0, dims=3072, batch_size=batch_size) == pytest.approx(cost, abs=0.01)
+        predicted = cost_of_alpha(3.5, alpha=2.0, dims=3072, reduction="batch", batch_size=batch_size)
+        assert predicted == pytest.approx(cost, abs=0.01)
+    assert cost_of_alpha(3.5, alpha=2.0, dims=3072, batch_size=32) == pytest.approx(0.85, abs=0.01)
     assert cost_of_alpha(3.5, alpha=0.0, dims=3072) == 0.0
 
 

@@ -12,7 +12,7 @@ from conftest import mixture_autoencoder, near_a_line
 from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
-from oodlab.detectors import MixtureEnergy, NotFittedError, Reconstruction
+from oodlab.detectors import MixtureLogDensity, NotFittedError, Reconstruction
 from oodlab.models import GaussianMixture, MixtureAutoencoder
 from oodlab.objectives import MixtureLikelihood
 
@@ -190,7 +190,7 @@ def test_reduced_precision_leaves_the_mixture_its_digits(generator: torch.Genera
 def test_scores_are_log_densities_under_the_mixture_of_the_training_data(generator: torch.Generator) -> None:
     model = mixture_autoencoder(seed=1)
     train, x = near_a_line(2300, generator), near_a_line(20, generator)  # in parts, when fitted
-    detector = MixtureEnergy(model, event_shape=(2,))
+    detector = MixtureLogDensity(model, event_shape=(2,))
     with pytest.raises(NotFittedError, match="log_weights_, means_, factors_"):
         detector.score_samples(x)
     scores = detector.fit(train).score_samples(x)
@@ -208,8 +208,8 @@ def test_fitting_uses_the_model_as_it_is_when_it_scores(generator: torch.Generat
     model, train = mixture_autoencoder(seed=1), near_a_line(200, generator).requires_grad_()
     model.estimator = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 2))
     model.train()
-    first, second = (MixtureEnergy(model).fit(train) for _ in range(2))
-    for name in MixtureEnergy.learned:
+    first, second = (MixtureLogDensity(model).fit(train) for _ in range(2))
+    for name in MixtureLogDensity.learned:
         assert torch.equal(getattr(first, name), getattr(second, name))
         assert not getattr(first, name).requires_grad
     assert all(module.training for module in model.modules())
@@ -217,8 +217,10 @@ def test_fitting_uses_the_model_as_it_is_when_it_scores(generator: torch.Generat
 
 def test_training_data_that_make_no_mixture_are_refused() -> None:
     holed = torch.full((5, 2), math.nan)
-    with pytest.raises(FloatingPointError, match=r"MixtureEnergy.fit: the mixture of the training data is not finite"):
-        MixtureEnergy(mixture_autoencoder()).fit(holed)
+    with pytest.raises(
+        FloatingPointError, match=r"MixtureLogDensity.fit: the mixture of the training data is not finite"
+    ):
+        MixtureLogDensity(mixture_autoencoder()).fit(holed)
 
 
 def test_its_reconstruction_error_scores_too(generator: torch.Generator) -> None:

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import probabilistic_pca, smooth_nae
+from conftest import (
+    conv28,
+    conv_vae,
+    mixture_autoencoder,
+    probabilistic_pca,
+    reencoding_autoencoder,
+    smooth_nae,
+    vector_quantised,
+)
 from torch import Tensor
 
 from oodlab.grids import normalise
 from oodlab.models import (
     MLP,
+    Autoencoder,
     Density,
+    EncoderDecoder,
     EnergyModel,
-    NormalizedAutoencoder,
     ResidualMLP,
     VariationalAutoencoder,
     frozen,
@@ -132,11 +142,32 @@ def test_the_temperature_divides_the_error() -> None:
 
 
 def test_the_error_is_a_mean_over_dimensions_so_it_does_not_grow_with_the_image() -> None:
-    model = NormalizedAutoencoder(torch.nn.Flatten(), torch.nn.Unflatten(1, (3, 4, 4)), latent=48)
+    model = Autoencoder(torch.nn.Flatten(), torch.nn.Unflatten(1, (3, 4, 4)), latent=48)
     x = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     assert torch.equal(model.reconstruction_error(x), torch.zeros(2))
     model.decode = lambda z: torch.zeros(2, 3, 4, 4)
     assert model.reconstruction_error(torch.full_like(x, 0.5)) == pytest.approx(torch.full((2,), 0.25))
+
+
+@pytest.mark.parametrize(
+    ("build", "shape"),
+    [
+        (conv28, (1, 28, 28)),
+        (conv_vae, (1, 14, 14)),
+        (vector_quantised, (2,)),
+        (lambda: mixture_autoencoder(seed=1), (2,)),
+        (reencoding_autoencoder, (2,)),
+    ],
+    ids=["on the sphere", "VAE", "codebook", "mixture", "reencoding"],
+)
+def test_the_family_has_one_error_that_of_decoding_what_was_encoded(
+    build: Callable[[], EncoderDecoder], shape: tuple[int, ...], generator: torch.Generator
+) -> None:
+    model, x = build().double(), torch.randn(5, *shape, generator=generator, dtype=torch.float64)
+    wanted = (x - model.decode(model.encode(x))).flatten(1).square().mean(dim=1)
+    assert torch.equal(model.reconstruction_error(x), wanted)
+    assert {name.split(".")[0] for name in model.state_dict()} >= {"encoder", "decoder"}
+    assert type(model).reconstruction_error is EncoderDecoder.reconstruction_error
 
 
 def test_codes_on_the_circle_have_norm_one(generator: torch.Generator) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from oodlab.data import eight_gaussians
 from oodlab.grids import grid_points
-from oodlab.models import NormalizedAutoencoder, ResidualMLP, linear_autoencoder
+from oodlab.models import Autoencoder, ResidualMLP, linear_autoencoder
 from oodlab.objectives import (
     FromData,
     FromReplay,
@@ -37,7 +37,7 @@ def sample_with_covariance(covariance: Tensor, generator: torch.Generator) -> Te
     return x @ whitener @ torch.linalg.cholesky(covariance).T
 
 
-def linear_nll(model: NormalizedAutoencoder, x: Tensor) -> Tensor:
+def linear_nll(model: Autoencoder, x: Tensor) -> Tensor:
     """Mean of energy + log normaliser, the latter in closed form."""
     weight, dims = model.encoder.weight, x.shape[1]
     rest = torch.eye(dims, dtype=x.dtype) - weight.T @ weight
@@ -75,7 +75,7 @@ def test_a_linear_nae_of_maximum_likelihood_fits_as_the_closed_form_says(
             line_search_fn="strong_wolfe",
         )
 
-        def closure(model: NormalizedAutoencoder = model, optimiser: torch.optim.LBFGS = optimiser) -> Tensor:
+        def closure(model: Autoencoder = model, optimiser: torch.optim.LBFGS = optimiser) -> Tensor:
             optimiser.zero_grad()
             nll = linear_nll(model, x)
             nll.backward()
@@ -113,7 +113,7 @@ class Given(nn.Module):
 DRAWS = 200_000
 
 
-def drawn_exactly(model: NormalizedAutoencoder, domain: Tensor) -> Tensor:
+def drawn_exactly(model: Autoencoder, domain: Tensor) -> Tensor:
     """Systematic sample of softmax(log_density) on the domain: each point's count is right to within one."""
     p = torch.softmax(model.log_density(domain).detach(), 0)
     counts = (p.cumsum(0) * DRAWS).round().long().diff(prepend=torch.zeros(1, dtype=torch.long))
@@ -121,7 +121,7 @@ def drawn_exactly(model: NormalizedAutoencoder, domain: Tensor) -> Tensor:
 
 
 @pytest.fixture(params=[False, True], ids=["plane", "circle"])
-def exact_setting(request: pytest.FixtureRequest) -> tuple[NormalizedAutoencoder, Tensor, Tensor]:
+def exact_setting(request: pytest.FixtureRequest) -> tuple[Autoencoder, Tensor, Tensor]:
     """Return a model, its domain (grid points of the plane) and data."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -131,13 +131,13 @@ def exact_setting(request: pytest.FixtureRequest) -> tuple[NormalizedAutoencoder
     return model, domain.double(), data
 
 
-def exact_nll(model: NormalizedAutoencoder, domain: Tensor, data: Tensor) -> Tensor:
+def exact_nll(model: Autoencoder, domain: Tensor, data: Tensor) -> Tensor:
     """Mean of E / T + log Omega, the normaliser summed over the domain."""
     return model.energy(data).mean() + torch.logsumexp(model.log_density(domain), 0)
 
 
 def test_the_temperatures_gradient_is_the_slope_of_the_likelihood(
-    exact_setting: tuple[NormalizedAutoencoder, Tensor, Tensor],
+    exact_setting: tuple[Autoencoder, Tensor, Tensor],
 ) -> None:
     """d NLL / dT = -(E+ - E-) / T^2, against a finite difference of E+ / T + log Omega(T)."""
     model, domain, data = exact_setting
@@ -158,7 +158,7 @@ def test_the_temperatures_gradient_is_the_slope_of_the_likelihood(
 
 
 def test_the_networks_gradient_is_the_temperature_times_the_likelihoods(
-    exact_setting: tuple[NormalizedAutoencoder, Tensor, Tensor],
+    exact_setting: tuple[Autoencoder, Tensor, Tensor],
 ) -> None:
     model, domain, data = exact_setting
     networks = [p for name, p in model.named_parameters() if name != "log_temperature"]
@@ -288,7 +288,7 @@ def test_on_manifold_negatives_of_an_untrained_model_have_a_small_error(latent: 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         size = {"width": 64, "hidden": 128, "blocks": 2}
-        model = NormalizedAutoencoder(
+        model = Autoencoder(
             ResidualMLP(2, latent, **size), ResidualMLP(latent, 2, **size), latent=latent, temperature=0.5
         )
     chain = MalaChain(steps=30, step_size=0.005, noise_std=0.1, bounds=_BOX)

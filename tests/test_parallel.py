@@ -46,9 +46,8 @@ from oodlab.objectives import (
 from oodlab.progress import Progress
 from oodlab.replay import ReplayBuffer, Uniform, joined, share_of
 from oodlab.samplers import LangevinChain, MalaChain
-from oodlab.training import Fresh, Result, Shuffled, fit, parallel, train_or_load, train_or_load_in_parallel
+from oodlab.training import Fresh, Result, Shuffled, fit, parallel, team, train_or_load, train_or_load_in_parallel
 from oodlab.training import launch as launching
-from oodlab.training import team
 from oodlab.training.loop import STREAM
 
 BATCH = 12  # no other size below is 12: it says which dimension of a draw is the batch's
@@ -275,6 +274,7 @@ def refused(case: str, folder: Path) -> str:
     replay = ReplayBuffer(capacity, (2,), **SLOTS, classes=classes)
     objective = {
         "couples": PenalisedLikelihood(1.0, "batch"),
+        "divides": PenalisedLikelihood(1.0, "released"),
         "capacity": ContrastiveDivergence(FromReplay(LangevinChain(1, 0.1), replay)),
         "classes": ContrastiveDivergence(FromReplay(LangevinChain(1, 0.1), replay)),
     }.get(case, maximum_likelihood)
@@ -296,6 +296,7 @@ SLOTS = {"start": Uniform(-1.0, 1.0), "restart": 0.1, "fifo": False}
         ("capacity", "multiple of classes x processes = 1 x 2, got 15: each"),
         ("classes", "multiple of classes x processes = 2 x 2, got 6: each"),
         ("couples", "expects an objective that is a mean over inputs, got PenalisedLikelihood"),
+        ("divides", "expects an objective that is a mean over inputs, got PenalisedLikelihood"),
         ("sets itself", "RuntimeError: training on 2 processes expects the same weights in each, got different"),
     ],
 )

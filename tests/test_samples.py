@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from oodlab import data, metrics, plotting, presets, training, widgets
-from oodlab.models import NormalizedAutoencoder, inception_features
+from oodlab.models import Autoencoder, inception_features
 from oodlab.plotting.sets import HELD_OUT, KNOWN
 from oodlab.presets.nae import (
     BUDGETS,
@@ -35,17 +35,17 @@ WITHIN = Box(0.45, 0.55)  # so narrow that every decoded code leaves it
 VISIBLE = LangevinChain(steps=4, step_size=5.0, noise_std=Annealed(0.05), clip=ClipElements(0.01), bounds=Box(0.0, 1.0))
 
 
-def small_model(seed: int = 0) -> NormalizedAutoencoder:
+def small_model(seed: int = 0) -> Autoencoder:
     """Return an autoencoder of 1 x 4 x 4 images with codes (3, 1, 1) on the sphere, which differ from image to image."""
     torch.manual_seed(seed)
     encoder = nn.Sequential(nn.Conv2d(1, 3, 4), nn.Tanh())
     decoder = nn.Sequential(nn.ConvTranspose2d(3, 1, 4), nn.Sigmoid())
     for layer in (encoder[0], decoder[0]):
         nn.init.normal_(layer.weight, std=1.0)
-    return NormalizedAutoencoder(encoder, decoder, latent=3, sphere=True).eval()
+    return Autoencoder(encoder, decoder, latent=3, sphere=True).eval()
 
 
-def draw(model: NormalizedAutoencoder, n: int = 6, **changes: Any) -> image_chains.OnManifoldSamples:
+def draw(model: Autoencoder, n: int = 6, **changes: Any) -> image_chains.OnManifoldSamples:
     given = {"latent_chain": LATENT, "chain": VISIBLE, "start_bounds": Box(0.0, 1.0), "seed": 0, **changes}
     followed = given.pop("followed", n)
     return FreshChains(**given)(model, torch.zeros(1, 3, 1, 1), n, followed=followed)

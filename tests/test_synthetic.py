@@ -126,13 +126,13 @@ def test_released_noise_wraps_and_ours_clips() -> None:
 
 
 def test_noise_of_the_paper_is_half_normal_half_uniform() -> None:
-    x = data.noise_paper(7, (3, 32, 32), generator())
+    x = data.noise_printed(7, (3, 32, 32), generator())
 
     assert x.shape == (7, 3, 32, 32)
     assert [bool(image.abs().max() > 1) for image in x] == [True] * 4 + [False] * 3
     assert abs(x[:4].std() - 1) < 0.03
     assert abs(x[4:].std() - math.sqrt(1 / 3)) < 0.03
-    assert data.noise_paper(6, (18,), generator()).shape == (6, 18)
+    assert data.noise_printed(6, (18,), generator()).shape == (6, 18)
     normal, uniform = data.noise_table_released(5_000, 4, generator())
     assert normal.abs().max() < 7
     assert 4.9 < uniform.abs().max() <= 5
@@ -141,10 +141,10 @@ def test_noise_of_the_paper_is_half_normal_half_uniform() -> None:
 
 
 def test_constant_items_are_constant() -> None:
-    paper = data.constant_paper(50, (3, 8, 8), generator())
-    assert (paper.flatten(1).amin(1) == paper.flatten(1).amax(1)).all()
-    assert 0.5 < paper.abs().max() <= 1
-    assert 2 < data.constant_paper(50, (18,), generator(), bound=5).abs().max() <= 5
+    printed = data.constant_printed(50, (3, 8, 8), generator())
+    assert (printed.flatten(1).amin(1) == printed.flatten(1).amax(1)).all()
+    assert 0.5 < printed.abs().max() <= 1
+    assert 2 < data.constant_printed(50, (18,), generator(), bound=5).abs().max() <= 5
 
     gray = data.constant_gray(500, (3, 8, 8), generator())
     assert gray.dtype == torch.uint8
@@ -201,12 +201,12 @@ def test_chimeras_take_the_top_of_the_next_image_of_another_class() -> None:
         data.eight_gaussians,
         data.two_uniforms,
         lambda n, g: data.exact_gaussian(n, torch.eye(2), g),
-        lambda n, g: data.noise_paper(n, (3, 8, 8), g),
+        lambda n, g: data.noise_printed(n, (3, 8, 8), g),
         lambda n, g: data.noise_uniform(n, (3, 8, 8), g),
         lambda n, g: data.noise_normal(n, (3, 8, 8), g),
         lambda n, g: data.noise_normal_released(n, (3, 8, 8), g),
         lambda n, g: data.noise_table_released(n, 5, g)[1],
-        lambda n, g: data.constant_paper(n, (3, 8, 8), g),
+        lambda n, g: data.constant_printed(n, (3, 8, 8), g),
         lambda n, g: data.constant_gray(n, (3, 8, 8), g),
         lambda n, g: data.constant_color(n, (3, 8, 8), g),
         lambda n, g: data.smoothness_images(n, (3, 8, 8), 2, g),

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from oodlab import training, workspace
 from oodlab.data import eight_gaussians
-from oodlab.models import MLP, NormalizedAutoencoder
+from oodlab.models import MLP, Autoencoder
 from oodlab.objectives import FromReplay, NormalizedLikelihood, OnManifold, reconstruction
 from oodlab.presets import Preset, nae
 from oodlab.replay import ReplayBuffer, Uniform
@@ -34,21 +34,21 @@ from oodlab.training import Fresh, Guard, LinearTail, Result, Shuffled, Transfor
 STEPS = 24
 
 
-def with_dropout() -> NormalizedAutoencoder:
+def with_dropout() -> Autoencoder:
     """Build the same small model at every call; its dropout draws from torch's own generator."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         encoder = nn.Sequential(MLP(2, [8], 3), nn.Dropout(0.3))
-        return NormalizedAutoencoder(encoder, MLP(3, [8], 2), latent=3, temperature=0.5)
+        return Autoencoder(encoder, MLP(3, [8], 2), latent=3, temperature=0.5)
 
 
-def on_manifold(model: NormalizedAutoencoder) -> NormalizedLikelihood:
+def on_manifold(model: Autoencoder) -> NormalizedLikelihood:
     replay = ReplayBuffer(30, (3,), start=model.latent_start, restart=0.3, fifo=True)
     chains = LangevinChain(3, 0.005, 0.1), MalaChain(4, 0.005, 0.1)
     return NormalizedLikelihood(OnManifold(*chains, replay), latent_penalty=0.01)
 
 
-def persistent(model: NormalizedAutoencoder) -> NormalizedLikelihood:
+def persistent(model: Autoencoder) -> NormalizedLikelihood:
     replay = ReplayBuffer(30, (2,), start=Uniform(-5.0, 5.0), restart=0.3, fifo=False)
     return NormalizedLikelihood(FromReplay(MalaChain(4, 0.005, 0.1), replay))
 
@@ -279,7 +279,7 @@ class Erupting(nn.Module):
         super().__init__()
         self.calls, self.by, self.call = calls, by, 0
 
-    def forward(self, model: NormalizedAutoencoder, x: Tensor, y: Tensor | None = None, **run: object) -> dict:
+    def forward(self, model: Autoencoder, x: Tensor, y: Tensor | None = None, **run: object) -> dict:
         self.call += 1
         parts = reconstruction(model, x)
         return {"loss": parts["loss"] * self.by} if self.call in self.calls else parts
@@ -331,7 +331,7 @@ def test_a_diverged_run_goes_back_and_on_with_a_lower_rate(
 def test_a_chain_that_diverges_rolls_the_run_back() -> None:
     calls = []
 
-    def diverging(model: NormalizedAutoencoder, x: Tensor, y: Tensor | None = None, **run: object) -> dict:
+    def diverging(model: Autoencoder, x: Tensor, y: Tensor | None = None, **run: object) -> dict:
         calls.append(1)
         if len(calls) == 4:
             raise FloatingPointError("langevin: 2 of 5 chains left the finite numbers")
@@ -356,7 +356,7 @@ def test_weights_that_a_finite_loss_spoilt_are_not_kept(
     """A gradient can be NaN where the loss is not, and the last step before a checkpoint shows no sign of it."""
     calls = []
 
-    def spoiling(model: NormalizedAutoencoder, x: Tensor, y: Tensor | None = None, **run: object) -> dict:
+    def spoiling(model: Autoencoder, x: Tensor, y: Tensor | None = None, **run: object) -> dict:
         calls.append(1)
         parts = reconstruction(model, x)
         if len(calls) == spoilt_step:

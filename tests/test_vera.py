@@ -18,7 +18,7 @@ from oodlab.models import (
     TableGenerator,
 )
 from oodlab.objectives import Joint, VariationalLikelihood
-from oodlab.objectives.vera import negative_score, proposal_loss
+from oodlab.objectives.vera import negative_stein_score, proposal_loss
 from oodlab.training import Shuffled, adam, fit
 
 LATENT, DIMS, STD = 2, 3, 0.6
@@ -91,7 +91,7 @@ def test_draws_have_the_linear_generators_law(generator: torch.Generator) -> Non
     wanted = covariance(q).detach()
     assert (x.mean(dim=0) - q.network.bias.detach()).abs().max() < 5 * math.sqrt(float(wanted.max()) / n)
     assert (torch.cov(x.T) - wanted).abs().max() < 5 * float(wanted.max()) * math.sqrt(2 / n)
-    given_h = q.log_joint(x, h) + h.square().sum(dim=1) / 2 + LATENT / 2 * math.log(2 * math.pi)  # log q(x | h)
+    given_h = q.log_joint_prob(x, h) + h.square().sum(dim=1) / 2 + LATENT / 2 * math.log(2 * math.pi)  # log q(x | h)
     conditional_entropy = DIMS * (0.5 * math.log(2 * math.pi * math.e) + math.log(STD))
     assert abs(float(given_h.detach().mean()) + conditional_entropy) < 5 * math.sqrt(DIMS / 2 / n)
 
@@ -115,7 +115,7 @@ def test_the_estimated_score_is_the_exact_one_on_average(generator: torch.Genera
     """
     q, n = linear_generator(proposal_std=1.0), 20_000
     x, h = q.draw(n, generator=generator)
-    estimate = negative_score(q, x, h, proposals=200, generator=generator)
+    estimate = negative_stein_score(q, x, h, proposals=200, generator=generator)
     exact = ((x - q.network.bias) @ covariance(q).inverse()).detach()
     assert not estimate.requires_grad
     slope = float((estimate * exact).sum() / exact.square().sum())
@@ -127,7 +127,7 @@ def test_a_narrow_proposal_sees_only_the_noises_entropy(generator: torch.Generat
     """As proposal_std -> 0 the estimate becomes xi / std: the gradient of H(x | h), so D by log std and 0 by W."""
     q, n = linear_generator(proposal_std=1e-4), 50_000
     x, h = q.draw(n, generator=generator)
-    c = negative_score(q, x, h, proposals=20, generator=generator)
+    c = negative_stein_score(q, x, h, proposals=20, generator=generator)
     by_weight, by_log_std = torch.autograd.grad((c * x).sum(dim=1).mean(), [q.network.weight, q.log_std])
     assert abs(float(by_log_std) - DIMS) < 5 * math.sqrt(2 * DIMS / n) + 0.01
     assert by_weight.abs().max() < 5 / STD / math.sqrt(n) + 0.01
@@ -136,7 +136,7 @@ def test_a_narrow_proposal_sees_only_the_noises_entropy(generator: torch.Generat
 def test_the_surrogate_has_the_entropys_gradient(generator: torch.Generator) -> None:
     q, n = linear_generator(proposal_std=1.0), 100_000
     x, h = q.draw(n, generator=generator)
-    c = negative_score(q, x, h, proposals=100, generator=generator)
+    c = negative_stein_score(q, x, h, proposals=100, generator=generator)
     surrogate = torch.autograd.grad((c * x).sum(dim=1).mean(), [q.network.weight, q.log_std])
     exact = torch.autograd.grad(entropy(q), [q.network.weight, q.log_std])
     for ours, wanted in zip(surrogate, exact, strict=True):
@@ -217,7 +217,7 @@ def test_the_proposals_gradient_stays_with_the_proposal(x: Tensor, generator: to
 def test_the_loss_has_the_energys_value_and_no_number_poses_as_an_entropy(x: Tensor) -> None:
     parts = vera()(pair(), x, generator=torch.Generator().manual_seed(1))
     assert float(parts["loss"].detach()) == pytest.approx(
-        float(-parts["gap"] + 0.1 * parts["gradient_penalty"]), rel=1e-12
+        float(-parts["log_density_gap"] + 0.1 * parts["gradient_penalty"]), rel=1e-12
     )
     assert not any("entropy" in name or "surrogate" in name for name in parts)
 

@@ -1,7 +1,7 @@
 """Synthetic sets: densities of few dimensions and inputs that look like no data set.
 
 Every function takes a generator as the only source of randomness. Bytes
-(uint8, stored values) go through a preset's transform like any image; floats
+(uint8, stored values) go through a recipe's transform like any image; floats
 are a model's input already.
 
 Imports: checks.
@@ -94,7 +94,7 @@ def exact_gaussian(n: int, covariance: torch.Tensor, generator: Generator = None
 
 
 @_counted
-def noise_paper(n: int, shape: tuple[int, ...], generator: Generator = None) -> torch.Tensor:
+def noise_printed(n: int, shape: tuple[int, ...], generator: Generator = None) -> torch.Tensor:
     """Draw half the items from N(0, 1), half from U(-1, 1): (n, *shape) float32, a model's input (ebm)."""
     normal = torch.randn(n - n // 2, *shape, generator=generator)
     return torch.cat([normal, 2 * torch.rand(n // 2, *shape, generator=generator) - 1])
@@ -130,7 +130,7 @@ def noise_table_released(n: int, features: int, generator: Generator = None) -> 
 
 
 @_counted
-def constant_paper(n: int, shape: tuple[int, ...], generator: Generator = None, bound: float = 1.0) -> torch.Tensor:
+def constant_printed(n: int, shape: tuple[int, ...], generator: Generator = None, bound: float = 1.0) -> torch.Tensor:
     """Fill each item with one number from U(-bound, bound), as a model's input, (n, *shape) float32.
 
     bound 1 is ebm's text; its released code takes 5 for tables and constant_gray for images.

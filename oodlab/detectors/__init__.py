@@ -1,7 +1,7 @@
 """Out-of-distribution detectors: every method of the kit ends in score_samples, high = in-distribution."""
 
-from oodlab.detectors.autoencoders import MixtureEnergy, Reencoding
-from oodlab.detectors.base import Detector, NotFittedError, cached_scores
+from oodlab.detectors.autoencoders import MixtureLogDensity, Reencoding
+from oodlab.detectors.base import Detector, NotFittedError
 from oodlab.detectors.classifiers import LogSumExp, MaxSoftmax
 from oodlab.detectors.densities import ApproximateMass, BitsPerDim, LogDensity, Reconstruction, Typicality
 from oodlab.detectors.features import FeatureDetector, Features, Mahalanobis, NearestNeighbour
@@ -19,11 +19,10 @@ __all__ = [
     "LogSumExp",
     "Mahalanobis",
     "MaxSoftmax",
-    "MixtureEnergy",
+    "MixtureLogDensity",
     "NearestNeighbour",
     "NotFittedError",
     "Reconstruction",
     "Reencoding",
     "Typicality",
-    "cached_scores",
 ]

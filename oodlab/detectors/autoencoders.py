@@ -14,7 +14,7 @@ from oodlab.detectors.base import Detector
 from oodlab.models import GaussianMixture, MixtureAutoencoder, ReencodingAutoencoder, frozen
 
 
-class MixtureEnergy(Detector):
+class MixtureLogDensity(Detector):
     """Log-density of a mixture of Gaussians over the code and the quality of its reconstruction, nats.
 
     The mixture is that of the training data.
@@ -26,7 +26,7 @@ class MixtureEnergy(Detector):
     needs = ("features", "memberships")
     learned = ("log_weights_", "means_", "factors_")
 
-    def fit(self, x: Tensor, y: Tensor | None = None) -> MixtureEnergy:
+    def fit(self, x: Tensor, y: Tensor | None = None) -> MixtureLogDensity:
         """Estimate the mixture from training inputs, (N, *event)."""
         device = next(itertools.chain(self.model.parameters(), self.model.buffers())).device
         with frozen(self.model), torch.no_grad():
@@ -34,7 +34,7 @@ class MixtureEnergy(Detector):
             mixture = GaussianMixture.of(features.double(), self.model.memberships(features).double())
         if not all(value.isfinite().all() for value in (mixture.log_weights, mixture.means, mixture.factors)):
             raise FloatingPointError(
-                "MixtureEnergy.fit: the mixture of the training data is not finite: a component is degenerate or an input is; "
+                "MixtureLogDensity.fit: the mixture of the training data is not finite: a component is degenerate or an input is; "
                 "look at the inputs, or train with a larger covariance_weight or fewer components."
             )
         self.log_weights_, self.means_, self.factors_ = mixture.log_weights, mixture.means, mixture.factors

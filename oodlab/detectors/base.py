@@ -1,25 +1,21 @@
-"""What every detector is, and scores kept on disk.
+"""What every detector is.
 
 Convention: score_samples is high for in-distribution inputs.
 
-Imports: checks, models, workspace.
+Imports: checks, models.
 """
 
 from __future__ import annotations
 
 import abc
-import hashlib
 import itertools
-import warnings
-from collections.abc import Mapping
-from pathlib import Path
 from typing import final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from oodlab import checks, workspace
+from oodlab import checks
 from oodlab.models import frozen
 
 
@@ -133,66 +129,6 @@ def checked_scores(name: str, scores: Tensor) -> np.ndarray:
     scores = scores.detach().double().cpu()
     _require_finite(name, "scores", scores)
     return scores.numpy()
-
-
-def cached_scores(detector: Detector, sets: Mapping[str, Tensor], *, key: str) -> dict[str, np.ndarray]:
-    """Score several sets once; later calls with the same key and inputs read the file.
-
-    Args:
-        detector: Fitted detector.
-        sets: Inputs by name.
-        key: What decides the scores besides the inputs: the preset's hash, profile and seed.
-
-    Returns:
-        Scores by name, (N,) each.
-    """
-    if not sets:
-        raise ValueError("cached_scores expects inputs by name, got no set: give for example {'test': x}.")
-    for name, x in sets.items():
-        if not torch.is_tensor(x):
-            raise ValueError(
-                f"cached_scores expects a tensor for {name!r}, got {type(x).__name__}: pass split.x after the preset's transform."
-            )
-    digest = hashlib.sha256(f"{type(detector).__name__} {key} {_weights_hash(detector.model)}".encode())
-    for attribute, value in sorted(vars(detector).items()):
-        if attribute != "model":  # settings, and what fit has learned
-            digest.update(
-                attribute.encode() + (value.cpu().numpy().tobytes() if torch.is_tensor(value) else repr(value).encode())
-            )
-    for name, x in sets.items():
-        digest.update(f"{name} {tuple(x.shape)} {x.dtype}".encode() + x.detach().cpu().contiguous().numpy().tobytes())
-    file = workspace.runs_folder() / "scores" / f"{digest.hexdigest()[:24]}.npz"
-    cached = _read_scores(file)
-    if cached is not None:
-        return {name: cached[f"set {name}"] for name in sets}  # no name of ours is one of savez's arguments
-    scores = {name: detector.score_samples(x) for name, x in sets.items()}
-    try:
-        with workspace.atomic_file(file) as stream:
-            np.savez(stream, **{f"set {name}": values for name, values in scores.items()})
-    except OSError as error:  # the scores are here all the same
-        warnings.warn(f"scores are not kept: {error}", stacklevel=2)
-    return scores
-
-
-def _read_scores(file: Path) -> dict[str, np.ndarray] | None:
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, MemoryError):  # say nothing about what is in the file
-        raise
-    except Exception:  # zip and header errors have no common class
-        file.unlink()  # a cache can always be made again
-        return None
-
-
-def _weights_hash(model: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        if torch.is_tensor(value):
-            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _require_finite(who: str, what: str, values: Tensor) -> None:

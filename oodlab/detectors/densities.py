@@ -12,7 +12,7 @@ from torch import Tensor
 
 from oodlab import checks, data
 from oodlab.detectors.base import Detector
-from oodlab.models import Density, EnergyModel, NormalizedAutoencoder
+from oodlab.models import Density, EncoderDecoder, EnergyModel
 from oodlab.models.flows.mass import SPACES, Space, approximate_mass
 
 
@@ -35,7 +35,7 @@ class Reconstruction(Detector):
     For a normalized autoencoder it ranks inputs as LogDensity does.
     """
 
-    model: NormalizedAutoencoder
+    model: EncoderDecoder
     needs = ("reconstruction_error",)
 
     def _score_batch(self, x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Networks and the densities built on them."""
 
-from oodlab.models.autoencoders import NormalizedAutoencoder, VariationalAutoencoder
+from oodlab.models.autoencoders import Autoencoder, EncoderDecoder, VariationalAutoencoder
 from oodlab.models.conv_autoencoder import (
     Conv28Decoder,
     Conv28Encoder,
@@ -26,6 +26,7 @@ from oodlab.models.wide_resnet import WideResNet
 
 __all__ = [
     "MLP",
+    "Autoencoder",
     "Conv28Decoder",
     "Conv28Encoder",
     "Conv32BigDecoder",
@@ -35,6 +36,7 @@ __all__ = [
     "Conv64Decoder",
     "Conv64Encoder",
     "Density",
+    "EncoderDecoder",
     "EnergyModel",
     "EnergyWithGenerator",
     "Flow",
@@ -45,7 +47,6 @@ __all__ = [
     "LinearOptimum",
     "MixtureAutoencoder",
     "NoisyGenerator",
-    "NormalizedAutoencoder",
     "ReencodingAutoencoder",
     "ResidualBlock",
     "ResidualMLP",

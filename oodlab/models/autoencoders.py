@@ -1,4 +1,4 @@
-"""Autoencoders as densities.
+"""Autoencoders, and two of them as densities.
 
 Convention: reconstruction_error is the mean squared error per dimension, so an
 energy of reconstruction_error / temperature does not grow with the image size.
@@ -20,7 +20,40 @@ from oodlab.replay import Normal
 from oodlab.samplers import Sphere
 
 
-class NormalizedAutoencoder(EnergyModel):
+class EncoderDecoder(nn.Module):
+    """What every autoencoder of the kit has: two networks, and the error between an input and its reconstruction.
+
+    Which density it is, if any, a subclass says.
+
+    Args:
+        encoder: (B, *event) -> (B, latent, ...).
+        decoder: (B, latent, ...) -> (B, *event).
+        latent: Number of latent dimensions, channels of a code; None leaves it to the networks.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, *, latent: int | None = None) -> None:
+        super().__init__()
+        who = type(self).__name__
+        for name, network in {"encoder": encoder, "decoder": decoder}.items():
+            checks.function(who, name, network, instead="a network")
+        if latent is not None:
+            checks.whole(who, "latent", latent, least=1)
+        self.encoder, self.decoder, self.latent = encoder, decoder, latent
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return latent codes, (B, *event) -> (B, latent, ...)."""
+        return self.encoder(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return reconstructions, (B, latent, ...) -> (B, *event)."""
+        return self.decoder(z)
+
+    def reconstruction_error(self, x: Tensor) -> Tensor:
+        """Return the squared error per dimension, (B, *event) -> (B,)."""
+        return error_per_dimension(x, self.decode(self.encode(x)))
+
+
+class Autoencoder(EncoderDecoder, EnergyModel):
     """p(x) proportional to exp(-reconstruction_error(x) / temperature).
 
     The network is an ordinary autoencoder; it is the objective (maximum
@@ -46,10 +79,9 @@ class NormalizedAutoencoder(EnergyModel):
         sphere: bool = False,
         temperature: float = 1.0,
     ) -> None:
-        super().__init__()
-        checks.whole("NormalizedAutoencoder", "latent", latent, least=1)
-        checks.number("NormalizedAutoencoder", "temperature", temperature, above=0)
-        self.encoder, self.decoder, self.latent, self.sphere = encoder, decoder, latent, sphere
+        super().__init__(encoder, decoder, latent=latent)
+        checks.number("Autoencoder", "temperature", temperature, above=0)
+        self.sphere = sphere
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
 
     @property
@@ -63,24 +95,16 @@ class NormalizedAutoencoder(EnergyModel):
         return Normal(sphere=self.sphere)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Return latent codes, (B, *event) -> (B, latent, ...)."""
-        z = self.encoder(x)
+        """Return latent codes, on the sphere if there is one, (B, *event) -> (B, latent, ...)."""
+        z = super().encode(x)
         return Sphere()(z) if self.sphere else z
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Return reconstructions, (B, latent, ...) -> (B, *event)."""
-        return self.decoder(z)
-
-    def reconstruction_error(self, x: Tensor) -> Tensor:
-        """Return the squared error per dimension, (B, *event) -> (B,)."""
-        return error_per_dimension(x, self.decode(self.encode(x)))
 
     def energy(self, x: Tensor) -> Tensor:
         """Return reconstruction_error(x) / temperature, nats, (B,)."""
         return self.reconstruction_error(x) / self.temperature
 
 
-class VariationalAutoencoder(Density):
+class VariationalAutoencoder(EncoderDecoder, Density):
     """Gaussian latent, Gaussian decoder with one learned standard deviation.
 
     Args:
@@ -106,8 +130,7 @@ class VariationalAutoencoder(Density):
         samples: int = 500,
         code_shape: Sequence[int] | None = None,
     ) -> None:
-        super().__init__()
-        checks.whole("VariationalAutoencoder", "latent", latent, least=1)
+        super().__init__(encoder, decoder, latent=latent)
         checks.whole("VariationalAutoencoder", "samples", samples, least=1)
         self.code_shape = (latent,) if code_shape is None else tuple(code_shape)
         if math.prod(self.code_shape) != latent:
@@ -115,7 +138,7 @@ class VariationalAutoencoder(Density):
                 f"VariationalAutoencoder expects a code_shape of {latent} numbers, got {self.code_shape}: it is the shape of "
                 f"one code; convolutional halves have ({latent}, 1, 1)."
             )
-        self.encoder, self.decoder, self.latent, self.samples = encoder, decoder, latent, samples
+        self.samples = samples
         self.log_std = nn.Parameter(torch.zeros(()))
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,14 +149,6 @@ class VariationalAutoencoder(Density):
     def encode(self, x: Tensor) -> Tensor:
         """Return posterior means, (B, *event) -> (B, *code_shape)."""
         return self.posterior(x)[0]
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Return the mean of x given z, (B, *code_shape) -> (B, *event)."""
-        return self.decoder(z)
-
-    def reconstruction_error(self, x: Tensor) -> Tensor:
-        """Return the squared error per dimension of the posterior mean, decoded, (B, *event) -> (B,)."""
-        return error_per_dimension(x, self.decode(self.encode(x)))
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """Return log p(x | z), nats, (B, *event) and (B, *code_shape) -> (B,)."""

@@ -141,7 +141,7 @@ class NoisyGenerator(nn.Module):
         with torch.autocast(h.device.type, enabled=False):  # in bfloat16 it would be off by as much as the noise
             return self.network(h)
 
-    def log_joint(self, x: Tensor, h: Tensor) -> Tensor:
+    def log_joint_prob(self, x: Tensor, h: Tensor) -> Tensor:
         """Return log q(x, h), nats, (B, *event) and (B, latent) -> (B,)."""
         misfit = ((x - self.mean(h)) / self.log_std.exp()).flatten(1)
         log_likelihood = (-misfit.square() / 2 - self.log_std - LOG_SQRT_2PI).sum(dim=1)
@@ -170,6 +170,6 @@ class EnergyWithGenerator(EnergyModel):
         """Return the energy model's outputs, (B, C)."""
         return self.energy_model.logits(x)
 
-    def log_joint(self, x: Tensor, y: Tensor) -> Tensor:
+    def log_joint_density(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the energy model's log p(x, y) up to a constant, nats, (B,)."""
-        return self.energy_model.log_joint(x, y)
+        return self.energy_model.log_joint_density(x, y)

@@ -30,7 +30,7 @@ class JointEnergy(EnergyModel):
         """Return the classifier's outputs, (B, C); their softmax is p(y | x)."""
         return self.classifier(x)
 
-    def log_joint(self, x: Tensor, y: Tensor) -> Tensor:
+    def log_joint_density(self, x: Tensor, y: Tensor) -> Tensor:
         """Return log p(x, y) up to a constant, nats, for classes y (B,) -> (B,)."""
         return self.logits(x).gather(1, y[:, None])[:, 0]
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from oodlab import checks
-from oodlab.models.autoencoders import NormalizedAutoencoder
+from oodlab.models.autoencoders import Autoencoder
 from oodlab.models.energy import Density
 
 
@@ -37,12 +37,12 @@ class Transposed(nn.Module):
         return nn.functional.linear(z, self.linear.weight.T)
 
 
-def linear_autoencoder(weight: Tensor, *, temperature: float = 1.0) -> NormalizedAutoencoder:
+def linear_autoencoder(weight: Tensor, *, temperature: float = 1.0) -> Autoencoder:
     """Build the autoencoder of encoder W and decoder W^T.
 
     Args:
         weight: W, (latent, D); copied, its type is the model's.
-        temperature: As in NormalizedAutoencoder.
+        temperature: As in Autoencoder.
     """
     if not torch.is_tensor(weight) or weight.ndim != 2 or not weight.is_floating_point():
         kind = f"{weight.dtype} {tuple(weight.shape)}" if torch.is_tensor(weight) else type(weight).__name__
@@ -52,7 +52,7 @@ def linear_autoencoder(weight: Tensor, *, temperature: float = 1.0) -> Normalize
     latent, dims = weight.shape
     encoder = nn.Linear(dims, latent, bias=False, dtype=weight.dtype)
     encoder.weight.data.copy_(weight)
-    model = NormalizedAutoencoder(encoder, Transposed(encoder), latent=latent, temperature=temperature)
+    model = Autoencoder(encoder, Transposed(encoder), latent=latent, temperature=temperature)
     return model.to(weight.dtype)
 
 
@@ -66,7 +66,7 @@ class LinearNAE(Density):
     Source: Yoon et al. (2021), arXiv:2105.05735, section 7 and appendix A.2.
     """
 
-    def __init__(self, autoencoder: NormalizedAutoencoder) -> None:
+    def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
         if not isinstance(getattr(autoencoder, "decoder", None), Transposed):
             raise ValueError(

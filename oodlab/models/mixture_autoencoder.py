@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from oodlab import checks
-from oodlab.models.autoencoders import error_per_dimension
+from oodlab.models.autoencoders import EncoderDecoder, error_per_dimension
 
 SMALLEST = 1e-10  # of a norm that is divided by: of a black image it is 0
 
@@ -67,7 +67,7 @@ class GaussianMixture:
         return (1 / self.factors.square().sum(dim=2)).sum()
 
 
-class MixtureAutoencoder(nn.Module):
+class MixtureAutoencoder(EncoderDecoder):
     """An autoencoder, and a network that says to which component of a mixture an input belongs.
 
     The mixture is over the code and two numbers on its reconstruction x': |x - x'| / |x| and
@@ -83,22 +83,9 @@ class MixtureAutoencoder(nn.Module):
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, estimator: nn.Module) -> None:
-        super().__init__()
-        for name, network in {"encoder": encoder, "decoder": decoder, "estimator": estimator}.items():
-            checks.function("MixtureAutoencoder", name, network, instead="a network")
-        self.encoder, self.decoder, self.estimator = encoder, decoder, estimator
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Return codes, (B, *event) -> (B, latent, ...)."""
-        return self.encoder(x)
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Return reconstructions, (B, latent, ...) -> (B, *event)."""
-        return self.decoder(z)
-
-    def reconstruction_error(self, x: Tensor) -> Tensor:
-        """Return the squared error per dimension, (B, *event) -> (B,)."""
-        return self.features_and_error(x)[1]
+        super().__init__(encoder, decoder)
+        checks.function("MixtureAutoencoder", "estimator", estimator, instead="a network")
+        self.estimator = estimator
 
     def features(self, x: Tensor) -> Tensor:
         """Return code, relative error and cosine, (B, *event) -> (B, latent + 2)."""

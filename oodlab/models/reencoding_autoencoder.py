@@ -8,10 +8,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from oodlab import checks
-from oodlab.models.autoencoders import error_per_dimension
+from oodlab.models.autoencoders import EncoderDecoder
 
 
-class ReencodingAutoencoder(nn.Module):
+class ReencodingAutoencoder(EncoderDecoder):
     """Encoder, decoder, second encoder: inputs unlike the training data come back with another code.
 
     Args:
@@ -28,24 +28,14 @@ class ReencodingAutoencoder(nn.Module):
     def __init__(
         self, encoder: nn.Module, decoder: nn.Module, reencoder: nn.Module, discriminator: nn.Module, *, features: int
     ) -> None:
-        super().__init__()
+        super().__init__(encoder, decoder)
+        for name, network in {"reencoder": reencoder, "discriminator": discriminator}.items():
+            checks.function("ReencodingAutoencoder", name, network, instead="a network")
         checks.whole("ReencodingAutoencoder", "features", features, least=1)
-        self.encoder, self.decoder, self.reencoder = encoder, decoder, reencoder
+        self.reencoder = reencoder
         self.discriminator = nn.ModuleDict(
             {"features": nn.Sequential(discriminator, nn.Flatten()), "head": nn.Linear(features, 1)}
         )
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Return codes, (B, *event) -> (B, latent, ...)."""
-        return self.encoder(x)
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Return reconstructions, (B, latent, ...) -> (B, *event)."""
-        return self.decoder(z)
-
-    def reconstruction_error(self, x: Tensor) -> Tensor:
-        """Return the squared error per dimension, (B, *event) -> (B,)."""
-        return error_per_dimension(x, self.decode(self.encode(x)))
 
     def reencoding_error(self, x: Tensor) -> Tensor:
         """Return the sum of absolute differences between both codes, (B, *event) -> (B,)."""

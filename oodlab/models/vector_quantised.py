@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from oodlab import checks
-from oodlab.models.autoencoders import error_per_dimension
+from oodlab.models.autoencoders import EncoderDecoder
 from oodlab.models.energy import EnergyModel
 
 
-class VectorQuantisedAutoencoder(EnergyModel):
+class VectorQuantisedAutoencoder(EncoderDecoder, EnergyModel):
     """Decodes the entry of a codebook that is nearest to what the encoder says, place by place.
 
     The energy is the squared error per dimension. Its gradient by x is that of the
@@ -30,10 +30,8 @@ class VectorQuantisedAutoencoder(EnergyModel):
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, *, latent: int, codes: int = 512) -> None:
-        super().__init__()
-        checks.whole("VectorQuantisedAutoencoder", "latent", latent, least=1)
+        super().__init__(encoder, decoder, latent=latent)
         checks.whole("VectorQuantisedAutoencoder", "codes", codes, least=1)
-        self.encoder, self.decoder = encoder, decoder
         self.codebook = nn.Parameter(torch.empty(codes, latent).uniform_(-1 / codes, 1 / codes))
 
     def nearest(self, z: Tensor) -> Tensor:
@@ -46,15 +44,7 @@ class VectorQuantisedAutoencoder(EnergyModel):
 
     def encode(self, x: Tensor) -> Tensor:
         """Return entries of the codebook, (B, *event) -> (B, latent, ...)."""
-        return self.nearest(self.encoder(x))
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Return reconstructions, (B, latent, ...) -> (B, *event)."""
-        return self.decoder(z)
-
-    def reconstruction_error(self, x: Tensor) -> Tensor:
-        """Return the squared error per dimension, (B, *event) -> (B,)."""
-        return error_per_dimension(x, self.decode(self.encode(x)))
+        return self.nearest(super().encode(x))
 
     def energy(self, x: Tensor) -> Tensor:
         """Return reconstruction_error(x), (B,)."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from oodlab import checks
-from oodlab.models import NormalizedAutoencoder, VariationalAutoencoder
+from oodlab.models import Autoencoder, EncoderDecoder, VariationalAutoencoder
 from oodlab.models.autoencoders import error_per_dimension
 from oodlab.samplers import noise
 
@@ -22,14 +22,14 @@ Parts = dict[str, Tensor]
 
 
 def reconstruction(
-    model: NormalizedAutoencoder, x: Tensor, y: Tensor | None = None, *, encoder_l2: float = 0.0, **run: Any
+    model: EncoderDecoder, x: Tensor, y: Tensor | None = None, *, encoder_l2: float = 0.0, **run: Any
 ) -> Parts:
     """Mean squared error per dimension: the plain autoencoder.
 
     The temperature does not enter; grids.best_temperature sets it afterwards.
 
     Args:
-        model: With a reconstruction_error.
+        model: Any autoencoder.
         x: Inputs, (B, *event).
         y: Not used.
         encoder_l2: Weight of the sum of squares of all the encoder's parameters; the released code of
@@ -43,7 +43,7 @@ def reconstruction(
 
 
 def denoising(
-    model: NormalizedAutoencoder,
+    model: EncoderDecoder,
     x: Tensor,
     y: Tensor | None = None,
     *,
@@ -128,8 +128,8 @@ class NormalizedLikelihood(nn.Module):
         self.negatives, self.penalise_data = negatives, penalise_data
         self.energy_penalty, self.latent_penalty, self.encoder_l2 = energy_penalty, latent_penalty, encoder_l2
 
-    def forward(self, model: NormalizedAutoencoder, x: Tensor, y: Tensor | None = None, **run: Any) -> Parts:
-        """Return the loss, both energies, their gap, the temperature, and negatives with their starts."""
+    def forward(self, model: Autoencoder, x: Tensor, y: Tensor | None = None, **run: Any) -> Parts:
+        """Return the loss, both mean errors, data's minus negatives' as the gap, the temperature, and negatives with their starts."""
         negatives = self.negatives(model, x, **run)
         both = torch.cat([x, negatives.x])
         z = model.encode(both)

@@ -1,4 +1,4 @@
-"""Maximum likelihood of an unnormalised density by negatives from its own chains.
+"""Maximum likelihood by negatives from the model's own chains, for a density known up to a constant.
 
 Imports: checks, objectives.autoencoding, models.
 """
@@ -40,7 +40,7 @@ class ContrastiveDivergence(nn.Module):
         self.negatives, self.l2 = negatives, l2
 
     def forward(self, model: EnergyModel, x: Tensor, y: Tensor | None = None, **run: Any) -> Parts:
-        """Return the loss, both mean log-densities, their gap, and negatives with their starts."""
+        """Return the loss, both mean log-densities, data's minus negatives', and negatives with their starts."""
         negatives = self.negatives(model, x, **run)
         both = model.log_density(torch.cat([x, negatives.x]))
         f_data, f_negatives = both.split([len(x), len(negatives.x)])
@@ -52,7 +52,7 @@ class ContrastiveDivergence(nn.Module):
             "loss": loss,
             "f_data": f_data.detach().mean(),
             "f_negatives": f_negatives.detach().mean(),
-            "gap": gap.detach(),
+            "log_density_gap": gap.detach(),
             "negatives": negatives.x,
             "negatives_start": negatives.start,
         }

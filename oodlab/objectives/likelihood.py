@@ -20,6 +20,7 @@ from oodlab.models.flows.mass import SPACES, Space, log_prob_and_gradient
 from oodlab.objectives.autoencoding import Parts
 
 Reduction = Literal["per_sample", "batch", "released"]
+REDUCTIONS = get_args(Reduction)
 
 
 def maximum_likelihood(model: Density, x: Tensor, y: Tensor | None = None, **run: Any) -> Parts:
@@ -32,24 +33,26 @@ class PenalisedLikelihood:
     """Maximum likelihood with a penalty on the norm of the input gradient of log p.
 
     loss = -mean log p(x_i) + alpha * penalty, in nats per input. With g_i the
-    gradient of log p(x_i), the paper's text allows two readings of the penalty, and the
-    authors' released code has a third:
+    gradient of log p(x_i), the paper's text allows two readings of the penalty, and
+    the authors' code has a third:
 
         per_sample   mean of |g_i|
         batch        the norm of the gradient of the batch's mean log p, all its
                      images as one vector: root mean square of |g_i| / sqrt(B)
-        released     mean of |g_i| / B: the norms of the images' gradients of the batch's mean
+        released     mean over the images of the norm of that same gradient by one
+                     image: mean of |g_i| / B, so per_sample divided by B
 
-    so that one alpha means sqrt(B) times less in the second, and B times less in the third.
+    so that one alpha means sqrt(B) times less in the second and B times less in the third.
 
     Args:
         alpha: Weight; 0 is plain maximum likelihood and costs no more.
-        reduction: One of the three above.
+        reduction: One of the readings above.
         space: Of the gradient; see log_prob_and_gradient.
         squared: Penalise squared norms instead.
         eps: Under the square root, whose slope at 0 is not finite.
 
-    Source: Chali et al. (2023), equation 2, which has the norm not squared.
+    Source: Chali et al. (2023), equation 2, which has the norm not squared; "released" as in their code,
+    github.com/chsamy/ood_detection_approximate_mass.
     """
 
     alpha: float
@@ -63,7 +66,7 @@ class PenalisedLikelihood:
         checks.number("PenalisedLikelihood", "alpha", self.alpha, least=0, why=steep)
         checks.number("PenalisedLikelihood", "eps", self.eps, least=0)
         each = "alpha means something else under each"
-        checks.one_of("PenalisedLikelihood", "reduction", self.reduction, get_args(Reduction), why=each)
+        checks.one_of("PenalisedLikelihood", "reduction", self.reduction, REDUCTIONS, why=each)
         checks.one_of("PenalisedLikelihood", "space", self.space, SPACES, why=each)
 
     @property
@@ -73,7 +76,12 @@ class PenalisedLikelihood:
 
     @property
     def couples_batch(self) -> bool:
-        """Whether the penalty is no mean over inputs, so that slices of a batch say something else than the batch."""
+        """Whether slices of a batch say something else, on average, than the batch.
+
+        Per sample they say the same. As released, a slice divides by its own number of inputs: r
+        equal slices weigh the penalty r times as much as their batch does. What the released
+        reading asks for can still be trained on slices: per sample with alpha / B.
+        """
         return self.reduction != "per_sample" and self.alpha > 0
 
     def __call__(self, model: Density, x: Tensor, y: Tensor | None = None, **run: Any) -> Parts:
@@ -88,10 +96,11 @@ class PenalisedLikelihood:
 
     def _penalty(self, squares: Tensor) -> Tensor:
         """Reduce the squared norms of the inputs' gradients, (B,), to the penalty."""
+        size = len(squares)
         if self.reduction == "batch":
-            squares = squares.sum(dim=0, keepdim=True) / len(squares) ** 2
-        each = squares if self.squared else (squares + self.eps).sqrt()
-        return each.mean() / (len(squares) if self.reduction == "released" else 1)
+            squares = squares.sum(dim=0, keepdim=True) / size**2
+        penalty = (squares if self.squared else (squares + self.eps).sqrt()).mean()
+        return penalty / size if self.reduction == "released" else penalty
 
 
 def _likelihood_parts(nll: Tensor, x: Tensor) -> Parts:
@@ -99,23 +108,30 @@ def _likelihood_parts(nll: Tensor, x: Tensor) -> Parts:
     return {"loss": nll, "bits_per_dim": 8 + nll.detach() / (x[0].numel() * math.log(2))}
 
 
-def cost_of_alpha(bits_per_dim: float, *, alpha: float, dims: int, batch_size: int = 1) -> float:
+def cost_of_alpha(
+    bits_per_dim: float, *, alpha: float, dims: int, reduction: Reduction = "per_sample", batch_size: int = 1
+) -> float:
     """Return by how many bits per dimension the penalty should raise the vanilla flow's.
 
     A flow is taken for a Gaussian of independent innovations whose one variance v
     gives its bits per dimension, b = 8 + log2(2 pi e v) / 2 with v in units of w
-    squared. The penalty's optimum has r = 1 + 2 alpha / sqrt(v D) times that
-    variance, B D in place of D for the batch reading, and the rise is
-    log2(r) / 2 - (1 - 1 / r) / (2 ln 2). The released reading is per_sample with alpha / B.
+    squared. The penalty's optimum has r = 1 + 2 a / sqrt(v D) times that variance,
+    where a is the weight of an image's own norm: alpha per sample, alpha / sqrt(B)
+    for the batch reading, alpha / B for the released one. The rise is
+    log2(r) / 2 - (1 - 1 / r) / (2 ln 2).
 
     Args:
-        bits_per_dim: Of the flow trained without penalty.
-        alpha: Weight of the penalty, space "pixel".
+        bits_per_dim: Bits per dimension of the flow trained without penalty.
+        alpha: Weight of the penalty, space "pixel", norms not squared.
         dims: D, numbers in one image.
-        batch_size: B for reduction "batch"; 1 for "per_sample".
+        reduction: Reading of the penalty, as in PenalisedLikelihood.
+        batch_size: B; without effect per sample.
 
     Source: ours; exact for an isotropic Gaussian of many dimensions.
     """
+    checks.one_of("cost_of_alpha", "reduction", reduction, REDUCTIONS, why="alpha means something else under each")
+    checks.whole("cost_of_alpha", "batch_size", batch_size, least=1)
+    own_norm = alpha * batch_size ** {"per_sample": 0, "batch": -0.5, "released": -1}[reduction]
     std = 2 ** (bits_per_dim - 8) / math.sqrt(2 * math.pi * math.e) * 256 / 255  # in pixels
-    ratio = 1 + 2 * alpha / (std * math.sqrt(batch_size * dims))
+    ratio = 1 + 2 * own_norm / (std * math.sqrt(dims))
     return 0.5 * math.log2(ratio) - (1 - 1 / ratio) / (2 * math.log(2))

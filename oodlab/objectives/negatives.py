@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from oodlab import checks
-from oodlab.models import EnergyModel, NormalizedAutoencoder, frozen
+from oodlab.models import Autoencoder, EnergyModel, frozen
 from oodlab.replay import ReplayBuffer
 from oodlab.samplers import Box, LangevinChain, MalaChain, on_manifold_start
 
@@ -78,7 +78,7 @@ class FromReplay(nn.Module):
         generator, log_density, classes = run.get("generator"), model.log_density, None
         if self.replay.classes > 1:
             classes = torch.randint(self.replay.classes, (len(x),), generator=generator, device=x.device)
-            log_density = partial(model.log_joint, y=classes)
+            log_density = partial(model.log_joint_density, y=classes)
         start, slots = self.replay.draw(len(x), y=classes, generator=generator)
         with frozen(model):
             negatives = self.chain(log_density, start, **run)
@@ -111,7 +111,7 @@ class OnManifold(nn.Module):
         self.latent_chain, self.chain, self.replay = latent_chain, chain, replay
         self.start_bounds = start_bounds
 
-    def forward(self, model: NormalizedAutoencoder, x: Tensor, **run: Any) -> Negatives:
+    def forward(self, model: Autoencoder, x: Tensor, **run: Any) -> Negatives:
         """Return negatives of the batch's size; `run` takes generator, should_stop and record (visible chain)."""
         record = run.pop("record", None)
         z, slots = self.replay.draw(len(x), generator=run.get("generator"))

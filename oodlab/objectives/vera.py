@@ -1,4 +1,4 @@
-"""Maximum likelihood of an unnormalised density against a learned generator instead of chains.
+"""Maximum likelihood against a learned generator instead of chains, for a density known up to a constant.
 
 log Z = max over q of E_q f + H(q): the generator plays q, and raises that bound while
 the energy model lowers f where q puts its inputs.
@@ -65,7 +65,7 @@ class VariationalLikelihood(nn.Module):
         generator: torch.Generator | None = None,
         **run: Any,
     ) -> Parts:
-        """Return the loss, mean log-densities of data and generated inputs, their gap, the penalty and both stds."""
+        """Return the loss, mean log-densities of data and generated inputs, the first minus the second, the penalty and both stds."""
         q = model.generator
         with torch.no_grad():
             q.log_std.clamp_(*map(math.log, self.std_bounds))
@@ -82,15 +82,15 @@ class VariationalLikelihood(nn.Module):
             penalty = slope.flatten(1).square().sum(dim=1).mean() / 2
             loss = loss + self.gradient_penalty * penalty
         if self.entropy_weight:
-            minus_score = negative_score(q, generated, h, proposals=self.proposals, generator=generator)
-            ascent = ascent + self.entropy_weight * minus_score
+            entropy_ascent = negative_stein_score(q, generated, h, proposals=self.proposals, generator=generator)
+            ascent = ascent + self.entropy_weight * entropy_ascent
         generator_loss = -(ascent * generated).flatten(1).sum(dim=1).mean()
         others = generator_loss + proposal_loss(q, generated, h, generator=generator)
         return {
             "loss": loss + (others - others.detach()),  # gradients of the other players, and no value
             "f_data": f_data.detach().mean(),
             "f_generated": f_generated.detach().mean(),
-            "gap": gap.detach(),
+            "log_density_gap": gap.detach(),
             "gradient_penalty": penalty.detach(),
             "generator_std": q.log_std.detach().exp(),
             "proposal_std": q.log_proposal_std.detach().exp().mean(),
@@ -99,7 +99,7 @@ class VariationalLikelihood(nn.Module):
 
 
 @torch.no_grad()
-def negative_score(
+def negative_stein_score(
     q: NoisyGenerator, x: Tensor, h: Tensor, *, proposals: int, generator: torch.Generator | None = None
 ) -> Tensor:
     """Estimate -grad_x log q(x) = E [ (x - g(h')) / std^2 ] over h' ~ q(h' | x), detached, shape of x.
@@ -124,8 +124,8 @@ def negative_score(
     latents = h + std * xi
     flat = latents.flatten(0, 1)
     misfit = (x - q.mean(flat).reshape(proposals, *x.shape)) / q.log_std.exp()
-    log_joint = -(misfit.flatten(2).square().sum(dim=2) + latents.square().sum(dim=2)) / 2
-    weights = torch.softmax(log_joint + xi.square().sum(dim=2) / 2, dim=0)  # constants cancel
+    log_joint_density = -(misfit.flatten(2).square().sum(dim=2) + latents.square().sum(dim=2)) / 2
+    weights = torch.softmax(log_joint_density + xi.square().sum(dim=2) / 2, dim=0)  # constants cancel
     return (weights.reshape(*weights.shape, *[1] * (x.ndim - 1)) * misfit).sum(dim=0) / q.log_std.exp()
 
 
@@ -133,5 +133,5 @@ def proposal_loss(q: NoisyGenerator, x: Tensor, h: Tensor, *, generator: torch.G
     """Return what has the gradient, by log_proposal_std only, of KL(N(h, proposal_std^2) || q(h' | x)), mean over the batch."""
     xi = torch.randn(h.shape, generator=generator, dtype=h.dtype, device=h.device)
     latents = h + q.log_proposal_std.exp() * xi
-    _, slope = value_and_grad(lambda latents: q.log_joint(x, latents), latents)
+    _, slope = value_and_grad(lambda latents: q.log_joint_prob(x, latents), latents)
     return -(slope * latents).sum(dim=1).mean() - q.log_proposal_std.sum()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from oodlab import checks
-from oodlab.models import NormalizedAutoencoder
+from oodlab.models import Autoencoder
 from oodlab.models.autoencoders import error_per_dimension
 from oodlab.objectives.autoencoding import Parts
 
@@ -39,7 +39,7 @@ class WassersteinMMD:
 
     def __call__(
         self,
-        model: NormalizedAutoencoder,
+        model: Autoencoder,
         x: Tensor,
         y: Tensor | None = None,
         *,

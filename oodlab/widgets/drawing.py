@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from oodlab import checks, data, metrics, presets
-from oodlab.models import NormalizedAutoencoder
+from oodlab.models import Autoencoder
 
 HALVES = ("top", "bottom", "left", "right")
 
@@ -73,7 +73,7 @@ class Judge:
         known: Known test images as the model sees them, (N, C, H, W) in [0, 1].
     """
 
-    def __init__(self, method: str, model: NormalizedAutoencoder, known: Tensor) -> None:
+    def __init__(self, method: str, model: Autoencoder, known: Tensor) -> None:
         self.model = model
         self._detector = presets.nae.image_detectors(method, model)[method]
         self._known = self._detector.score_samples(known)

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from oodlab import data, grids, plotting, presets, training
-from oodlab.models import NormalizedAutoencoder
+from oodlab.models import Autoencoder
 from oodlab.widgets.live import fresh_model, train_live
 from oodlab.widgets.panel import REDRAW_SECONDS, WIDE, Publish, RunPanel, slider
 
@@ -106,9 +106,7 @@ def _train(values: dict[str, Any], should_stop: Callable[[], bool], publish: Pub
 
 
 @torch.no_grad()
-def _look(
-    model: NormalizedAutoencoder, test_x: Tensor, title: str, negatives: tuple[Tensor, Tensor]
-) -> ClusterSnapshot:
+def _look(model: Autoencoder, test_x: Tensor, title: str, negatives: tuple[Tensor, Tensor]) -> ClusterSnapshot:
     """Measure a model on the grid and on fresh data."""
     place = model.log_temperature.device
     axis, points = grids.grid_points(LINES)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from oodlab.models import NormalizedAutoencoder, frozen
+from oodlab.models import Autoencoder, frozen
 from oodlab.samplers import Box, ChainRecord, LangevinChain, MalaChain
 
 Chain = LangevinChain | MalaChain
 
 
-def visible_start(model: NormalizedAutoencoder, codes: Tensor, bounds: Box | None) -> Tensor:
+def visible_start(model: Autoencoder, codes: Tensor, bounds: Box | None) -> Tensor:
     """Return decoded codes within bounds, as on-manifold initialisation starts visible chains there."""
     x = model.decode(codes)
     return x if bounds is None else bounds(x, x)
@@ -39,9 +39,7 @@ class Walk:
         start: Where the chains came from, visible, (B, *event) on the CPU.
     """
 
-    def __init__(
-        self, model: NormalizedAutoencoder, space: str, state: Tensor, seed: int, start_bounds: Box | None
-    ) -> None:
+    def __init__(self, model: Autoencoder, space: str, state: Tensor, seed: int, start_bounds: Box | None) -> None:
         self.model, self.space, self.state, self.t = model, space, state, 0
         self._start_bounds = start_bounds
         self._generator = torch.Generator(state.device).manual_seed(seed)

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from oodlab.graphs import Replayed
 from oodlab.models import (
+    Autoencoder,
     Conv28Decoder,
     Conv28Encoder,
     EnergyModel,
     JointEnergy,
-    NormalizedAutoencoder,
     WideResNet,
     frozen,
     stein_score,
@@ -165,7 +165,7 @@ class PlainNegatives(nn.Module):
         super().__init__()
         self.codes, self.latent_steps, self.steps = list(codes), latent_steps, steps
 
-    def forward(self, model: NormalizedAutoencoder, x: Tensor, **run: object) -> Negatives:
+    def forward(self, model: Autoencoder, x: Tensor, **run: object) -> Negatives:
         """Return negatives of the batch's size."""
         chosen = torch.randint(len(self.codes), (len(x),)).tolist()
         z = plain.latent_langevin(model, torch.stack([self.codes[i] for i in chosen]), self.latent_steps, 0.2, 0.05)
@@ -182,7 +182,7 @@ def nae_rows() -> list[Row]:
 
     def row(device: torch.device) -> Row:
         torch.manual_seed(0)
-        model = NormalizedAutoencoder(Conv28Encoder(32), Conv28Decoder(32), latent=32, sphere=True).to(device)
+        model = Autoencoder(Conv28Encoder(32), Conv28Decoder(32), latent=32, sphere=True).to(device)
         codes = model.latent_start(torch.empty(kept, 32, 1, 1, device=device), None)
         replay = ReplayBuffer(kept, (32, 1, 1), start=model.latent_start, restart=0.05, fifo=True).to(device)
         replay.write(codes, codes[:, 0])  # full: a ring that fills is not static

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from oodlab.models import EnergyModel, NormalizedAutoencoder
+from oodlab.models import Autoencoder, EnergyModel
 
 
 def plain_copy(model: nn.Module) -> nn.Module:
@@ -29,20 +29,20 @@ def exact() -> Iterator[None]:
 
 
 @exact()
-def langevin(model: EnergyModel, x: Tensor, steps: int, step_size: float, noise: float) -> Tensor:
+def langevin(model: EnergyModel, x: Tensor, steps: int, step_size: float, noise_std: float) -> Tensor:
     """Take the gradient of f(x).sum() at every step, add noise."""
     for _ in range(steps):
         x = x.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(model.log_density(x).sum(), x)
-        x = x + step_size * gradient + noise * torch.randn_like(x)
+        x = x + step_size * gradient + noise_std * torch.randn_like(x)
     return x.detach()
 
 
-def latent_langevin(model: NormalizedAutoencoder, z: Tensor, steps: int, step_size: float, noise: float) -> Tensor:
+def latent_langevin(model: Autoencoder, z: Tensor, steps: int, step_size: float, noise_std: float) -> Tensor:
     """Walk on the sphere of codes by the density of the decoded images."""
     for _ in range(steps):
         z = z.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(model.log_density(model.decode(z)).sum(), z)
-        z = z + step_size * gradient + noise * torch.randn_like(z)
+        z = z + step_size * gradient + noise_std * torch.randn_like(z)
         z = z / z.norm(dim=1, keepdim=True)
     return z.detach()

@@ -172,10 +172,13 @@ def _synthetic(
 ) -> tuple[dict[str, Tensor], list[data.SplitInfo]]:
     generator = torch.Generator().manual_seed(seed)
     if version == "paper":
-        made = {"noise": data.noise_paper(n, shape, generator), "constant": data.constant_paper(n, shape, generator)}
+        made = {
+            "noise": data.noise_printed(n, shape, generator),
+            "constant": data.constant_printed(n, shape, generator),
+        }
     elif len(shape) == 1:
         normal, uniform = data.noise_table_released(n, shape[0], generator)
-        constant = data.constant_paper(n, shape, generator, bound=5.0)
+        constant = data.constant_printed(n, shape, generator, bound=5.0)
         made = {"noise": normal, "noise_uniform": uniform, "constant": constant}
     else:
         stored = {

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from oodlab import checks
-from oodlab.models import NormalizedAutoencoder, frozen, inception_features
+from oodlab.models import Autoencoder, frozen, inception_features
 from oodlab.objectives import OnManifold
 from oodlab.presets.nae.image_parts import ValidationErrors, validation_errors
 from oodlab.samplers import Box, ChainRecord, LangevinChain, on_manifold_start
@@ -63,7 +63,7 @@ class FreshChains:
         latent_chain = replace(negatives.latent_chain, steps=latent_steps)
         return cls(latent_chain, negatives.chain, negatives.start_bounds, seed)
 
-    def __call__(self, model: NormalizedAutoencoder, like: Tensor, n: int, *, followed: int = 0) -> OnManifoldSamples:
+    def __call__(self, model: Autoencoder, like: Tensor, n: int, *, followed: int = 0) -> OnManifoldSamples:
         """Draw n samples.
 
         Args:
@@ -81,9 +81,7 @@ class FreshChains:
         images = [torch.cat([getattr(part, name) for part in parts]) for name in ("first", "start", "x")]
         return OnManifoldSamples(*images, parts[0].latent_energies, parts[0].visible_energies)
 
-    def _batch(
-        self, model: NormalizedAutoencoder, z: Tensor, generator: torch.Generator, followed: int
-    ) -> OnManifoldSamples:
+    def _batch(self, model: Autoencoder, z: Tensor, generator: torch.Generator, followed: int) -> OnManifoldSamples:
         latent, visible = (ChainRecord() if followed else None for _ in range(2))
         with frozen(model), torch.no_grad():
             first = model.decode(z)
@@ -113,7 +111,7 @@ class ErrorsAndChains:
     chains: FreshChains
     n: int
 
-    def __call__(self, model: NormalizedAutoencoder) -> dict[str, Tensor]:
+    def __call__(self, model: Autoencoder) -> dict[str, Tensor]:
         """Return the errors by set, (N,) each, and "start" and "negatives", (n, 1, H, W)."""
         place = model.log_temperature.device
         images = next(iter(self.errors.sets.values()))[:1].to(place, torch.float32)
@@ -207,7 +205,7 @@ class Likeness:
 
 
 @torch.no_grad()
-def likeness(model: NormalizedAutoencoder, x: Tensor, among: Tensor, labels: Tensor) -> Likeness:
+def likeness(model: Autoencoder, x: Tensor, among: Tensor, labels: Tensor) -> Likeness:
     """Compare images with training images.
 
     Args:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from oodlab.detectors import Detector, LogDensity, MixtureEnergy, Reconstruction, Reencoding
+from oodlab.detectors import Detector, LogDensity, MixtureLogDensity, Reconstruction, Reencoding
 from oodlab.objectives import denoising, negative_elbo, reconstruction
 from oodlab.presets.nae import image_parts as parts
 from oodlab.presets.nae.parts import by_contrast, by_persistence, on_manifold, only
@@ -135,7 +135,7 @@ METHODS = {
         "dagmm",
         partial(parts.image_mixture, **_SIZE, hidden=10, components=4),
         partial(parts.mixture, energy_weight=0.1, covariance_weight=0.005),
-        detectors={"DAGMM": MixtureEnergy},
+        detectors={"DAGMM": MixtureLogDensity},
     ),
     "Ganomaly": Method(
         "ganomaly",

@@ -16,6 +16,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from oodlab import data
 from oodlab.models import (
     MLP,
+    Autoencoder,
     Conv28Decoder,
     Conv28Encoder,
     Conv32BigDecoder,
@@ -24,7 +25,6 @@ from oodlab.models import (
     Conv32Encoder,
     JointEnergy,
     MixtureAutoencoder,
-    NormalizedAutoencoder,
     ReencodingAutoencoder,
     SmallDecoder,
     SmallEncoder,
@@ -63,9 +63,9 @@ def halves(
     return encoder(outputs * latent, channels=channels, width=width), decoder(latent, channels=channels, width=width)
 
 
-def image_autoencoder(*, latent: int, sphere: bool, **size: int) -> NormalizedAutoencoder:
+def image_autoencoder(*, latent: int, sphere: bool, **size: int) -> Autoencoder:
     """Build an autoencoder of images at temperature 1."""
-    return NormalizedAutoencoder(*halves(latent, **size), latent=latent, sphere=sphere)
+    return Autoencoder(*halves(latent, **size), latent=latent, sphere=sphere)
 
 
 def image_vae(*, latent: int, samples: int, **size: int) -> VariationalAutoencoder:
@@ -143,7 +143,7 @@ class ValidationErrors:
 
     sets: Mapping[str, Tensor]
 
-    def __call__(self, model: NormalizedAutoencoder) -> dict[str, Tensor]:
+    def __call__(self, model: Autoencoder) -> dict[str, Tensor]:
         """Return squared errors per pixel by set, (N,) each."""
         place = next(model.parameters()).device
         with torch.no_grad():

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from oodlab.data import exact_gaussian
-from oodlab.models import LinearNAE, NormalizedAutoencoder, linear_autoencoder, most_likely_linear_nae
+from oodlab.models import Autoencoder, LinearNAE, linear_autoencoder, most_likely_linear_nae
 from oodlab.objectives import maximum_likelihood, reconstruction
 from oodlab.presets.base import Experiment, Preset
 from oodlab.presets.nae.parts import by_contrast, on_manifold, only
@@ -28,7 +28,7 @@ Covariance = tuple[tuple[float, ...], ...]
 # --------------------------------------------------------- what the settings below are composed of
 
 
-def tied_autoencoder(*, dims: int, latent: int, temperature: float, weight_std: float) -> NormalizedAutoencoder:
+def tied_autoencoder(*, dims: int, latent: int, temperature: float, weight_std: float) -> Autoencoder:
     """Build a linear autoencoder with weights drawn from N(0, weight_std^2)."""
     return linear_autoencoder(weight_std * torch.randn(latent, dims), temperature=temperature)
 
@@ -50,7 +50,7 @@ class Excess:
 
     covariance: Covariance
 
-    def __call__(self, model: LinearNAE | NormalizedAutoencoder) -> dict[str, Tensor]:
+    def __call__(self, model: LinearNAE | Autoencoder) -> dict[str, Tensor]:
         """Return {"excess": a scalar}."""
         model = copy.deepcopy(model).cpu().double()
         density = model if isinstance(model, LinearNAE) else LinearNAE(model)

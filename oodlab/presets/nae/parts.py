@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from oodlab.models import NormalizedAutoencoder, ResidualMLP, VariationalAutoencoder
+from oodlab.models import Autoencoder, ResidualMLP, VariationalAutoencoder
 from oodlab.objectives import FromData, FromReplay, NormalizedLikelihood, OnManifold
 from oodlab.replay import ReplayBuffer, Uniform
 from oodlab.samplers import Box, LangevinChain, MalaChain
@@ -19,10 +19,10 @@ Chain = LangevinChain | MalaChain
 
 def plane_autoencoder(
     *, latent: int, sphere: bool, temperature: float, width: int, hidden: int, blocks: int
-) -> NormalizedAutoencoder:
+) -> Autoencoder:
     """Build an autoencoder of the plane from two residual MLPs."""
     size = {"width": width, "hidden": hidden, "blocks": blocks}
-    return NormalizedAutoencoder(
+    return Autoencoder(
         ResidualMLP(2, latent, **size),
         ResidualMLP(latent, 2, **size),
         latent=latent,
@@ -66,7 +66,7 @@ def by_persistence(
 
 
 def on_manifold(
-    model: NormalizedAutoencoder,
+    model: Autoencoder,
     *,
     latent_chain: LangevinChain,
     chain: Chain,

@@ -9,7 +9,7 @@ import dataclasses
 from functools import partial
 
 from oodlab.data import two_uniforms
-from oodlab.models import NormalizedAutoencoder
+from oodlab.models import Autoencoder
 from oodlab.objectives import reconstruction
 from oodlab.presets.base import Experiment, Preset
 from oodlab.presets.nae.parts import on_manifold, only, plane_autoencoder
@@ -17,7 +17,7 @@ from oodlab.samplers import Box, LangevinChain, MalaChain, RejectOutside
 from oodlab.training import Fresh, LinearTail, adam
 
 
-def with_fixed_decoder(**size: float) -> NormalizedAutoencoder:
+def with_fixed_decoder(**size: float) -> Autoencoder:
     """Build an autoencoder of the plane whose decoder, and with it the manifold of reconstructions, does not change."""
     model = plane_autoencoder(**size)
     model.decoder.requires_grad_(False)
