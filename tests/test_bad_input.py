@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 import re
 import threading
 import traceback
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -482,25 +483,25 @@ ROWS: dict[str, tuple] = {
     "exp run typo": (lambda: presets.nae.EIGHT_GAUSSIANS.at('smoke').runs['NAE-OIM'], "runs expects a training of AE, circle, AE, D_z = 3, VAE, D_z = 1, VAE, D_", "got 'NAE-OIM'"),
     "sweep": (lambda: presets.ebm.gamma_sweep.sweep('segmnt'), "sweep expects an in_set of segment, sensorless, fashion_mnist, cifar10 and", "got 'segmnt' and 'paper'"),
     "sweep version": (lambda: presets.ebm.gamma_sweep.sweep('segment','relesed'), "sweep expects an in_set of segment, sensorless, fashion_mnist, cifar10 and", "got 'segment' and 'relesed'"),
-    "tol str": (lambda: train_or_load('nae',seed=0), "train_or_load expects a preset", "got str without name, profile, text"),
+    "tol str": (lambda: train_or_load('nae',seed=0), "train_or_load expects a recipe", "got str:"),
     "tol seed -1": (lambda: train_or_load(PRESET,seed=-1), "train_or_load expects seed >= 0", "got -1"),
     "tol seed a": (lambda: train_or_load(PRESET,seed='a'), "train_or_load expects seed >= 0", "got 'a'"),
     "tol seed 1.5": (lambda: train_or_load(PRESET,seed=1.5), "train_or_load expects seed >= 0", "got 1.5"),
     "tol device gpu": (lambda: train_or_load(PRESET,device='gpu'), "device expects 'auto', 'cpu' or 'cuda'", "got 'gpu'"),
     "tol precision": (lambda: train_or_load(PRESET,precision='fp16'), "precision expects one of auto, float32 or bfloat16", "got 'fp16'"),
-    "tol exp": (lambda: train_or_load(presets.nae.EIGHT_GAUSSIANS), "train_or_load expects a preset", "got Experiment without model, objective, bat"),
+    "tol exp": (lambda: train_or_load(presets.nae.EIGHT_GAUSSIANS), "train_or_load expects a recipe", "got Experiment:"),
     "tol graph": (lambda: train_or_load(PRESET,graph='none'), "train_or_load expects graph auto or off", "got 'none'"),
     "tola precision": (lambda: train_or_load_all({'a':PRESET},{'a':[0]},precision='fp16'), "precision expects one of auto, float32 or bfloat16", "got 'fp16'"),
     "tola graph": (lambda: train_or_load_all({'a':PRESET},{'a':[0]},graph=False), "train_or_load_all expects graph auto or off", "got False"),
     "tolp processes 0": (lambda: train_or_load_in_parallel(PRESET,processes=0), "train_or_load_in_parallel expects processes >= 1", "got 0"),
     "tolp processes str": (lambda: train_or_load_in_parallel(PRESET,processes='2'), "train_or_load_in_parallel expects processes >= 1", "got '2'"),
     "tolp processes float": (lambda: train_or_load_in_parallel(PRESET,processes=2.), "train_or_load_in_parallel expects processes >= 1", "got 2.0"),
-    "tolp no preset": (lambda: train_or_load_in_parallel('nae',processes=2), "train_or_load_in_parallel expects a preset", "got str without name, profile, text"),
+    "tolp no preset": (lambda: train_or_load_in_parallel('nae',processes=2), "train_or_load_in_parallel expects a recipe", "got str:"),
     "tolp seed -1": (lambda: train_or_load_in_parallel(PRESET,processes=2,seed=-1), "train_or_load_in_parallel expects seed >= 0", "got -1"),
     "tolp precision": (lambda: train_or_load_in_parallel(PRESET,processes=2,precision='fp16'), "precision expects one of auto, float32 or bfloat16", "got 'fp16'"),
     "tolp graph": (lambda: train_or_load_in_parallel(PRESET,processes=2,graph='on'), "train_or_load_in_parallel expects graph auto or off", "got 'on'"),
-    "tolp lambda": (lambda: train_or_load_in_parallel(SimpleNamespace(**{**vars(PRESET), "text": "", "objective": lambda model: no_step}),processes=2), "train_or_load_in_parallel expects a preset whose parts come from modules", "got nae/eight_gaussians/ae-3 with one defined in", "put it into a file of its own"),
-    "tolp lock": (lambda: train_or_load_in_parallel(SimpleNamespace(**{**vars(PRESET), "text": "", "objective": threading.Lock()}),processes=2), "train_or_load_in_parallel expects a preset whose parts come from modules", "put it into a file of its own"),
+    "tolp lambda": (lambda: train_or_load_in_parallel(dataclasses.replace(PRESET, objective=lambda model: no_step),processes=2), "train_or_load_in_parallel expects a recipe whose parts come from modules", "got nae/eight_gaussians/ae-3 with one defined in", "put it into a file of its own"),
+    "tolp lock": (lambda: train_or_load_in_parallel(dataclasses.replace(PRESET, objective=functools.partial(print, threading.Lock())),processes=2), "train_or_load_in_parallel expects a recipe whose parts come from modules", "put it into a file of its own"),
     "tola seeds missing": (lambda: train_or_load_all({'a':PRESET},{'b':[0]}), "train_or_load_all expects seeds for 'a'", "got None"),
     "tola seeds int": (lambda: train_or_load_all({'a':PRESET},{'a':0}), "train_or_load_all expects seeds for 'a'", "got 0"),
     "tola seeds empty": (lambda: train_or_load_all({'a':PRESET},{'a':[]}), "train_or_load_all expects seeds for 'a'", "got []"),

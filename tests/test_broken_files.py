@@ -195,7 +195,7 @@ def test_a_checkpoint_of_another_preset_trains_nothing(tmp_path: Path) -> None:
 
     fit("steps = 2")
     before, done = (tmp_path / "checkpoint.pt").read_bytes(), len(calls)
-    with pytest.raises(ValueError, match=r"expects the preset it was made with, got another one"):
+    with pytest.raises(ValueError, match=r"expects the recipe it was made with, got another one"):
         fit("steps = 3")
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
     assert len(calls) == done

@@ -185,7 +185,7 @@ def test_a_file_gives_the_training_back_but_for_rounding(own: Path, monkeypatch:
     record = torch.load(file, weights_only=True)
     assert (record["name"], record["profile"], record["seed"]) == (preset.name, "smoke", 0)
     assert record["identity"] == preset.text and record["versions"]["torch"] == torch.__version__
-    assert len(record["code"]) == 64
+    assert record["key"] == preset.key
 
 
 def test_damage_is_said(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +201,7 @@ def test_damage_is_said(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="expects seed 0, got 1"):
         ready(preset, seed=1)
     shipped_file(preset, 1).rename(shipped_file(preset.changed(steps=9), 0))
-    with pytest.raises(ValueError, match="expects the preset it was made with"):
+    with pytest.raises(ValueError, match="expects the recipe it was made with"):
         ready(preset.changed(steps=9), seed=0)
 
 

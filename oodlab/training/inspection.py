@@ -54,11 +54,16 @@ def checked_budget(given: dict[str, Any]) -> int:
         "on_step": "what takes (step, steps, numbers, parts)",
     }
     needed = ("objective", "batches", "optimiser")
-    numbers = {"seed": 0, "warm_up": 0, "probes": 0, "snapshots": 0, "steps": 1, "epochs": 1, "checkpoint_every": 1}
+    numbers = {"seed": 0, "warm_up": 0, "probes": 0, "snapshots": 0}
+    optional = {"steps": 1, "epochs": 1, "checkpoint_every": 1}
     check_arguments(
         given["model"],
         {name: (given[name], way) for name, way in functions.items() if name in needed or given[name] is not None},
-        {name: (given[name], least) for name, least in numbers.items() if given[name] is not None},
+        {
+            name: (given[name], least)
+            for name, least in {**numbers, **optional}.items()
+            if name in numbers or given[name] is not None
+        },
     )
     total = _budget(given["steps"], given["epochs"], given["batches"])
     if (given["probe"] is None) != (given["probes"] == 0) or not 0 <= given["probes"] <= total:
