@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from oodlab import workspace
-from oodlab.notebook import PROFILES, Experiment, UsageError, choose, find, read
+from oodlab.notebook import PROFILES, STUDY_PROFILES, Experiment, UsageError, choose, find, read
 from oodlab.progress import Progress, minutes, table
 from oodlab.record import recorded
 from oodlab.runner import cores, execute, plan, summary
@@ -57,7 +57,7 @@ def figures(arguments: argparse.Namespace) -> int:
         given=arguments.parameters,
         profile=arguments.profile,
         out=arguments.out,
-        force=arguments.force,
+        force=arguments.fresh,
     )
     execute(runs, jobs=arguments.jobs or JOBS, progress=Progress(sys.stderr), on=arguments.on)
     print(summary(runs))
@@ -132,7 +132,7 @@ def _describe(experiment: Experiment) -> str:
         value = f"    {name}: {parameter.type} = {parameter.default!r}"
         lines.append(f"{value:36}  {parameter.comment}".rstrip())
     runs = list(recorded(experiment.name).values())
-    for profile in PROFILES:
+    for profile in dict.fromkeys((*PROFILES, *STUDY_PROFILES)):
         estimate = experiment.estimate.get(profile, {})
         measured = [run["seconds"] for run in runs if run["profile"] == profile]
         parts = []
@@ -175,7 +175,11 @@ def _parser() -> argparse.ArgumentParser:
         help="paper/notebook, notebook or paper; default: the core ones, or all of --notebooks",
     )
     run.add_argument("--all", action="store_true", help="every experiment")
-    run.add_argument("--profile", choices=PROFILES, help="budget; default: the notebook's own")
+    run.add_argument(
+        "--profile",
+        choices=tuple(dict.fromkeys((*PROFILES, *STUDY_PROFILES))),
+        help="budget; default: the notebook's own",
+    )
     run.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="set a parameter")
     run.add_argument(
         "--jobs",
@@ -189,7 +193,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PLACE",
         help="local (the default), or tcp://HOST:PORT of a Dask scheduler whose workers run the notebooks",
     )
-    run.add_argument("--force", action="store_true", help="run also what is up to date, and train anew")
+    run.add_argument(
+        "--fresh",
+        action="store_true",
+        help="run also what is up to date; kept rows and finished trainings are made anew",
+    )
     run.add_argument(
         "--out",
         type=Path,

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PROFILES = ("smoke", "quick", "paper")
+PROFILES = ("smoke", "quick", "paper")  # of notebooks that are no studies yet
+STUDY_PROFILES = ("smoke", "quick", "long", "full")
 TYPES = (bool, int, float, str, list, tuple)
 
 
@@ -273,7 +274,8 @@ def _limits(name: str, comment: str) -> tuple[tuple[str, ...], tuple[float, floa
     choices = re.search(r"choices: *([^;]+)", comment)
     bounds = re.search(r"range: *(\S+?)\.\.([^\s;,]+)", comment)
     if name == "profile":
-        return PROFILES, None
+        named = tuple(choice.strip() for choice in choices[1].split("|")) if choices else ()
+        return (STUDY_PROFILES if "full" in named else PROFILES), None
     return (
         tuple(choice.strip() for choice in choices[1].split("|")) if choices else (),
         (float(bounds[1]), float(bounds[2])) if bounds else None,

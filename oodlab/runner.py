@@ -331,10 +331,18 @@ def _figures(experiment: Experiment, values: dict[str, Any], folder: Path) -> Pa
     """Return the folder for a run's figures when the user names none."""
     here = workspace.checkout()
     reference = here is not None and folder.resolve() == here / "notebooks"
-    if reference and values["profile"] in ("quick", "paper") and not _own(experiment, values):
+    drawn = ("quick", "paper", "long", "full")
+    if reference and values["profile"] in drawn and not _own(experiment, values) and not _larger(experiment, values):
         return workspace.reference_figures()
     variant = _variant(values["profile"], _own(experiment, values))
     return workspace.runs_folder() / "figures" / variant  # variants lie side by side, to be compared
+
+
+def _larger(experiment: Experiment, values: dict[str, Any]) -> bool:
+    """Say whether a larger profile has committed rows: its figure is the committed one."""
+    larger = {"quick": ("long", "full"), "long": ("full",)}.get(values["profile"], ())
+    folder = workspace.reference_figures()
+    return any((folder / f"{experiment.name}.{profile}.csv").is_file() for profile in larger)
 
 
 def _variant(profile: str, own: dict[str, Any]) -> str:

@@ -299,7 +299,7 @@ ROWS: dict[str, tuple] = {
     "fresh bs -1": (lambda: run(batches=Fresh(data.eight_gaussians,-1)), "Fresh expects batch_size >= 1", "got -1"),
     "fresh bs str": (lambda: run(batches=Fresh(data.eight_gaussians,'5')), "Fresh expects batch_size >= 1", "got '5'"),
     "fresh draw None": (lambda: run(batches=Fresh(None,5)), "Fresh expects draw to be a function", "got NoneType"),
-    "fresh returns numpy": (lambda: run(batches=Fresh(lambda n,g:np.zeros((n,2),dtype=np.float32),5)), "fit expects batches as (tensor, tensor or None)", "got (ndarray, NoneType)"),
+    "fresh returns numpy": (lambda: run(batches=Fresh(lambda n,g:np.zeros((n,2),dtype=np.float32),5)), "fit expects batches as named tensors with 'x' among them", "got {'x': 'ndarray'}"),
     "fresh returns int64": (lambda: run(batches=Fresh(lambda n,g:torch.ones(n,2,dtype=torch.int64),5)), "fit expects batches of torch.float32, as the model's weights are", "got torch.int64"),
     "fresh double": (lambda: run(batches=Fresh(lambda n,g:torch.ones(n,2,dtype=torch.float64),5)), "fit expects batches of torch.float32, as the model's weights are", "got torch.float64"),
     "fresh ignores n": (lambda: run(batches=Fresh(lambda n,g:torch.ones(0,2),5)), "fit expects batches with inputs", "got shape (0, 2)"),

@@ -205,7 +205,7 @@ def test_results_are_those_of_a_local_run(
     assert main([*options, "--on", cluster.address]) == 0
     assert capsys.readouterr().out.count("up to date") == 2
     write(notebooks / "nae" / "c.ipynb", TELL)
-    assert main(["figures", "c", "--force", "--notebooks", str(notebooks), "--on", cluster.address]) == 0
+    assert main(["figures", "c", "--fresh", "--notebooks", str(notebooks), "--on", cluster.address]) == 0
     assert told("c")["OODLAB_ANEW"] == "1"
 
 
@@ -219,7 +219,7 @@ def test_a_failed_notebook_is_explained_as_here_and_not_tried_again(
     write(notebooks / "nae" / "works.ipynb", "1 + 1")
     explained = {}
     for place in ("local", cluster.address):
-        assert main(["figures", "nae", "--force", "--notebooks", str(notebooks), "--on", place]) == 1
+        assert main(["figures", "nae", "--fresh", "--notebooks", str(notebooks), "--on", place]) == 1
         shown = capsys.readouterr()
         assert "nae/works  done in" in shown.err
         explained[place] = shown.out[shown.out.index("nae/fails failed") :]

@@ -10,15 +10,14 @@ import torch
 from conftest import flow_of_images, flow_of_the_plane, gaussian_along_a_line, randomised
 from torch import Tensor, nn
 
-from oodlab import plotting
+from oodlab import data
 from oodlab.data import bin_center, dequantize
-from oodlab.detectors import ApproximateMass, LogDensity, Typicality
+from oodlab.detectors import ApproximateMass, BatchMass, BitsPerDim, GroupMean, LogDensity, Typicality
 from oodlab.metrics import bits_per_dim, rank_correlation
 from oodlab.models import Density, Flow, approximate_mass, image_realnvp, stein_score
-from oodlab.models.flows import FlowLayer, Logit, log_prob_and_gradient
+from oodlab.models.flows import FlowLayer, Logit, LogitNormal, log_prob_and_gradient
 from oodlab.objectives import PenalisedLikelihood, cost_of_alpha, maximum_likelihood
-from oodlab.presets.mass import FlowScores, adam_decaying_norms
-from oodlab.training import adam, fit
+from oodlab.training import Adam, adam, fit
 from oodlab.training.batches import Shuffled
 
 ROUNDING = 1e-9  # float64
@@ -466,25 +465,68 @@ def test_monotone_transforms_leave_the_rank_correlation() -> None:
     assert rank_correlation(np.exp(3 * a), (a + b) ** 3) == pytest.approx(value)
 
 
-# ------------------------------------------------------------------------------------- measurements
+# ------------------------------------------------------------------- groups, bits, and the released score
 
 
-def test_the_measurement_gives_what_the_detectors_score() -> None:
-    flow = flow_of_images(logit=True)
-    x = torch.randint(256, (130, 2, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    values = FlowScores({"a": x}, seed=3)(flow.train())
-    assert flow.training
-    assert values.keys() == {"mass a", "log_prob a", "noisy_log_prob a"}
-    center, noisy = bin_center(x), dequantize(x, torch.Generator().manual_seed(3))
-    assert -values["mass a"].numpy() == pytest.approx(ApproximateMass(flow).score_samples(center), rel=1e-4)
-    assert values["log_prob a"].numpy() == pytest.approx(LogDensity(flow).score_samples(center), rel=1e-4)
-    assert values["noisy_log_prob a"].numpy() == pytest.approx(LogDensity(flow).score_samples(noisy), rel=1e-4)
-    assert not any(value.requires_grad for value in values.values())
+def pixels(n: int) -> Tensor:
+    return torch.randint(256, (n, 2, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+def test_bits_per_dim_of_the_uniform_density_are_eight() -> None:
+    """And those of a flow are minus the score, at one noise sample."""
+    flow, x = flow_of_images(logit=True), pixels(20)
+    noisy = dequantize(x, torch.Generator().manual_seed(3))
+    wanted = bits_per_dim(LogDensity(flow).score_samples(noisy), 32)
+    assert -BitsPerDim(flow, noise_seed=3).score_samples(bin_center(x)) == pytest.approx(wanted, rel=1e-5)
+
+    class Uniform(Isotropic):
+        def log_prob(self, x: Tensor) -> Tensor:
+            return x.new_zeros(len(x)) + 0 * self.log_variance
+
+    assert BitsPerDim(Uniform(32)).score_samples(bin_center(x)) == pytest.approx(-8)
+
+
+def test_a_groups_score_is_the_mean_of_its_inputs_whatever_the_batches() -> None:
+    flow, x = flow_of_images(logit=True), bin_center(pixels(41))
+    single = ApproximateMass(flow).score_samples(x)
+    for batch_size in (5, 8, 1000):
+        grouped = GroupMean(ApproximateMass(flow), 8).score_samples(x, batch_size=batch_size)
+        assert grouped == pytest.approx([*single[:40].reshape(5, 8).mean(axis=1), single[40]], rel=1e-5)
+    assert GroupMean(ApproximateMass(flow), 8).pooled(single) == pytest.approx(grouped, rel=1e-5)
+
+
+@pytest.mark.parametrize("train_mode", [False, True])
+def test_minus_b_times_the_released_score_is_the_groups_mass(train_mode: bool) -> None:
+    """Also of the last, smaller batch, whose factor is 1 / 9: same mode and noise, before cutting."""
+    flow = flow_of_images(logit=True, norm=nn.BatchNorm2d)
+    x = dequantize(pixels(41), torch.Generator().manual_seed(5))
+    released = BatchMass(flow, group=16, whole=False, train_mode=train_mode, noise_seed=None).score_samples(x)
+    flow.train(train_mode)
+    own = [approximate_mass(flow, part, space="pixel").mean() for part in x.split(16)]
+    assert -released * [16, 16, 9] == pytest.approx([float(mass) for mass in own], rel=1e-4)
+
+
+def test_scoring_in_train_mode_leaves_the_statistics_and_whole_numbers_are_cut() -> None:
+    flow, x = flow_of_images(logit=True, norm=nn.BatchNorm2d), bin_center(pixels(32))
+    before = [value.clone() for value in flow.buffers()]
+    cut = BatchMass(flow, group=16).score_samples(x)
+    assert all(torch.equal(a, b) for a, b in zip(before, flow.buffers(), strict=True))
+    exact = BatchMass(flow, group=16, whole=False).score_samples(x)
+    assert cut.tolist() == np.ceil(exact).tolist() and np.array_equal(cut, BatchMass(flow, group=16).score_samples(x))
+
+
+def test_a_flow_without_couplings_is_the_normal_on_logits(generator: torch.Generator) -> None:
+    flow, x = image_realnvp((2, 4, 4), scales=1, blocks=0, width=1, couplings=0), bin_center(pixels(7))
+    assert LogitNormal().log_prob(x) == pytest.approx(flow.log_prob(x))
+    samples = LogitNormal((2, 4, 4)).sample(500, generator=generator)
+    assert float(data.logit_forward(samples)[0].var()) == pytest.approx(1, abs=5 * math.sqrt(2 / 16_000))
+    with pytest.raises(ValueError, match="expects an event_shape to sample"):
+        LogitNormal().sample(1)
 
 
 def test_the_released_optimiser_decays_norms_alone_and_clips_each_group() -> None:
     flow = flow_of_images()
-    optimiser = adam_decaying_norms(flow, lr=1e-3, weight_decay=0.1, clip=1e-3)
+    optimiser = Adam(lr=1e-3, weight_decay=0.1, decayed=".original0", clip=1e-3, clip_groups=True)(flow)
     decayed, other = optimiser.param_groups
     assert decayed["weight_decay"] == 0.1 and other["weight_decay"] == 0
     norms = [p for name, p in flow.named_parameters() if name.endswith("original0")]
@@ -495,54 +537,3 @@ def test_the_released_optimiser_decays_norms_alone_and_clips_each_group() -> Non
     for group in optimiser.param_groups:
         gradients = torch.cat([p.grad.flatten() for p in group["params"]])
         assert float(gradients.norm()) == pytest.approx(1e-3, rel=1e-3)
-
-
-# -------------------------------------------------------------------------------------------- figures
-
-
-def test_the_curves_draw_what_the_trace_holds() -> None:
-    random = np.random.default_rng(0)
-    trace = {
-        run: {
-            epoch: {f"{score} {s}": 1 + random.random(30) for score in ("mass", "bits") for s in "ab"}
-            for epoch in (0, 1, 4)
-        }
-        for run in ("one", "other")
-    }
-    aurocs = {run: {"mass, b": [0.5, 0.2, 0.9], "log p, b": [0.1, 0.2, 0.3]} for run in trace}
-    ranks = {"one": [0.0, -0.5, 1.0], "other": [0.3, 0.2, 0.1]}
-    control = {"mass a": np.full(30, 1.5), "mass b": np.full(30, 1.7)}
-    fig = plotting.epoch_curves(trace, ["a", "b"], aurocs, ranks, control=control)
-    axes = np.array(fig.axes).reshape(4, 2)
-    for column, run in zip(axes.T, trace, strict=True):
-        for ax, score in zip(column, ("mass", "bits"), strict=False):
-            lines = [line for line in ax.lines if line.get_linestyle() == "-"]
-            for line, s in zip(lines, "ab", strict=True):
-                medians = [np.median(values[f"{score} {s}"]) for values in trace[run].values()]
-                assert line.get_xdata() == pytest.approx([0, 1, 4])
-                assert line.get_ydata() == pytest.approx(medians)
-        drawn = {line.get_label(): list(line.get_ydata()) for line in column[2].lines}
-        assert drawn.items() >= aurocs[run].items()
-        assert list(column[3].lines[0].get_ydata()) == ranks[run]
-    histograms = plotting.epoch_histograms(trace, ["a", "b"], (1, 4))
-    assert len(histograms.axes) == 2 * 4
-    assert all(ax.patches or ax.collections for ax in histograms.axes)
-
-
-def test_under_autocast_the_gradient_of_the_mass_is_that_of_float32_within_bfloat16s_rounding(
-    generator: torch.Generator,
-) -> None:
-    """Weights and activations lose 2^-9 of their value; a loss of some dozen layers may lose some dozen times that."""
-    torch.manual_seed(0)
-    flow, x = flow_of_images(), torch.randn(64, 2, 4, 4, generator=generator)
-    loss = PenalisedLikelihood(2.0, space="input")
-
-    def gradients(reduced: bool) -> torch.Tensor:
-        flow.zero_grad()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=reduced):
-            loss(flow, x)["loss"].backward()
-        return torch.cat([p.grad.flatten() for p in flow.parameters()])
-
-    exact, fast = gradients(False), gradients(True)
-    assert not torch.equal(exact, fast)  # the conditioners do multiply in bfloat16
-    assert (fast - exact).norm() < 0.05 * exact.norm()

@@ -12,7 +12,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 
 from oodlab import workspace
 from oodlab.__main__ import main
-from oodlab.notebook import PROFILES, find, name_of, read
+from oodlab.notebook import find, name_of, read
 from oodlab.record import recorded
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
@@ -71,7 +71,7 @@ def test_an_experiment_declares_its_parameters_figures_and_cost(path: Path) -> N
     assert all(parameter.comment for parameter in experiment.parameters.values()), "a comment for each"
     assert experiment.title != path.stem
     assert experiment.figures
-    assert set(experiment.estimate) == set(PROFILES)
+    assert set(experiment.estimate) == set(experiment.parameters["profile"].choices)
     for cost in experiment.estimate.values():
         assert set(cost) == {"seconds", "megabytes"}
         assert cost["seconds"] > 0

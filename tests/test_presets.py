@@ -198,7 +198,11 @@ def test_numbers_finds_each_number_with_its_path() -> None:
 
 
 def test_a_number_without_a_source_is_found() -> None:
-    assert set(unsourced(toy())) == set(dict(numbers(toy()))) - {"warm_up", "probes", "snapshots"}  # at their defaults: not set
+    assert set(unsourced(toy())) == set(dict(numbers(toy()))) - {
+        "warm_up",
+        "probes",
+        "snapshots",
+    }  # at their defaults: not set
     sourced = toy(
         sources={"model.width": "a", "objective.chain": "b", "objective.weight": "c", "steps": "d"},
         unstated=("optimiser: no rate is printed",),

@@ -253,7 +253,7 @@ def test_what_is_up_to_date_is_skipped(notebooks: Path, capsys, monkeypatch: pyt
     assert status() == "done"
     assert status() == "up to date"
     assert status("-p", "seed=0") == "up to date"  # the default
-    assert status("--force") == "done"
+    assert status("--fresh") == "done"
     assert status("-p", "seed=7") == "done"
     assert status("-p", "seed=7") == "up to date"
     assert status() == "up to date"  # variants have folders of their own

@@ -33,9 +33,11 @@ class Budget:
         seeds: Number of seeds.
         test_items: Test items of each set at most; None takes all.
         fit_items: Training items at most that preprocessing and detectors are fitted on; None takes all.
+        tasks: Inside sets of the tasks that are played unless one is named; () plays all.
     """
 
     seeds: int
+    tasks: tuple[str, ...] = ()
     test_items: int | None = None
     fit_items: int | None = None
 
@@ -95,7 +97,7 @@ class Study:
         Args:
             profile: One of its budgets.
             source: "printed" as in the paper's text, "released" as in the authors' code.
-            dataset: "auto" plays each task with what is on this machine, embedded sets standing in where its inside set
+            dataset: "auto" plays the budget's tasks with what is on this machine, embedded sets standing in where its inside set
                 is absent; the name of a task's inside set leaves that task alone; "embedded" takes the stand-ins.
             first_seed: First of the seeds, which count up.
 
@@ -104,11 +106,13 @@ class Study:
         """
         inside = {task.inside for task in self.tasks}
         checks.one_of(self.name, "dataset", dataset, ("auto", "embedded", *sorted(inside)))
-        tasks = self.tasks
+        checks.one_of(self.name, "profile", profile, tuple(self.budgets))
+        wanted = self.budgets[profile].tasks
+        tasks = tuple(task for task in self.tasks if not wanted or task.inside in wanted)
         if dataset == "embedded":
             tasks = tuple(dict.fromkeys(task.with_stand_ins() for task in tasks))
         elif dataset != "auto":
-            tasks = tuple(task for task in tasks if task.inside == dataset)
+            tasks = tuple(task for task in self.tasks if task.inside == dataset)
         return dataclasses.replace(self, tasks=tasks, profile=profile, source=source, first_seed=first_seed)
 
     @property

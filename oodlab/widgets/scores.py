@@ -1,6 +1,6 @@
-"""What panels of detectors share: train a preset, score test inputs as it learns, look at a threshold.
+"""What panels of detectors share: train a recipe, score test inputs as it learns, look at a threshold.
 
-Imports: detectors, metrics, plotting, presets, training, widgets.live, widgets.panel.
+Imports: detectors, metrics, plotting, training, widgets.live, widgets.panel.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from oodlab import metrics, plotting, training
 from oodlab.detectors import Detector
-from oodlab.presets import Preset
+from oodlab.training import Recipe
 from oodlab.widgets.live import fresh_model, train_live
 from oodlab.widgets.panel import WIDE, Publish, RunPanel, slider
 
@@ -60,15 +60,15 @@ def score_panel(
     controls: Mapping[str, w.Widget],
     *,
     scores: tuple[str, ...],
-    prepare: Callable[[dict[str, Any]], tuple[Preset, ScoreWatch]],
+    prepare: Callable[[dict[str, Any]], tuple[Recipe, ScoreWatch]],
     name: Callable[[dict[str, Any]], str],
 ) -> RunPanel:
-    """Build a panel that trains a preset and shows what its scores do.
+    """Build a panel that trains a recipe and shows what its scores do.
 
     Args:
         controls: Widgets that decide the next run; `seed` among them.
         scores: Labels of the scores that prepare's watch takes.
-        prepare: values -> the preset to train and what watches it.
+        prepare: values -> the recipe to train and what watches it.
         name: Short name of a run from its values.
     """
     views = {
@@ -79,18 +79,18 @@ def score_panel(
     }
 
     def task(values: dict[str, Any], should_stop: Callable[[], bool], publish: Publish) -> training.Result:
-        preset, watch = prepare(values)
-        return train_and_watch(preset, watch, seed=values["seed"], should_stop=should_stop, publish=publish)
+        recipe, watch = prepare(values)
+        return train_and_watch(recipe, watch, seed=values["seed"], should_stop=should_stop, publish=publish)
 
     return RunPanel(controls, views, task=task, draw=_draw, name=name, width=700)
 
 
 def train_and_watch(
-    preset: Preset, watch: ScoreWatch, *, seed: int, should_stop: Callable[[], bool], publish: Publish
+    recipe: Recipe, watch: ScoreWatch, *, seed: int, should_stop: Callable[[], bool], publish: Publish
 ) -> training.Result:
-    """Train a preset without a checkpoint, and publish what the watch sees in between."""
-    model = fresh_model(preset, seed=seed)
-    publish(watch.look(model, 0), 0, preset.steps, "untrained")
+    """Train a recipe without a checkpoint, and publish what the watch sees in between."""
+    model = fresh_model(recipe, seed=seed)
+    publish(watch.look(model, 0), 0, recipe.steps, "untrained")
     looked_at, pause = time.monotonic(), 0.0
 
     def on_step(step: int, total: int, numbers: dict[str, float], parts: dict[str, Tensor]) -> None:
@@ -103,7 +103,7 @@ def train_and_watch(
         pause = (looked_at - started) / LOOKING_SHARE
         publish(snapshot, step, total, ", ".join(f"{key} {value:.3g}" for key, value in numbers.items()))
 
-    return train_live(model, preset, seed=seed, should_stop=should_stop, on_step=on_step)
+    return train_live(model, recipe, seed=seed, should_stop=should_stop, on_step=on_step)
 
 
 def _draw(snapshot: plotting.ScoreSnapshot, views: dict[str, Any]) -> Figure:

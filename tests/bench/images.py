@@ -21,9 +21,9 @@ from oodlab.models import (
 )
 from oodlab.objectives import NormalizedLikelihood, OnManifold, PenalisedLikelihood
 from oodlab.objectives.negatives import Negatives
-from oodlab.presets import mass
 from oodlab.replay import ReplayBuffer
 from oodlab.samplers import LangevinChain, Sphere
+from oodlab.studies.mass.epoch_curves.setting import STUDY
 from oodlab.training import adam
 from oodlab.training.devices import pick_precision
 
@@ -132,7 +132,7 @@ def _training_steps(
 
 def mass_rows() -> list[Row]:
     """One update with the penalty on the approximate mass: double backward through 10 M parameters."""
-    preset = mass.EPOCH_CURVES.runs["penalised per sample"]
+    preset = STUDY.recipes["fashion_mnist", "ReLU, per sample", "flow"]
     what = "training step with the mass penalty, RealNVP of 10 M parameters, batch 32"
     least = {"cpu": 1.8, "cuda": 3.0}
     objective = PenalisedLikelihood(2.0)

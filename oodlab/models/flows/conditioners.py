@@ -16,6 +16,9 @@ from torch.nn.utils.parametrizations import weight_norm
 from oodlab.models.nets import MLP
 
 
+ONE_THREAD_WIDTH = 64  # channels up to which a second thread gains a tenth, and a second training beside it four fifths
+
+
 class ConvConditioner(nn.Module):
     """Weight-normed residual blocks whose outputs are summed by skip connections.
 
@@ -45,6 +48,7 @@ class ConvConditioner(nn.Module):
         half_empty: bool = False,
     ) -> None:
         super().__init__()
+        self.one_thread = width <= ONE_THREAD_WIDTH
         self.factor = 2.0 if half_empty else 1.0
         self.norm_in = norm(inputs)
         self.stem = nn.Sequential(activation(), weight_norm(nn.Conv2d(2 * inputs, width, 3, padding=1)))

@@ -73,8 +73,30 @@ class Size(Budget):
 SIZES = {
     "full": Size(seeds=3, test_items=10_000),
     "long": Size(seeds=3, test_items=1000, images=9600, epochs=12, width=16, blocks=1, batch_size=32, lr=2e-3, looks=6),
-    "quick": Size(seeds=1, test_items=320, images=960, epochs=8, width=16, blocks=1, batch_size=32, lr=2e-3, looks=8),
-    "smoke": Size(seeds=1, test_items=20, images=32, epochs=2, width=4, blocks=0, batch_size=16, lr=2e-3, looks=2),
+    "quick": Size(
+        seeds=1,
+        tasks=("fashion_mnist",),
+        test_items=320,
+        images=960,
+        epochs=6,
+        width=16,
+        blocks=1,
+        batch_size=32,
+        lr=2e-3,
+        looks=6,
+    ),
+    "smoke": Size(
+        seeds=1,
+        tasks=("fashion_mnist",),
+        test_items=20,
+        images=32,
+        epochs=2,
+        width=4,
+        blocks=0,
+        batch_size=16,
+        lr=2e-3,
+        looks=2,
+    ),
 }
 
 
@@ -143,9 +165,9 @@ def methods(size: Size, source: str) -> Sequence[Method]:
         "SiLU, per sample": (*smooth, per_sample),
     }
     released = {
-        "vanilla": (*batch_norm, vanilla),
-        "penalised": (*batch_norm, as_released),
-        "penalised, α = 0.1": (*batch_norm, replace(as_released, alpha=0.1)),
+        "batch norm, vanilla": (*batch_norm, vanilla),
+        "batch norm, penalised": (*batch_norm, as_released),
+        "batch norm, penalised with α = 0.1": (*batch_norm, replace(as_released, alpha=0.1)),
     }
     scores = {"printed": flow_scores, "released": released_scores}[source]
     flows = [
