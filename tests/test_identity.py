@@ -1,64 +1,296 @@
-"""What voids a training or a row, and what does not.
-
-Each case runs on a copy of the package in a process of its own, so that a file can be changed.
-"""
+"""What voids a training or a row, and what does not: on a copy of the source that the test changes."""
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
 import oodlab
+from oodlab import identity
+from oodlab.data import MinMax, Stored, digests
+from oodlab.detectors import ApproximateMass, LogDensity, Typicality
+from oodlab.models import Autoencoder, JointEnergy, vector_realnvp
+from oodlab.objectives import PenalisedLikelihood, reconstruction
+from oodlab.study import Budget, Made, Method, Study, Task
+from oodlab.study.evaluate import _wanted
+from oodlab.training import Adam, Recipe, Shuffled
+from oodlab.training.loop import fit
 
 PACKAGE = Path(oodlab.__file__).parent
 
-STUDY = '''
-"""Three methods on a table: an autoencoder, a flow with its penalty, an energy trained by contrast."""
-from dataclasses import dataclass
-from functools import partial
-import torch
-from oodlab import identity
-from oodlab.data import MinMax, Stored
-from oodlab.detectors import ApproximateMass, LogDensity, Reconstruction, Typicality
-from oodlab.models import MLP, vector_realnvp
-from oodlab.objectives import PenalisedLikelihood
-from oodlab.study import Budget, Made, Method, Study, Task, evaluate
-from oodlab.training import Adam, Recipe, Shuffled, Transformed
+# ------------------------------------------------------------------------ a study to be voided in parts
 
 
 @dataclass(frozen=True)
-class Rows:
+class TableBatches:
     """Scaled rows of a table."""
+
     stored: Stored
-    batch_size: int
 
-    def begin(self):
+    def begin(self) -> Shuffled:
         x = self.stored.load().x
-        return Shuffled(MinMax().fit(x)(x), None, self.batch_size, 0)
+        return Shuffled(MinMax.fit(x)(x), None, 16, 0)
 
 
-def recipe(task, alpha):
-    flow = partial(vector_realnvp, 19, couplings=2, hidden=(8,))
-    return Recipe("flow", flow, PenalisedLikelihood(alpha), Rows(task.training(), 64), Adam(lr=1e-3), steps=3)
+def flow() -> nn.Module:
+    return vector_realnvp(5, couplings=2, hidden=(4,))
 
 
-def vanilla(task):
-    return {"flow": recipe(task, 0.0)}
+def autoencoder() -> nn.Module:
+    return Autoencoder(nn.Linear(5, 2), nn.Linear(2, 5), latent=2)
+
+
+def by_flow(task: Task) -> dict[str, Recipe]:
+    batches = TableBatches(task.training())
+    return {"flow": Recipe("flow", flow, PenalisedLikelihood(1.0, space="input"), batches, Adam(lr=1e-3), steps=2)}
+
+
+def by_autoencoder(task: Task) -> dict[str, Recipe]:
+    batches = TableBatches(task.training())
+    return {"autoencoder": Recipe("autoencoder", autoencoder, reconstruction, batches, Adam(lr=1e-3), steps=2)}
 
 
 def scaled(inputs, models):
-    """Scale as the training does."""
-    return MinMax().fit(inputs.train.x)
+    return MinMax.fit(inputs.train.x)
 
 
-def by_density(models):
-    return {"log p": LogDensity(models["flow"]), "mass": ApproximateMass(models["flow"], space="input")}
+def flow_scores(models):
+    of = models["flow"]
+    return {"log p": LogDensity(of), "mass": ApproximateMass(of, space="input"), "typicality": Typicality(of)}
 
 
-def noise(n, shape, generator):
+def autoencoder_scores(models):
+    return {"energy": LogDensity(models["autoencoder"])}
+
+
+def noise(n: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.randn(n, *shape, generator=generator)
 
 
-TASK = Task("segment", (Made("noise", noise), "wine"), held_out=(0,))
-TASK = Task("segment", (Made("noise", noise),), held_out=(0,))
-STUDY = Study("mass/toy", (TASK,), lambda budget, source: (Method("flow", vanilla, scaled, by_density),), {"quick": Budget(seeds=1)}, profile="quick")
-'''
+TASK = Task("inner", ("outer", Made("noise", noise)))
+METHODS = (Method("flow", by_flow, scaled, flow_scores), Method("ae", by_autoencoder, scaled, autoencoder_scores))
+STUDY = Study("mass/toy", (TASK,), lambda budget, source: METHODS, {"quick": Budget(seeds=1)}, profile="quick")
+
+
+def write_set(root: Path, name: str, seed: int) -> None:
+    (root / name).mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(seed)
+    np.savez(root / name / "all.npz", x=random.normal(size=(100, 5)), y=np.arange(100) % 4)
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of the package's source, which is what keys are made of here, beside two small tables."""
+    for number, name in enumerate(("inner", "outer")):
+        write_set(tmp_path / "data", name, number)
+    monkeypatch.setenv("OODLAB_DATA", str(tmp_path / "data"))
+    copy = tmp_path / "oodlab"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "trained"))
+    monkeypatch.setattr(identity, "FOLDER", copy)
+    return copy
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert old in text, f"{old!r} is not in {file}"
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def training_keys() -> dict[str, str]:
+    return {role: recipe.key for method in METHODS for role, recipe in method.recipes(TASK).items()}
+
+
+def row_keys() -> dict[tuple[str, str], str]:
+    return {(one.score, one.out_set): one.key for one in _wanted(STUDY, TASK, METHODS)}
+
+
+def voided(before: dict, after: dict) -> set:
+    assert before.keys() == after.keys()
+    return {name for name in before if before[name] != after[name]}
+
+
+EVERY_ROW = {(score, out) for score in ("log p", "mass", "typicality", "energy") for out in ("outer", "noise")}
+
+
+def rows_of(*scores: str) -> set[tuple[str, str]]:
+    return {row for row in EVERY_ROW if row[0] in scores}
+
+
+# ---------------------------------------------------------------------------------------- what voids nothing
+
+
+def test_a_new_file_a_moved_file_and_words_void_nothing(source: Path) -> None:
+    trainings, rows = training_keys(), row_keys()
+    (source / "models" / "flows" / "glow.py").write_text("class Glow:\n    pass\n")
+    edit(source / "models" / "flows" / "flow.py", "A density from invertible layers", "Densities, of invertible layers")
+    edit(source / "models" / "flows" / "flow.py", "Return the log-density in nats", "Say how likely x is")
+    edit(source / "models" / "flows" / "flow.py", "it was built for that shape", "it is of that shape")
+    edit(source / "training" / "progress.py", "step} of {self.total}", "step} out of {self.total}")
+    edit(source / "training" / "loop.py", "continues at step", "goes on at step")
+    edit(
+        source / "objectives" / "likelihood.py",
+        "Return the loss, bits per dimension and",
+        "Give the loss, bits per dimension and",
+    )
+    edit(source / "data" / "sets.py", "Xiao et al. 2017", "Xiao and others 2017")
+    edit(source / "widgets" / "epoch_curves.py", "penalty weight", "weight of the penalty")
+    (source / "metrics.py").write_text("# a comment\n" + (source / "metrics.py").read_text())
+    # moved: the flow's class lies elsewhere, and whoever imports it says so
+    shutil.move(source / "models" / "flows" / "flow.py", source / "models" / "flows" / "whole.py")
+    for file in source.rglob("*.py"):
+        file.write_text(file.read_text().replace("models.flows.flow import", "models.flows.whole import"))
+    assert voided(trainings, training_keys()) == set()
+    assert voided(rows, row_keys()) == set()
+
+
+def test_a_name_voids_nothing(source: Path) -> None:
+    recipe = by_flow(TASK)["flow"]
+    assert replace(recipe, name="another").key == recipe.key
+    assert replace(recipe, steps=3).key != recipe.key
+
+
+# --------------------------------------------------------------------------- what voids what it belongs to
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "trainings"),
+    [
+        ("models/flows/layers.py", "* s.exp(), s.flatten(1)", "* s.exp() * 1.0, s.flatten(1)", {"flow"}),
+        ("objectives/likelihood.py", "squares.detach().sqrt()", "2 * squares.detach().sqrt()", {"flow"}),
+        ("models/autoencoders.py", "(x - reconstruction).square()", "2 * (x - reconstruction).square()", {"autoencoder"}),
+        ("models/energy.py", "return -self.energy(x)", "return 0 - self.energy(x)", {"flow", "autoencoder"}),
+        ("training/run.py", '["loss"].backward()', '["loss"].mul(1).backward()', {"flow", "autoencoder"}),
+        ("training/batches.py", "1_000_003 + epoch", "1_000_033 + epoch", {"flow", "autoencoder"}),
+        ("data/transforms.py", "self.high - self.low)", "self.high - self.low) * 1", {"flow", "autoencoder"}),
+        ("models/joint.py", "logsumexp", "sum", set()),
+        ("samplers.py", "return noise_std**2 / (2", "return 1 * noise_std**2 / (2", set()),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.endswith(".py") else "",
+)  # fmt: skip
+def test_a_changed_formula_voids_exactly_what_uses_it(
+    source: Path, file: str, old: str, new: str, trainings: set
+) -> None:
+    before, rows = training_keys(), row_keys()
+    edit(source / file, old, new)
+    assert voided(before, training_keys()) == trainings
+    scores = {"flow": ("log p", "mass", "typicality"), "autoencoder": ("energy",)}
+    assert voided(rows, row_keys()) >= rows_of(*(score for role in trainings for score in scores[role]))
+    if not trainings:
+        assert voided(rows, row_keys()) == set()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "rows"),
+    [
+        ("detectors/densities.py", "return -(self.model.energy(x) - self", "return -2 * (self.model.energy(x) - self", rows_of("typicality")),
+        ("detectors/densities.py", "return -approximate_mass(", "return -2 * approximate_mass(", rows_of("mass")),
+        ("metrics.py", "(below + below_or_tied).mean()", "(below_or_tied + below).mean()", EVERY_ROW),
+        ("metrics.py", "np.trace(first)", "np.trace(first) * 1", set()),
+    ],
+    ids=["a detector", "another detector", "the AUROC", "a metric that no row has"],
+)  # fmt: skip
+def test_a_changed_detector_or_metric_voids_its_rows_and_no_training(
+    source: Path, file: str, old: str, new: str, rows: set
+) -> None:
+    before, trainings = row_keys(), training_keys()
+    edit(source / file, old, new)
+    assert voided(before, row_keys()) == rows
+    assert voided(trainings, training_keys()) == set()
+
+
+def test_data_exchanged_under_their_name_void_what_was_made_of_them(source: Path, tmp_path: Path) -> None:
+    rows, trainings = row_keys(), training_keys()
+    write_set(tmp_path / "data", "outer", seed=7)
+    assert voided(rows, row_keys()) == {row for row in EVERY_ROW if row[1] == "outer"}
+    assert voided(trainings, training_keys()) == set()
+    write_set(tmp_path / "data", "inner", seed=8)
+    assert voided(trainings, training_keys()) == {"flow", "autoencoder"}
+    assert voided(rows, row_keys()) == EVERY_ROW
+    write_set(tmp_path / "data", "outer", seed=1)
+    write_set(tmp_path / "data", "inner", seed=0)
+    assert (rows, trainings) == (row_keys(), training_keys()), "the old values are the old keys"
+
+
+def test_labels_are_stored_values_too(source: Path, tmp_path: Path) -> None:
+    before = digests.digest("inner", "train")
+    with np.load(tmp_path / "data" / "inner" / "all.npz") as file:
+        np.savez(tmp_path / "data" / "inner" / "all.npz", x=file["x"], y=file["y"][::-1])
+    assert digests.digest("inner", "train") != before
+
+
+# ------------------------------------------------------------------------------------------ the loop's modules
+
+
+def test_the_loop_modules_in_every_key_are_these(source: Path) -> None:
+    """A module that comes in here voids all trainings when it changes; one that goes out no longer does."""
+    assert identity.modules_behind(fit) == {
+        "graphs",
+        "replay",
+        "samplers",
+        "training.devices",
+        "training.loop",
+        "training.run",
+        "training.team",
+    }
+
+
+# ------------------------------------------------------------------------------------- a committed table of sets
+
+
+def test_the_table_has_the_digests_of_the_sets_that_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of embedded sets everywhere; of the others where the set is the one that the rows were made of."""
+    rows = digests.committed()
+    assert len(rows) > 20 and all(re.fullmatch("[0-9a-f]{64}", row["digest"]) for row in rows)
+    for row in rows:
+        if row["origin"] == "embedded":
+            assert digests.digest(row["set"], row["part"]) == row["digest"], row["set"]
+
+
+def test_an_absent_set_has_the_tables_digest_and_an_unknown_one_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OODLAB_DATA", str(tmp_path))
+    monkeypatch.setenv("OODLAB_CACHE", str(tmp_path / "cache"))
+    (known,) = [row for row in digests.committed() if (row["set"], row["part"]) == ("mnist", "train")]
+    assert digests.digest("MNIST", "train") == digests.digest("mnist", "val") == known["digest"]
+    assert not digests.differs("mnist", "train")
+    with pytest.raises(FileNotFoundError):
+        digests.digest("lsun", "test")
+    x = np.zeros((20, 28, 28), dtype=np.uint8)
+    (tmp_path / "mnist").mkdir()
+    np.savez(tmp_path / "mnist" / "train.npz", x=x, y=np.arange(20) % 10)
+    assert digests.differs("mnist", "train") and digests.digest("mnist", "train") != known["digest"]
+
+
+# ----------------------------------------------------------------------------------- the same text everywhere
+
+
+def test_keys_do_not_depend_on_the_version_of_python_or_the_process() -> None:
+    """The canonical tree of a sample is written down; unparse and dump differ between 3.11, 3.12 and 3.13."""
+    sample = 'def f(x: int, *, y=(1, 2)) -> str:\n    """Doc."""\n    return f"{x!r:>{y}}" + "a" \'b\'  # why\n'
+    import ast
+
+    found = identity._plain(ast.parse(sample))
+    assert identity.digest(found)[:16] == SAMPLE
+    script = "from oodlab import presets; print(presets.nae.EIGHT_GAUSSIANS.at('smoke').runs['NAE-CD'].key)"
+    keys = {subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout for _ in range(2)}
+    assert len(keys) == 1 and keys.pop().strip()
+
+
+SAMPLE = "fcbd6653aabb4f63"
+
+
+def test_a_setting_that_means_something_else_elsewhere_is_refused() -> None:
+    with pytest.raises(TypeError, match="must mean the same in every process"):
+        identity.describe(lambda x: x)
+    assert identity.describe(partial(JointEnergy, classifier=None)) == "JointEnergy(classifier=None)"

@@ -31,7 +31,7 @@ from oodlab.training.loop import OnStep, Result, fit
 from oodlab.training.progress import Progress
 from oodlab.training.recipe import Recipe
 
-WORTH_A_PROCESS = 2000  # updates in all; below it starting processes costs more than they save
+WORTH_A_PROCESS = 1000  # updates in all; below it starting processes costs more than they save
 UNUSUAL = ("diverged", "continues", "begins with")  # what a worker's output is searched for
 
 Pair = tuple[Recipe, int]  # a training: a recipe and a seed

@@ -15,7 +15,6 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from oodlab.models.nets import MLP
 
-
 ONE_THREAD_WIDTH = 64  # channels up to which a second thread gains a tenth, and a second training beside it four fifths
 
 
