@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from oodlab import training
 from oodlab.objectives import Joint, SlicedScoreMatching
-from oodlab.presets import Preset, mass, nae
+from oodlab.presets import Preset, nae
 from oodlab.presets.ebm import gamma_sweep
 from oodlab.samplers import LangevinChain, MalaChain
-from oodlab.training import Fresh, Guard, Result, adam
+from oodlab.studies.mass.epoch_curves.setting import STUDY as FLOWS
+from oodlab.study import Task
+from oodlab.training import Adam, Fresh, Guard, Recipe, Result, adam
 
 STEPS = 24
 LOOKS = 6  # in a run: most steps pass before anybody looks at them
@@ -32,15 +34,14 @@ def changed_objective(preset: Preset, **arguments: Any) -> Preset:
     return preset.changed(objective={"generative": generative})
 
 
-def on_digits(preset: Preset) -> Preset:
-    """Train on embedded images of side 8."""
-    small = {"shape": (1, 8, 8)}
-    sets = {"in_set": "digits", "out_sets": ("photo_patches",)}
-    return preset.changed(batches={"name": "digits", **small}, model=small, probe={**sets, **small})
+def flow(name: str, source: str = "printed") -> Recipe:
+    """Return a flow's training on embedded images of side 8."""
+    (method,) = [method for method in FLOWS.at("smoke", source).chosen if method.name == name]
+    recipe = method.recipes(Task("digits", ("photo_patches",), shape=(1, 8, 8)))["flow"]
+    return dataclasses.replace(recipe, snapshots=0)
 
 
 PLANE, TABLE = nae.EIGHT_GAUSSIANS.at("smoke").runs, gamma_sweep.sweep("segment").at("smoke").runs
-FLOWS, RELEASED = mass.EPOCH_CURVES.at("smoke").runs, mass.EPOCH_CURVES_RELEASED.at("smoke").runs
 CHAINS, CLIPPING = "step_size or more steps of the chain", "clipping the gradient"
 METHODS = {  # name: (setting, what helps it)
     "AE": (PLANE["AE, circle"], CLIPPING),
@@ -55,14 +56,18 @@ METHODS = {  # name: (setting, what helps it)
     "SSM": (TABLE["segment SSM 0"], "more projections"),
     "VERA": (TABLE["segment VERA 0"], "a larger gradient_penalty"),
     "VERA with classes": (TABLE["segment VERA 1"], "a smaller gamma, a larger gradient_penalty"),
-    "flow": (on_digits(FLOWS["vanilla"]), CLIPPING),
-    "flow, penalised": (on_digits(FLOWS["penalised per sample"]), "a smaller alpha"),
-    "flow, clipped": (on_digits(RELEASED["vanilla"]), CLIPPING),
+    "flow": (flow("SiLU, vanilla"), CLIPPING),
+    "flow, penalised": (flow("SiLU, per sample"), "a smaller alpha"),
+    "flow, clipped": (flow("batch norm, vanilla", "released"), CLIPPING),
 }
 
 
-def faster(preset: Preset, factor: float) -> Preset:
+def faster(preset: Recipe, factor: float) -> Recipe:
     """Multiply every learning rate."""
+    if isinstance(preset.optimiser, Adam):
+        return dataclasses.replace(
+            preset, optimiser=dataclasses.replace(preset.optimiser, lr=factor * preset.optimiser.lr)
+        )
 
     def scaled(value: Any) -> Any:
         if isinstance(value, dict):
@@ -73,7 +78,7 @@ def faster(preset: Preset, factor: float) -> Preset:
     return preset.changed(optimiser=rates)
 
 
-def with_chains(preset: Preset, **factors: float) -> Preset:
+def with_chains(preset: Recipe, **factors: float) -> Recipe:
     """Multiply numbers of every chain."""
 
     def scaled(part: Any) -> Any:
@@ -86,21 +91,31 @@ def with_chains(preset: Preset, **factors: float) -> Preset:
     return dataclasses.replace(preset, objective=scaled(preset.objective))
 
 
-WAYS: dict[str, Callable[[Preset], Preset]] = {
+def unclipped(preset: Recipe, factor: float) -> Recipe:
+    """Leave gradients as they are, and multiply every learning rate."""
+    free = dataclasses.replace(preset.optimiser, clip=None)
+    return faster(dataclasses.replace(preset, optimiser=free), factor)
+
+
+def clips(preset: Recipe) -> bool:
+    return isinstance(preset.optimiser, Adam) and preset.optimiser.clip is not None
+
+
+WAYS: dict[str, Callable[[Recipe], Recipe]] = {
     "rate x 100": partial(faster, factor=100.0),
     "rate x 10,000": partial(faster, factor=1e4),
     "step x 100": partial(with_chains, step_size=100.0),
     "step x 10,000": partial(with_chains, step_size=1e4),
     "noise x 100": partial(with_chains, noise_std=100.0),
-    "clip off, rate x 100": lambda preset: faster(preset.changed(optimiser={"clip": math.inf}), 100.0),
-    "clip off, rate x 10,000": lambda preset: faster(preset.changed(optimiser={"clip": math.inf}), 1e4),
+    "clip off, rate x 100": partial(unclipped, factor=100.0),
+    "clip off, rate x 10,000": partial(unclipped, factor=1e4),
 }
 CASES = [
     (method, way)
     for method, (preset, _) in METHODS.items()
     for way, change in WAYS.items()
     if way.startswith("rate")
-    or ("clip" in way and "clip" in preset.optimiser.keywords)
+    or ("clip" in way and clips(preset))
     or ("clip" not in way and change(preset).text != preset.text)
 ]
 PROVOKED = {  # beyond every "rate x 10,000": cases that must not pass for healthy, so that the table cannot be empty
@@ -109,14 +124,14 @@ PROVOKED = {  # beyond every "rate x 10,000": cases that must not pass for healt
 }
 
 
-def train(preset: Preset, folder: Path | None = None, **options: Any) -> Result:
+def train(preset: Recipe, folder: Path | None = None, **options: Any) -> Result:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = preset.model()
+        model = preset.build({})
     return training.fit(
         model,
-        preset.objective(model),
-        preset.batches(),
+        preset.begin(model, {}),
+        preset.feed({}),
         optimiser=preset.optimiser,
         **{"steps": STEPS, "schedule": preset.schedule, "device": "cpu", "precision": "float32"},
         **{"probe": preset.probe and preset.probe(), "probes": 5 if preset.probe else 0},
@@ -160,7 +175,7 @@ def test_a_provoked_training_ends_healthy_or_says_what_happened(
     except FloatingPointError as error:
         outcome = "stopped"
         assert "training diverged 4 times (" in str(error)
-        assert "learning rates are down to 0.027 of the preset's. What usually helps: a smaller learning" in str(error)
+        assert "learning rates are down to 0.027 of the recipe's. What usually helps: a smaller learning" in str(error)
         assert helps in str(error)
     else:
         outcome = "rolled back" if result.rollbacks else "survived"

@@ -513,13 +513,13 @@ def test_every_epoch_of_shuffled_batches_sees_every_image_once_in_another_order(
     epochs = []
     for epoch in range(2):
         pairs = [batches(3 * epoch + i, torch.Generator()) for i in range(3)]
-        assert all(torch.equal(part.flatten().long(), y) for part, y in pairs)
-        epochs.append(torch.cat([y for _, y in pairs]).tolist())
+        assert all(torch.equal(batch["x"].flatten().long(), batch["y"]) for batch in pairs)
+        epochs.append(torch.cat([batch["y"] for batch in pairs]).tolist())
         assert sorted(epochs[-1]) == list(range(12))
     assert epochs[0] != epochs[1]
-    again = Shuffled(x, None, batch_size=4, seed=0)(4, torch.Generator())[0]  # a function of the step alone
+    again = Shuffled(x, None, batch_size=4, seed=0)(4, torch.Generator())["x"]  # a function of the step alone
     assert torch.equal(again, batches(4, torch.Generator())["x"])
-    assert not torch.equal(again, Shuffled(x, None, batch_size=4, seed=1)(4, torch.Generator())[0])
+    assert not torch.equal(again, Shuffled(x, None, batch_size=4, seed=1)(4, torch.Generator())["x"])
     for size in (0, 13):
         with pytest.raises(ValueError, match=f"<= 12, got {size}"):
             Shuffled(x, None, batch_size=size, seed=0)

@@ -155,7 +155,7 @@ def save_study_figure(fig: Figure, study: Studied, rows: pd.DataFrame, *, part: 
     printed = rows[rows["printed"].notna()]
     headline = None
     if len(printed):
-        first = printed.iloc[-1]
+        first = printed.iloc[0]
         name = f"AUROC of {first['score']}, {first['method']}, {first['in_set']} → {first['out_set']}"
         headline = {"name": name, "value": float(first["auroc"]), "unit": "", "reported": float(first["printed"])}
     record = {

@@ -87,7 +87,15 @@ def evaluate(study: Study, trained: Trained | None = None) -> pd.DataFrame:
     new = _computed(study, trained, missing)
     frames = [frame for frame in (*found, new) if len(frame)]
     rows = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*kept_rows.COLUMNS, "kept"])
-    return _with_printed(study, rows)
+    return _with_printed(study, _in_order(rows, methods))
+
+
+def _in_order(rows: pd.DataFrame, methods: tuple[Method, ...]) -> pd.DataFrame:
+    """Put the rows into the study's order: trainings end as they may."""
+    place = {method.name: number for number, method in enumerate(methods)}
+    order = pd.DataFrame({"method": rows["method"].map(place), "seed": rows["seed"], "step": rows["step"]})
+    order["in_set"] = rows["in_set"].map({name: number for number, name in enumerate(dict.fromkeys(rows["in_set"]))})
+    return rows.loc[order.sort_values(["in_set", "method", "seed", "step"], kind="stable").index].reset_index(drop=True)
 
 
 def earlier(study: Study) -> pd.DataFrame:
@@ -377,7 +385,8 @@ def _score(detector: Detector, x: Tensor, features: Features, shared: dict[int, 
 
 def _with_printed(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
     """Add paper, table and the printed number, and put first what one looks at first."""
-    found = [_printed(study, row) for row in rows.to_dict("records")]
+    last = rows["step"] == rows.groupby(["method", "in_set", "score", "seed"])["step"].transform("max")
+    found = [_printed(study, row) for row in rows.assign(last=last).to_dict("records")]
     rows = rows.assign(
         paper=study.paper,
         table=[one.table if one else "" for one in found],

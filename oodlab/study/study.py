@@ -59,7 +59,8 @@ class Study:
         methods: methods(budget, source) -> the methods that are compared.
         budgets: What each profile spends; "full" is the paper's size.
         claims: Claims of the paper that the rows decide.
-        printed: printed(row) -> the fields of metrics.reported that name the paper's number for a row, or None.
+        printed: printed(row) -> the fields of metrics.reported that name the paper's number for a row, or None;
+            row["last"] says whether the row is of the end of its training.
         metric: Name of that number's metric in `reported.csv`.
         sources: The sources it has: "printed", or also "released".
         unstated: What the paper leaves open, with our choice.
