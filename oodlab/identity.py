@@ -55,6 +55,12 @@ HARMLESS = (
     "training.parallel",
     "training.progress",
 )
+# Of a figure also how it is drawn, and how values come from its files, which are compared by their sizes and times.
+HARMLESS_FOR_FIGURES = tuple(
+    name
+    for name in HARMLESS
+    if name.split(".")[0] not in ("plotting", "data") or name in ("data.download", "data.search", "data.sets")
+)
 NOTES = "identity_notes"  # a class's attribute that names its fields that decide nothing
 
 # ------------------------------------------------------------------------------------------ settings
@@ -178,10 +184,26 @@ def code_of(*values: Any) -> str:
 
 def code_of_cells(cells: Iterable[str]) -> str:
     """Return the stripped source of a notebook's code cells and of all that they use of the package."""
-    tree = ast.parse("\n".join(cells))
+    tree = ast.parse("\n".join(map(_python, cells)))
     module = _Module("", tree)
     roots = [use for node in tree.body for use in module.uses(node)]
-    return "\n".join(sorted({_plain(tree)} | set(_closure(roots, tuple(n for n in HARMLESS if n != "plotting")))))
+    return "\n".join([_plain(tree), *sorted(set(_closure(roots, HARMLESS_FOR_FIGURES)))])
+
+
+def _python(cell: str) -> str:
+    """Return a cell as Python, its magics (%, !) as calls of IPython; one that is neither as a text."""
+    try:
+        ast.parse(cell)
+        return cell
+    except SyntaxError:
+        from IPython.core.inputtransformer2 import TransformerManager  # not above: it takes half a second
+
+    transformed = TransformerManager().transform_cell(cell)
+    try:
+        ast.parse(transformed)
+        return transformed
+    except SyntaxError:
+        return f"CELL = {cell!r}"
 
 
 def modules_behind(*values: Any) -> set[str]:

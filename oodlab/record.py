@@ -1,9 +1,9 @@
 """What is remembered of finished runs, and what a figure is made from.
 
 state/<experiment>.json below `workspace.runs_folder()` holds, per variant of the
-experiment and oldest first: profile, key, seconds, figures, and their digests.
+experiment and oldest first: profile, key, data, seconds, figures, and their digests.
 
-Imports: workspace, data.
+Imports: identity, workspace, notebook, data.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import hashlib
 import importlib.metadata
 import json
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from oodlab import workspace
+from oodlab import identity, workspace
+from oodlab.notebook import Experiment
 
-FIELDS = {"profile", "key", "seconds", "figures", "digests"}  # of a record
+FIELDS = {"profile", "key", "data", "seconds", "figures", "digests"}  # of a record
 
 
 def recorded(experiment: str) -> dict[str, Any]:
@@ -62,21 +64,39 @@ def digests(figures: list[dict[str, Any]]) -> dict[str, str]:
     return {str(file): _digest(file) for file in files if file.is_file()}
 
 
-def code() -> list[str]:
-    """Return hashes of the package's code and of the papers' numbers, and torch's version."""
-    numbers = Path(__file__).with_name("reported.csv")
-    return [workspace.source_hash(), _digest(numbers), importlib.metadata.version("torch")]
+def code(experiment: Experiment) -> list[str]:
+    """Return hashes of all that an experiment is made from but its data.
+
+    Its cells with what they use of the package, the papers' numbers, its committed rows, and torch's version.
+    """
+    reference = workspace.reference_figures()
+    kept = sorted(reference.glob(f"{experiment.name}.*.csv")) if reference else []
+    cells = identity.digest(identity.code_of_cells(experiment.code))
+    return [cells, numbers(), *map(_digest, kept), importlib.metadata.version("torch")]
 
 
-def data() -> list[tuple[str, int, int]]:
-    """Return names, sizes and times of the sets on the data's search path and in its cache."""
+def numbers() -> str:
+    """Return the hash of the papers' numbers."""
+    return _digest(Path(__file__).with_name("reported.csv"))
+
+
+def data(names: Iterable[str]) -> dict[str, list[tuple[str, int, int]]]:
+    """Return the files of sets on the data's search path and in its cache: set -> name, size and time of each file.
+
+    Args:
+        names: Sets, by name or by path; one that is not here has no files.
+    """
     from oodlab.data.search import cache_folder, search_path  # not above: importing torch takes a second
 
-    found = []
-    for root in (*search_path(), cache_folder()):
-        stats = [(str(file.relative_to(root)), file.stat()) for file in sorted(root.glob("*/*.npz"))]
-        found += [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-    return found
+    return {name: list(_stamps(Path(name), (*search_path(), cache_folder()))) for name in names}
+
+
+def _stamps(wanted: Path, roots: Iterable[Path]) -> Iterator[tuple[str, int, int]]:
+    """Yield name, size and time of a set's files; of a path, of what lies there."""
+    for place in [wanted] if wanted.is_absolute() else [root / wanted for root in roots]:
+        for file in [place] if place.is_file() else sorted(place.rglob("*.*")):
+            stat = file.stat()
+            yield file.relative_to(place.parent).as_posix(), stat.st_size, stat.st_mtime_ns
 
 
 def _file(experiment: str) -> Path:

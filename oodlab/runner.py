@@ -10,9 +10,10 @@ and state/<experiment>.json (per variant: key, seconds, figures and digests). A
 variant is the profile, and a hash of the parameters that differ from the
 notebook's defaults where there are any.
 
-A run is up to date when its key (parameters, notebook, package, data, torch,
-figures folder) is the recorded one and its figures are still those it drew: a run
-of another variant may have put its own in their place.
+A run is up to date when its key (parameters, notebook with what it uses of the
+package, papers' numbers, committed rows, torch, figures folder) is the recorded one,
+the files of the sets that it looked for are as they were, and its figures are still
+those it drew: a run of another variant may have put its own in their place.
 
 Imports: workspace, notebook, record, progress, kernel, data; cluster where one is named.
 """
@@ -47,12 +48,13 @@ class Run:
     experiment: Experiment
     values: dict[str, Any]  # of every parameter
     figures_folder: Path
-    key: str  # equal keys give equal figures
+    key: str  # equal keys and data give equal figures
     anew: bool = False  # finished trainings are done again, too
 
     status: str = "waiting"  # running, done, up to date, failed
     seconds: float | None = None
     figures: list[dict[str, Any]] = field(default_factory=list)  # events: png, json, headline
+    sets: list[str] = field(default_factory=list)  # names of those that it looked for
     error: str = ""  # last lines of the traceback
     cell: str = ""  # k/n
     step: dict[str, Any] = field(default_factory=dict)  # the last event of a training
@@ -100,6 +102,7 @@ class Run:
         return {
             "profile": self.values["profile"],
             "key": self.key,
+            "data": record.data(self.sets),
             "seconds": round(self.seconds, 1),
             "figures": self.figures,
             "digests": record.digests(self.figures),
@@ -148,17 +151,21 @@ def plan(
     if wrong:
         raise UsageError("\n".join(wrong))
     runs = []
-    shared = [record.code(), record.data()]
     for experiment, values in accepted:
         figures = (out or _figures(experiment, values, folder)).resolve()
-        key = record.digest([experiment.name, values, experiment.code, str(figures), *shared])
+        key = record.digest([experiment.name, values, str(figures), *record.code(experiment)])
         run = Run(experiment, values, figures, key, anew=force)
         runs.append(run)
         last = record.recorded(run.experiment.name).get(run.variant, {})
-        same = last.get("key") == run.key and last["digests"] == record.digests(last["figures"])
-        if same and not force:
+        if last.get("key") == run.key and _as_it_was(last) and not force:
             run.status, run.seconds, run.figures = "up to date", last["seconds"], last["figures"]
     return runs
+
+
+def _as_it_was(last: Mapping[str, Any]) -> bool:
+    """Say whether the data behind a recorded run, and its figures, are those of the run."""
+    data = {name: [list(file) for file in files] for name, files in record.data(last["data"]).items()}
+    return data == last["data"] and last["digests"] == record.digests(last["figures"])
 
 
 def execute(runs: Sequence[Run], *, jobs: int, progress: Progress, on: str = "local") -> None:
@@ -285,8 +292,9 @@ def _execute(run: Run) -> None:
     try:
         run.kernel.execute(run.experiment.path, run.partial, parameters=inserted, on_start=on_start, on_cell=on_cell)
         run.seconds = time.monotonic() - run.started
-        drawn = [event for event in workspace.events(run.events, 0)[0] if event.get("event") == "figure"]
-        run.figures = list({figure["png"]: figure for figure in drawn}.values())  # the last of each
+        told = workspace.events(run.events, 0)[0]
+        run.figures = list({e["png"]: e for e in told if e.get("event") == "figure"}.values())  # the last of each
+        run.sets = sorted({e["name"] for e in told if e.get("event") == "data"})
         run.executed.parent.mkdir(parents=True, exist_ok=True)
         os.replace(run.partial, run.executed)
         record.remember(run.experiment.name, run.variant, run.result())  # last: only what is whole is up to date

@@ -8,6 +8,7 @@ Imports: dask, distributed, workspace, record, runner, kernel.
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import os
 import platform
 import shutil
@@ -34,9 +35,10 @@ def facts() -> dict[str, str]:
     Of torch the version without the build, of Python without the patch: a driver
     without a GPU may use workers with one.
     """
-    source, numbers, torch = record.code()
+    source = record.digest([workspace.source_hash(), record.numbers()])
+    torch = importlib.metadata.version("torch").partition("+")[0]
     python = ".".join(platform.python_version_tuple()[:2])
-    return {"oodlab": record.digest([source, numbers])[:12], "torch": torch.partition("+")[0], "Python": python}
+    return {"oodlab": source[:12], "torch": torch, "Python": python}
 
 
 def job(

@@ -268,8 +268,9 @@ def generator() -> torch.Generator:
 
 @pytest.fixture(autouse=True)
 def _own_runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep a test's checkpoints and figures out of the checkout, and the batch runner out of the test."""
+    """Keep a test's checkpoints, rows and figures out of the checkout, kept rows and the batch runner out of the test."""
     monkeypatch.setenv("OODLAB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("OODLAB_ROWS", str(tmp_path / "rows"))
     monkeypatch.delenv("OODLAB_FIGURES", raising=False)
     monkeypatch.delenv("OODLAB_PROGRESS", raising=False)
     monkeypatch.delenv("OODLAB_ANEW", raising=False)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import oodlab
-from oodlab import identity
+from oodlab import identity, notebook, record
 from oodlab.data import MinMax, Stored, digests
 from oodlab.detectors import ApproximateMass, LogDensity, Typicality
 from oodlab.models import Autoencoder, JointEnergy, vector_realnvp
@@ -27,6 +27,7 @@ from oodlab.training import Adam, Recipe, Shuffled
 from oodlab.training.loop import fit
 
 PACKAGE = Path(oodlab.__file__).parent
+NOTEBOOKS = PACKAGE.parent / "notebooks"
 
 # ------------------------------------------------------------------------ a study to be voided in parts
 
@@ -157,6 +158,39 @@ def test_a_name_voids_nothing(source: Path) -> None:
     recipe = by_flow(TASK)["flow"]
     assert replace(recipe, name="another").key == recipe.key
     assert replace(recipe, steps=3).key != recipe.key
+
+
+# --------------------------------------------------------------------- when a notebook's figure is up to date
+
+
+EVERY_NOTEBOOK = {notebook.name_of(path) for path in notebook.find(NOTEBOOKS)}
+
+
+def notebook_keys() -> dict[str, list[str]]:
+    return {notebook.name_of(path): record.code(notebook.read(path)) for path in notebook.find(NOTEBOOKS)}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "redrawn"),
+    [
+        ("widgets/epoch_curves.py", "penalty weight", "weight of the penalty", set()),
+        ("data/sets.py", "Xiao et al. 2017", "Xiao and others 2017", set()),
+        ("runner.py", "starts again", "begins again", set()),
+        ("plotting/courses.py", "2.7 * len(pairs)", "2.9 * len(pairs)", {"mass/epoch_curves"}),
+        ("plotting/smoothness.py", "0.62 * columns", "0.63 * columns", {"ebm/smoothness", "nae/ood_detection"}),
+        ("plotting/ood.py", "0.5 + sum(heights)", "0.6 + sum(heights)", {"nae/ood_detection"}),
+        ("presets/ebm/smoothness.py", "lr=1e-4,", "lr=2e-4,", {"ebm/smoothness"}),
+        ("metrics.py", "np.trace(first)", "np.trace(first) * 1", {"nae/samples"}),
+        ("data/arrays.py", "y.astype(np.int64)", "y.astype(np.int64) * 1", EVERY_NOTEBOOK),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.endswith(".py") else "",
+)
+def test_a_figure_is_out_of_date_where_something_changes_that_its_notebook_uses(
+    source: Path, file: str, old: str, new: str, redrawn: set
+) -> None:
+    before = notebook_keys()
+    edit(source / file, old, new)
+    assert voided(before, notebook_keys()) == redrawn
 
 
 # --------------------------------------------------------------------------- what voids what it belongs to

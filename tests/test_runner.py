@@ -242,7 +242,8 @@ def test_a_failed_notebook_stops_no_other_and_is_explained(notebooks: Path, caps
 
 
 def test_what_is_up_to_date_is_skipped(notebooks: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write(notebooks / "nae" / "a.ipynb", DRAW.format(name="a"))
+    looks = DRAW.format(name="a") + 'workspace.report("data", name="more")\n'
+    path = write(notebooks / "nae" / "a.ipynb", looks)
 
     def status(*options: str) -> str:
         assert main(["figures", "a", "--notebooks", str(notebooks), *options]) == 0
@@ -272,18 +273,26 @@ def test_what_is_up_to_date_is_skipped(notebooks: Path, capsys, monkeypatch: pyt
     figure.rename(figure.with_name("moved"))
     assert waits()
     figure.with_name("moved").rename(figure)
-    (figure.parent / "more").mkdir()
-    (figure.parent / "more/test.npz").touch()
-    monkeypatch.setenv("OODLAB_DATA", str(figure.parent))  # other data
-    assert waits()
-    monkeypatch.delenv("OODLAB_DATA")
+    for name in ("other", "more"):
+        assert not waits()
+        (figure.parent / name).mkdir()
+        (figure.parent / name / "test.npz").touch()
+        monkeypatch.setenv("OODLAB_DATA", str(figure.parent))
+    assert waits(), "a set that the run looked for was absent, and is there now"
+    assert status() == "done"
     assert not waits()
-    code = record.code
-    monkeypatch.setattr(record, "code", lambda: [("metrics.py", "changed")])
+    (figure.parent / "more" / "test-part2.npz").touch()
     assert waits()
-    monkeypatch.setattr(record, "code", code)
+    (figure.parent / "more" / "test-part2.npz").unlink()
     assert not waits()
-    write(path, DRAW.format(name="a"), "1 + 1")
+    os.utime(figure.parent / "more" / "test.npz", (0, 0))
+    assert waits()
+    assert status() == "done"
+    write(path, "# a comment\n" + looks)
+    assert not waits()
+    write(path, looks, "1 + 1")
+    assert waits()
+    write(path, looks, "%time 1 + 1", "oodlab ???")  # a magic, and what is no Python
     assert waits()
 
 
@@ -422,7 +431,9 @@ def test_list_shows_parameters_and_cost(notebooks: Path, capsys) -> None:
     estimate = {"smoke": {"seconds": 12, "megabytes": 1.5}, "quick": {"seconds": 250, "megabytes": 30}}
     write(notebooks / "nae" / "a.ipynb", core=True, figures="Figs 3, 5", estimate=estimate)
     write(notebooks / "nae" / "b.ipynb")
-    record.remember("nae/a", "quick", {"profile": "quick", "key": "", "seconds": 71.4, "figures": [], "digests": {}})
+    record.remember(
+        "nae/a", "quick", {"profile": "quick", "key": "", "data": {}, "seconds": 71.4, "figures": [], "digests": {}}
+    )
 
     assert main(["list", "--notebooks", str(notebooks)]) == 0
 

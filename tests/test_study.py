@@ -129,11 +129,6 @@ def method(name: str, recipes: Any, detectors: Any, prepare: Any = scaled) -> Me
     return Method(name, recipes, prepare, detectors)
 
 
-@pytest.fixture(autouse=True)
-def _own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OODLAB_ROWS", str(tmp_path / "rows"))
-
-
 # --------------------------------------------------------------- (a) two stages, another head, a second model
 
 

@@ -146,7 +146,7 @@ def _digest_here(name: str, split: str) -> str:
     if stamp is None:
         return _digest_embedded(name, source.stem)
     remembered = workspace.runs_folder() / "digests.json"
-    key = hashlib.sha256(repr(stamp).encode()).hexdigest()
+    key = hashlib.sha256(f"{stamp} {workspace.source_hash('data')}".encode()).hexdigest()  # who reads them, too
     known = _remembered(remembered)
     if key not in known:
         known = {**_remembered(remembered), key: _of(source)}

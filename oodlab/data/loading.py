@@ -22,7 +22,7 @@ from oodlab.data.arrays import as_stored, read_npz
 from oodlab.data.download import fetch
 from oodlab.data.pictures import read_folder
 from oodlab.data.rows import SPLITS, part_of, selection, tenths
-from oodlab.data.search import Choice, find, how_to_get, known, looked_at, stored_parts, with_continuations
+from oodlab.data.search import Choice, find, how_to_get, known, looked_at, looked_for, stored_parts, with_continuations
 from oodlab.data.sets import SetEntry, entry, find_entry
 from oodlab.data.split import Split, SplitInfo
 from oodlab.workspace import explained, only_writer
@@ -146,6 +146,7 @@ def _from_path(path: Path, split: str, size: int | None) -> Source:
         raise FileNotFoundError(
             f"load expects a set's name or a path, got {path}, which does not exist: check the path, or `oodlab data` lists the sets."
         )
+    looked_for(str(path.resolve()))
     stems = stored_parts(path) if path.is_dir() else ()
     found = part_of(split, stems or ("all",))
     if found is None:

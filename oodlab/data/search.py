@@ -6,7 +6,7 @@ OODLAB_CACHE  folder for downloads; default ~/.cache/oodlab/data, or below
 
 Relative folders are resolved when first seen, so a later chdir changes nothing.
 
-Imports: oodlab.data.rows, oodlab.data.sets.
+Imports: oodlab.workspace, oodlab.data.rows, oodlab.data.sets.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from oodlab import workspace
 from oodlab.data.rows import SPLITS, part_of
 from oodlab.data.sets import SetEntry, entry
 
@@ -86,6 +87,7 @@ def with_continuations(file: Path) -> tuple[Path, ...]:
 
 def find(name: str, split: str) -> Found | None:
     """Find the file of a split: first the search path in its order, then the cache."""
+    looked_for(name)
     for root in (*search_path(), cache_folder()):
         part = part_of(split, stored_parts(root / name))
         if part:
@@ -93,6 +95,16 @@ def find(name: str, split: str) -> Found | None:
             origin = "download" if root == cache_folder() else "prepared"
             return Found(root / name / f"{stem}.npz", tenths, origin)
     return None
+
+
+def looked_for(name: str) -> None:
+    """Tell the batch runner, once, that what this process makes depends on a set's files, here or absent."""
+    _tell(name, os.environ.get("OODLAB_PROGRESS"))
+
+
+@cache
+def _tell(name: str, to: str | None) -> None:
+    workspace.report("data", name=name)
 
 
 def known(name: str) -> bool:
