@@ -46,6 +46,7 @@ from oodlab.objectives import (
 from oodlab.progress import Progress
 from oodlab.replay import ReplayBuffer, Uniform, joined, share_of
 from oodlab.samplers import LangevinChain, MalaChain
+from oodlab.studies import studies
 from oodlab.training import Fresh, Result, Shuffled, fit, parallel, team, train_or_load, train_or_load_in_parallel
 from oodlab.training import launch as launching
 from oodlab.training.loop import STREAM
@@ -292,7 +293,10 @@ SLOTS = {"start": Uniform(-1.0, 1.0), "restart": 0.1, "fifo": False}
 @pytest.mark.parametrize(
     ("case", "complaint"),
     [
-        ("batch", "ValueError: training on 2 processes expects batches of a multiple of 2, got 9: every process takes"),
+        (
+            "batch",
+            "ValueError: training on 2 processes expects batches of a multiple of 2, got 9 of 'x': every process takes",
+        ),
         ("capacity", "multiple of classes x processes = 1 x 2, got 15: each"),
         ("classes", "multiple of classes x processes = 2 x 2, got 6: each"),
         ("couples", "expects an objective that is a mean over inputs, got PenalisedLikelihood"),
@@ -466,7 +470,7 @@ def test_when_one_rank_keeps_diverging_all_end_with_advice(pair: Pair, tmp_path:
 
 
 def test_every_notebooks_experiment_is_found_by_its_name() -> None:
-    found = presets.experiments()
+    found = presets.experiments() | studies()
     names = {str(path.relative_to(NOTEBOOKS).with_suffix("")) for path in NOTEBOOKS.glob("*/*.ipynb")}
     assert names
     assert names <= set(found)
@@ -481,10 +485,11 @@ NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
     [
         (
             ["nae/eight_gaussians/omi3"],
-            "got 'nae/eight_gaussians/omi3'; the nearest is nae/eight_gaussians/omi-3, of\n",
+            "got 'nae/eight_gaussians/omi3'; at profile quick the nearest is nae/eight_gaussians/omi-3, of\n",
         ),
         (["nae/eight_gaussian"], "\n  nae/eight_gaussians/vae-1\n"),
-        ([], "expects a preset <paper>/<notebook>/<variant>, got None"),
+        ([], "expects the name of a training, got None"),
+        (["mass/epoch_curves/digits: ReLU", "--profile", "full"], ": ReLU, vanilla\n"),
         (["nae/eight_gaussians/omi-3", "--profile", "quik"], "did you mean 'quick'?"),
         (["nae/eight_gaussians/omi-3", "--device", "gpu"], "device expects"),
     ],
@@ -507,9 +512,13 @@ def test_arguments_that_do_not_fit_are_answered_before_anything_starts(
 def test_the_list_names_every_training(capsys: pytest.CaptureFixture) -> None:
     assert train.main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert ["nae/eight_gaussians/omi-3", "NAE-OMI, D_z = 3"] in [line.split(maxsplit=1) for line in lines]
     names = {run.name for experiment in presets.experiments().values() for run in experiment.runs.values()}
-    assert [line.split()[0] for line in lines] == sorted(names, key=[line.split()[0] for line in lines].index)
+    own = {recipe.name for study in studies().values() for recipe in study.at("quick").recipes.values()}
+    assert "nae/eight_gaussians/omi-3" in names and len(own) > 3
+    assert sorted(lines) == sorted(names | own)
+    assert train.main(["--list", "--profile", "smoke", "--source", "released"]) == 0
+    released = capsys.readouterr().out.splitlines()
+    assert len(released) == 3 and all(line.startswith("mass/epoch_curves/") for line in released)
 
 
 def test_alone_the_command_trains_what_the_notebook_loads_and_stops_when_told(
