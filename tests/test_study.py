@@ -40,6 +40,7 @@ from oodlab.objectives import (
     maximum_likelihood,
     reconstruction,
 )
+from oodlab.plotting.saving import read_figure
 from oodlab.samplers import LangevinChain
 from oodlab.study import (
     HELD_OUT,
@@ -288,7 +289,10 @@ def test_a_ratio_of_two_trained_densities_is_their_difference() -> None:
     scored = study(ratio, task=IMAGES)
     trained = scored.trained()
     rows = evaluate(scored, trained).set_index("score")
-    assert rows.loc["ratio", "training"].count("+") == 1 and "+" not in rows.loc["own", "training"]
+    assert (
+        rows.loc["ratio", "training"].count("+") == rows.loc["ratio", "seconds_each"].count("+") == 1
+        and "+" not in rows.loc["own", "training"]
+    )
     values = scores(scored, trained, IMAGES, ratio, 0)
     for name in ("digits", "photo_patches"):
         assert values["ratio"][name] == pytest.approx(values["own"][name] - values["general"][name], rel=1e-4, abs=1e-3)
@@ -693,12 +697,14 @@ def test_a_figures_record_lists_every_training_behind_its_rows() -> None:
     saved = plotting.save_study_figure(figure, scored, rows, part="all")
     record = json.loads(saved.json.read_text(encoding="utf-8"))
     listed = {(one["key"], one["seed"]) for one in record["trainings"]}
-    needed = {recipe.key for (_, _, role), recipe in scored.recipes.items() if role == "ae"}
-    assert listed == {place for place in trained.used if place[0] not in needed}
+    assert listed == set(trained.used) and len(listed) == 2 * 5, "an NAE's autoencoder is behind it, too"
+    for one in record["trainings"]:
+        assert one["seconds"] == round(trained.used[one["key"], one["seed"]].seconds, 1)
+    assert record["seconds"] == pytest.approx(sum(one["seconds"] for one in record["trainings"]), abs=0.06)
     texts = {recipe.key: recipe.text.splitlines() for recipe in scored.recipes.values()}
     assert all(one["recipe"] == texts[one["key"]] for one in record["trainings"])
     assert record["seeds"] == [0, 1] and len(record["rows"]) == len(rows)
-    plotting.read_figure(saved.json) if hasattr(plotting, "read_figure") else None
+    assert read_figure(saved.json) == (record, saved.png.read_bytes())
 
 
 def test_a_control_without_training_has_one_row_whatever_the_seeds() -> None:

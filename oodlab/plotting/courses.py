@@ -78,6 +78,8 @@ def _draw(ax: Axes, rows: pd.DataFrame, value: str, looks: Mapping[str, Mapping[
     sign = -1 if value == "in_mean" else 1
     for name, look in looks.items():
         own = rows[rows["method"] == name]
+        if own.empty:  # an unclipped line without points has no place, and the layout none for the axes
+            continue
         means = sign * own.groupby("step")[value].mean()
         ax.plot(means.index, means.to_numpy(), linewidth=1.3, **look)
         last = own[own["step"] == own["step"].max()]
@@ -86,5 +88,6 @@ def _draw(ax: Axes, rows: pd.DataFrame, value: str, looks: Mapping[str, Mapping[
     if len(level):
         ax.axhline(sign * level[value].mean(), **CONTROL)
     if value == "auroc":
-        known = rows[rows["printed"].notna()].drop_duplicates("printed")
-        ax.plot([rows["step"].max()] * len(known), known["printed"], **PAPER)
+        known = rows.loc[rows["printed"].notna(), "printed"].unique()
+        if len(known):
+            ax.plot([rows["step"].max()] * len(known), known, **PAPER)

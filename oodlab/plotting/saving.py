@@ -177,18 +177,18 @@ def save_study_figure(fig: Figure, study: Studied, rows: pd.DataFrame, *, part: 
 
 
 def _trainings(study: Studied, rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return every training behind the rows, each once: recipe, key, seed, seconds, and where it ran."""
+    """Return every training behind the rows, each once: recipe, key, seed, seconds, and where its rows were made."""
     recipes = {recipe.key: recipe for recipe in study.recipes.values()}
     found = {}
     for row in rows[rows["training"].astype(bool)].to_dict("records"):
-        for key in row["training"].split("+"):
+        for key, seconds in zip(row["training"].split("+"), row["seconds_each"].split("+"), strict=True):
             recipe = recipes.get(key)
             found[key, row["seed"]] = {
                 "name": recipe.name if recipe else "",
                 "recipe": recipe.text.splitlines() if recipe else [],
                 "key": key,
                 "seed": int(row["seed"]),
-                "seconds": float(row["seconds"]),
+                "seconds": float(seconds),
                 **{name: row[name] for name in ("profile", "device", "precision", "machine", "made")},
             }
     return list(found.values())

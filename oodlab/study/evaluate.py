@@ -21,7 +21,7 @@ from oodlab.study import rows as kept_rows
 from oodlab.study.method import Method, Models
 from oodlab.study.study import Study, Trained
 from oodlab.study.task import Inputs, Task, digest_of
-from oodlab.training import snapshot_steps
+from oodlab.training import Recipe, snapshot_steps
 from oodlab.training.devices import own_randomness, pick_device, pick_precision
 from oodlab.training.stored import untrained
 
@@ -39,7 +39,8 @@ class Wanted:
         out_set: Outside set.
         step: Updates after which the model is scored.
         group: Inputs that share one score.
-        training: Keys of the trainings that the detector uses, joined by +.
+        roles: Roles of the trainings behind it: those that the detector uses, and those that they need.
+        training: Keys of these trainings, joined by +.
         key: What decides the numbers, hashed.
     """
 
@@ -50,6 +51,7 @@ class Wanted:
     out_set: str
     step: int
     group: int
+    roles: tuple[str, ...]
     training: str
     key: str
 
@@ -189,13 +191,14 @@ def _wanted(study: Study, task: Task, methods: tuple[Method, ...]) -> Iterator[W
         prepared += [keys[role] for role in sorted(method.needs(task))]
         for score, detector in detectors.items():
             roles = _roles(detector, models)
-            training = "+".join(keys[role] for role in sorted(roles))
+            behind = _behind(recipes, roles)
+            training = "+".join(keys[role] for role in behind)
             own = [*_identity(detector, models), training, *prepared, inside, shape, measures]
             for step in _steps(recipes, roles):
                 for out_set, digest in outside.items():
                     key = identity.digest(*own, str(step), digest)[:16]
                     for seed in study.seeds if recipes else study.seeds[:1]:
-                        yield Wanted(task, method, seed, score, out_set, step, detector.group, training, key)
+                        yield Wanted(task, method, seed, score, out_set, step, detector.group, behind, training, key)
 
 
 def _known_digest(one: Any) -> str | None:
@@ -209,6 +212,17 @@ def _roles(detector: Detector, models: Models) -> set[str]:
     """Return the roles of the models that a detector uses, whole or in part."""
     parts = {id(part): role for role, model in models.items() for part in model.modules()}
     return {parts[id(part)] for part in _modules(detector) if id(part) in parts}
+
+
+def _behind(recipes: Mapping[str, Recipe], roles: Collection[str]) -> tuple[str, ...]:
+    """Return these roles and those of the trainings that theirs need, what is needed first."""
+    found, waiting = set(), list(roles)
+    while waiting:
+        role = waiting.pop()
+        if role not in found:
+            found.add(role)
+            waiting += recipes[role].needs
+    return tuple(role for role in recipes if role in found)
 
 
 def _modules(detector: Detector) -> Iterator[nn.Module]:
@@ -244,7 +258,7 @@ def _weights_digest(model: nn.Module) -> str:
     return result.hexdigest()
 
 
-def _steps(recipes: Mapping[str, Any], roles: set[str]) -> list[int]:
+def _steps(recipes: Mapping[str, Recipe], roles: set[str]) -> list[int]:
     """Return the steps at which a detector's models are scored: all snapshots, or the end."""
     kept = {
         tuple(snapshot_steps(recipes[role].steps, recipes[role].snapshots)) for role in roles if recipes[role].snapshots
@@ -297,7 +311,6 @@ def _rows_of(study: Study, trained: Trained, inputs: Inputs, wanted: list[Wanted
         else "float32",
         "machine": kept_rows.machine(),
         "made": kept_rows.today(),
-        "seconds": round(sum(result.seconds for result in results.values()), 1),
     }
     for step in sorted({one.step for one in wanted}):
         asked = [one for one in wanted if one.step == step]
@@ -306,6 +319,7 @@ def _rows_of(study: Study, trained: Trained, inputs: Inputs, wanted: list[Wanted
         for one in asked:
             inside, outside = values[one.score][inputs.task.name], values[one.score][one.out_set]
             row = metrics.ood_row(inside, outside)
+            seconds = [round(results[role].seconds, 1) for role in one.roles]
             yield {
                 **common,
                 **_titles(study, one),
@@ -315,6 +329,8 @@ def _rows_of(study: Study, trained: Trained, inputs: Inputs, wanted: list[Wanted
                 **_described("out", outside),
                 "step": step,
                 "group": one.group,
+                "seconds": sum(seconds),
+                "seconds_each": "+".join(map(str, seconds)),
                 "training": one.training,
                 "key": one.key,
             }

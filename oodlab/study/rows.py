@@ -28,7 +28,8 @@ COLUMNS = (
     *("method", "score", "in_set", "out_set", "seed", "step", "group", "n_in", "n_out"),
     *("auroc", "auroc_se", "aupr_in", "aupr_out", "tnr_at_95tpr"),
     *("in_mean", "in_q10", "in_q50", "in_q90", "out_mean", "out_q10", "out_q50", "out_q90"),
-    *("profile", "source", "stand_in_for", "device", "precision", "machine", "made", "seconds", "training", "key"),
+    *("profile", "source", "stand_in_for", "device", "precision", "machine", "made"),
+    *("seconds", "seconds_each", "training", "key"),
 )
 TEXTS = dict.fromkeys(
     (
@@ -43,6 +44,9 @@ TEXTS = dict.fromkeys(
         "precision",
         "machine",
         "made",
+        "seconds_each",
+        "training",
+        "key",
     ),
     str,
 )
@@ -115,9 +119,7 @@ def today() -> str:
 
 def _read(file: Path) -> pd.DataFrame:
     try:
-        frame = pd.read_csv(
-            file, dtype={**TEXTS, "key": str, "training": str}, keep_default_na=False, na_values={"auroc_se": [""]}
-        )
+        frame = pd.read_csv(file, dtype=TEXTS, keep_default_na=False, na_values={"auroc_se": [""]})
     except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{file} expects rows of a study, got a damaged file ({error}): take it from version control, or delete it."
