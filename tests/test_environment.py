@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -44,3 +47,15 @@ def test_conda_and_pip_ask_for_the_same_python(project: dict, environment: dict[
 def test_conda_installs_this_checkout_and_nothing_else_by_pip() -> None:
     listed = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
     assert [item for item in listed if not isinstance(item, str)] == [{"pip": ["-e ."]}]
+
+
+@pytest.mark.parametrize("own", ["", "ACTIVE"])
+def test_waiting_threads_sleep_unless_the_user_wants_otherwise(own: str) -> None:
+    """OpenMP reads the policy when torch loads it, so it is set by then."""
+    script = "import oodlab, os, sys; print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": own} if own else {}
+    said = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["False", own or "PASSIVE"]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "export OMP_WAIT_POLICY ?= PASSIVE" in makefile

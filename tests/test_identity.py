@@ -255,6 +255,20 @@ def test_data_exchanged_under_their_name_void_what_was_made_of_them(source: Path
     assert (rows, trainings) == (row_keys(), training_keys()), "the old values are the old keys"
 
 
+def test_a_part_in_several_files_is_the_part_in_one(source: Path, tmp_path: Path) -> None:
+    folder, whole = tmp_path / "data" / "split", digests.digest("inner", "all")
+    folder.mkdir()
+    with np.load(tmp_path / "data" / "inner" / "all.npz") as file:
+        for name, rows in {"all": slice(0, 30), "all-part2": slice(30, 31), "all-part3": slice(31, None)}.items():
+            np.savez(folder / f"{name}.npz", x=file["x"][rows], y=file["y"][rows])
+    assert digests.digest("split", "all") == whole
+    (folder / "all-part3.npz").unlink()
+    assert digests.digest("split", "all") != whole
+    (folder / "all-part2.npz").rename(folder / "all-part3.npz")
+    with pytest.raises(ValueError, match=r"numbered from 2 without a gap, got \[3\]"):
+        digests.digest("split", "all")
+
+
 def test_labels_are_stored_values_too(source: Path, tmp_path: Path) -> None:
     before = digests.digest("inner", "train")
     with np.load(tmp_path / "data" / "inner" / "all.npz") as file:

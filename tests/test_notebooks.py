@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -14,6 +15,7 @@ from oodlab import workspace
 from oodlab.__main__ import main
 from oodlab.notebook import find, name_of, read
 from oodlab.record import recorded
+from oodlab.studies import studies
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 NOTEBOOKS = sorted(path for path in FOLDER.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
@@ -62,6 +64,20 @@ def test_a_notebook_defines_nothing(path: Path) -> None:
 def test_a_notebook_is_short(path: Path) -> None:
     lines = [line.strip() for source in code_of(path) for line in source.splitlines()]
     assert sum(bool(line) and not line.startswith("#") for line in lines) <= MOST_CODE_LINES
+
+
+STUDIES = [FOLDER / f"{name}.ipynb" for name in studies()]
+
+
+@pytest.mark.parametrize("path", [*STUDIES, FOLDER / "template.ipynb"], ids=label)
+def test_a_study_reads_like_a_tutorial(path: Path) -> None:
+    """Prose before every code cell and at its end, at most 100 columns, and the study's own parameters."""
+    cells = nbformat.read(path, as_version=4).cells
+    assert all(len(line) <= 100 for cell in cells for line in cell.source.splitlines())
+    for before, cell in pairwise(cells):
+        of_the_start = "parameters" in cell.metadata.get("tags", [])  # below the imports
+        assert cell.cell_type == "markdown" or before.cell_type == "markdown" or of_the_start, cell.source
+    assert {"profile", "source", "seed", "device", "dataset"} <= set(read(path).parameters)
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=label)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +27,10 @@ def numbers_in(value: object) -> Iterator[float]:
         yield value
 
 
+def rows_of(record: dict) -> pd.DataFrame:
+    return pd.read_csv(io.StringIO("\n".join(record["rows"])))
+
+
 def row_of(figure: str) -> str:
     (row,) = [line for line in README.splitlines() if line.startswith("|") and f"`{figure}`" in line]
     return row
@@ -36,7 +42,7 @@ def test_every_result_in_a_row_stands_in_the_figures_behind_it(figure: str) -> N
     name = f"{records[0]['figure'].split('-')[0]}"
     ours = row_of(name).split("|")[-3]
     listed = [value for record in records for value in record.get("numbers", {}).values() if isinstance(value, list)]
-    listed += [record["rows"] for record in records if "rows" in record]
+    listed += [rows_of(record).to_dict("records") for record in records if "rows" in record]
     tables = [value for value in listed if value and isinstance(value[0], dict)]  # not every point that is drawn
     tables += [record["headline"] for record in records]
     known = list(numbers_in(tables))

@@ -10,6 +10,7 @@ import torch
 from conftest import far_from_the_line, line, near_a_line
 
 from oodlab import detectors, metrics, plotting, presets, widgets
+from oodlab.widgets.epoch_curves import CONDITIONERS
 from oodlab.widgets.gamma_sweep import COMBINATIONS
 from oodlab.widgets.scores import ScoreWatch, score_panel
 
@@ -87,6 +88,7 @@ def test_a_panel_trains_its_preset_and_follows_its_views(generator: torch.Genera
         (widgets.epoch_curves, {"alpha": 0.0, "width": 4}),
         (widgets.epoch_curves, {"reduction": "batch", "width": 4}),
         (widgets.epoch_curves, {"in_set": "cifar10", "width": 4}),
+        *((widgets.epoch_curves, {"conditioners": kind, "width": 4}) for kind in CONDITIONERS),
         (widgets.smoothness, {"chain": 1}),
         (widgets.smoothness, {"in_set": "mnist", "chain": 1}),
         (widgets.smoothness, {"gamma": 1.0, "bottleneck": 0.2, "l2": 1.0, "chain": 1}),

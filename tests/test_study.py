@@ -644,11 +644,12 @@ def test_the_printed_number_stands_beside_ours() -> None:
 def test_the_rule_of_verdicts(numbers: dict[int, float], word: str) -> None:
     """The fourth has a mean of 0.31 below its standard deviation of 0.51."""
     rows = pd.DataFrame({"seed": list(numbers), "auroc": list(numbers.values()), "profile": "quick"})
-    verdict = decide(Claim("It holds.", lambda rows: rows.set_index("seed")["auroc"]), rows)
+    verdict = decide(Claim("It holds.", lambda rows: rows.set_index("seed")["auroc"], "table 1"), rows)
     assert (verdict.word, verdict.seeds) == (word, len(numbers))
-    assert verdict.sentence.startswith(f"**{word}.** It holds.")
-    table = verdicts([verdict.claim], rows)
-    assert table["verdict"].tolist() == [word]
+    assert verdict.sentence.startswith(f"**{word}.** It holds (table 1).")
+    found = verdicts([verdict.claim], rows)
+    assert found.table["verdict"].tolist() == [word]
+    assert found._repr_markdown_() == f"- {verdict.sentence}"
 
 
 def test_seeds_and_partitions_count_as_they_are() -> None:
@@ -703,7 +704,7 @@ def test_a_figures_record_lists_every_training_behind_its_rows() -> None:
     assert record["seconds"] == pytest.approx(sum(one["seconds"] for one in record["trainings"]), abs=0.06)
     texts = {recipe.key: recipe.text.splitlines() for recipe in scored.recipes.values()}
     assert all(one["recipe"] == texts[one["key"]] for one in record["trainings"])
-    assert record["seeds"] == [0, 1] and len(record["rows"]) == len(rows)
+    assert record["seeds"] == [0, 1] and len(record["rows"]) == 1 + len(rows)
     assert read_figure(saved.json) == (record, saved.png.read_bytes())
 
 

@@ -27,7 +27,20 @@ from oodlab.objectives import FromReplay, NormalizedLikelihood, OnManifold, reco
 from oodlab.presets import Preset, nae
 from oodlab.replay import ReplayBuffer, Uniform
 from oodlab.samplers import LangevinChain, MalaChain
-from oodlab.training import Fresh, Guard, LinearTail, Result, Shuffled, Transformed, adam, fit, train_or_load
+from oodlab.training import (
+    Adam,
+    Beside,
+    Fresh,
+    Guard,
+    LinearTail,
+    Result,
+    Shuffled,
+    Transformed,
+    adam,
+    fit,
+    read_snapshot,
+    train_or_load,
+)
 
 # --------------------------------------------------------------- resuming: the same bits, always
 
@@ -455,6 +468,25 @@ def test_adam_gives_named_parameters_a_rate_of_their_own() -> None:
         adam(smooth_nae(3), lr=1e-3, lr_of={"log_temperatur": 1.0})
 
 
+def test_adam_as_a_setting_builds_what_the_function_builds() -> None:
+    model, own = smooth_nae(3), {"encoder": {"lr": 1e-2, "betas": (0.0, 0.9)}, "log_temperature": 1e-1}
+    built, wanted = Adam(lr=1e-3, lr_of=own, betas=(0.5, 0.9))(model), adam(model, lr=1e-3, lr_of=own, betas=(0.5, 0.9))
+    assert [{**g, "params": list(map(id, g["params"]))} for g in built.param_groups] == [
+        {**g, "params": list(map(id, g["params"]))} for g in wanted.param_groups
+    ]
+    some = Adam(lr=1e-3, weight_decay=0.1, decayed=".weight")(model).param_groups
+    assert [group["weight_decay"] for group in some] == [0.1, 0.0]
+    assert {p.ndim for p in some[0]["params"]} == {2} and sum(len(g["params"]) for g in some) == 9
+    assert [g["weight_decay"] for g in Adam(lr=1e-3, weight_decay=0.1)(model).param_groups] == [0.1]
+    for wrong, complaint in (
+        ({"lr": -1.0}, "lr"),
+        ({"lr": 1.0, "weight_decay": -1.0}, "weight_decay"),
+        ({"lr": 1.0, "clip": 0.0}, "clip"),
+    ):
+        with pytest.raises(ValueError, match=f"Adam expects {complaint}"):
+            Adam(**wrong)
+
+
 def test_adam_gives_a_part_of_the_model_options_of_its_own_and_the_longest_name_counts() -> None:
     own = {
         "encoder": {"lr": 1e-2, "betas": (0.0, 0.9)},
@@ -817,6 +849,82 @@ def test_a_roll_back_takes_its_probes_back() -> None:
 def test_probe_and_their_number_come_together(wrong: dict, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="fit expects a probe"):
         run("AE", tmp_path, **wrong)
+
+
+# --------------------------------------------------------------------------------------- snapshots
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("asked", [1, 7, 23, 61])
+def test_snapshots_change_nothing_and_outlive_an_interruption(setting: str, asked: int, tmp_path: Path) -> None:
+    plain = run(setting, tmp_path / "plain")
+    whole = run(setting, tmp_path / "whole", snapshots=4)
+    assert_same_bits(dict(whole.model.state_dict()), dict(plain.model.state_dict()))
+    assert list(whole.snapshots) == [0, 6, 12, 18, 24]
+    kept = {step: read_snapshot(file, "the same") for step, file in whole.snapshots.items()}
+    assert_same_bits(kept[0], dict(with_dropout().state_dict()))
+    assert_same_bits(kept[24], dict(whole.model.state_dict()))
+    assert not any(
+        torch.equal(kept[a]["encoder.0.net.0.weight"], kept[b]["encoder.0.net.0.weight"]) for a, b in pairwise(kept)
+    )
+    run(setting, tmp_path / "parts", snapshots=4, should_stop=asking(asked))
+    parts = run(setting, tmp_path / "parts", snapshots=4)
+    assert_same_bits({step: read_snapshot(file, "the same") for step, file in parts.snapshots.items()}, kept)
+
+
+def test_a_snapshot_is_of_the_course_that_counts(tmp_path: Path) -> None:
+    """After a roll-back the weights of the steps done again replace those of the lost ones."""
+    options = {"probe": weight_sum, "probes": 20, "snapshots": 20, "checkpoint_every": 5, "folder": tmp_path}
+    result = erupt(Erupting({13}, math.nan), **options)
+    assert result.rollbacks == 1 and list(result.snapshots) == list(range(21))
+    for probe in result.probes:
+        weights = read_snapshot(result.snapshots[probe["step"]], "")
+        result.model.load_state_dict(weights)
+        assert torch.equal(weight_sum(result.model)["sum"], probe["values"]["sum"]), probe["step"]
+
+
+def test_snapshots_need_a_folder_and_no_more_steps_than_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="snapshots"):
+        erupt(reconstruction, snapshots=4)
+    with pytest.raises(ValueError, match="snapshots"):
+        erupt(reconstruction, snapshots=21, folder=tmp_path)
+
+
+# ------------------------------------------------------------------------------------ named batches
+
+
+def labelled(n: int = 12) -> Shuffled:
+    return Shuffled(torch.arange(2.0 * n).reshape(n, 2), torch.arange(n), batch_size=4, seed=0)
+
+
+def test_a_second_sets_batch_lies_beside_the_first_under_its_name() -> None:
+    both = Beside(labelled(), {"general": labelled(100)})
+    assert both.steps_per_epoch == 3
+    batch = both(7, torch.Generator())
+    assert_same_bits(batch, {**labelled()(7, torch.Generator()), "general": labelled(100)(7, torch.Generator())["x"]})
+    halved = Transformed(both, lambda x, generator: x / 2, names=("general",))(7, torch.Generator())
+    assert_same_bits(halved, {**batch, "general": batch["general"] / 2})
+    with pytest.raises(ValueError, match=r"names of their own for other sources, got \['x'\]"):
+        Beside(labelled(), {"x": labelled()})
+    with pytest.raises(ValueError, match="Beside expects general"):
+        Beside(labelled(), {"general": torch.zeros(3)})
+    with pytest.raises(ValueError, match="expects batches with general, got x, y"):
+        Transformed(labelled(), lambda x, generator: x, names=("general",))(0, torch.Generator())
+
+
+def takes_general(model: nn.Module, x: Tensor, *, general: Tensor, **run: object) -> dict[str, Tensor]:
+    return reconstruction(model, torch.cat([x, general]))
+
+
+def test_an_objective_is_given_the_names_it_takes_or_nothing_is_trained() -> None:
+    unlabelled = Shuffled(labelled().x, None, 4, 0)
+    both = Beside(unlabelled, {"general": unlabelled})
+    options = {"optimiser": lambda m: adam(m, lr=1e-3), "steps": 2, "device": "cpu"}
+    assert fit(with_dropout(), takes_general, both, **options).finished
+    with pytest.raises(ValueError, match="got 'general' as well"):
+        fit(with_dropout(), reconstruction, both, **options)
+    with pytest.raises(ValueError, match="general"):
+        fit(with_dropout(), takes_general, unlabelled, **options)
 
 
 def test_transformed_batches_draw_from_the_runs_generator() -> None:

@@ -54,7 +54,7 @@ def courses(rows: pd.DataFrame, scores: Sequence[str], measures: Mapping[str, st
         handles = [Line2D([], [], label=name, **look) for name, look in looks.items()]
         if control in set(rows["method"]):
             handles.append(Line2D([], [], label=control, **CONTROL))
-        if rows["printed"].notna().any():
+        if rows.loc[rows["score"].isin(scores), "printed"].notna().any():
             handles.append(Line2D([], [], label="paper, at its end", **PAPER))
         fig.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, fontsize=7.5, handlelength=2.8)
         return fig

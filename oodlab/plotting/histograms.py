@@ -20,7 +20,7 @@ from oodlab.plotting.sets import KNOWN, set_looks
 def histograms(
     panels: Mapping[str, Mapping[str, ArrayLike]], *, columns: int, label: str, log_scale: bool = False
 ) -> Figure:
-    """Draw a panel per title with one histogram per set, each of area 1; the inside set first.
+    """Draw a panel per title with one histogram per set, each of area 1, on one axis of values; the inside set first.
 
     Args:
         panels: Values by set, by title; titles fill the rows of the figure from the left.
@@ -33,7 +33,7 @@ def histograms(
     rows = -(-len(panels) // columns)
     with rc_context(STYLE):
         fig = figure(2.5 * columns + 0.2, 1.75 * rows + 0.4)
-        axes = fig.subplots(rows, columns, squeeze=False)
+        axes = fig.subplots(rows, columns, squeeze=False, sharex=True)
         insides = {next(iter(sets)) for sets in panels.values()}
         looks = set_looks(dict.fromkeys(name for sets in panels.values() for name in sets if name not in insides))
         for ax, (title, sets) in zip(axes.flat, panels.items(), strict=False):

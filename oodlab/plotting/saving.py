@@ -161,7 +161,7 @@ def save_study_figure(fig: Figure, study: Studied, rows: pd.DataFrame, *, part: 
     record = {
         "figure": stem.relative_to(folder).as_posix(),
         "caption": caption,
-        "rows": json.loads(rows.to_json(orient="records", double_precision=7)),
+        "rows": rows.to_csv(index=False, float_format="%.7g").splitlines(),
         "headline": headline,
         "profile": study.profile,
         "source": study.source,

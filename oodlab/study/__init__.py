@@ -5,7 +5,7 @@ trained = study.trained()
 rows = evaluate(study, trained)
 """
 
-from oodlab.study.claims import Claim, Verdict, decide, verdicts
+from oodlab.study.claims import Claim, Verdict, Verdicts, decide, verdicts
 from oodlab.study.evaluate import earlier, evaluate, largest_profile, scores
 from oodlab.study.method import Method, Models, no_training
 from oodlab.study.study import PROFILES, SOURCES, Budget, Study, Trained
@@ -27,6 +27,7 @@ __all__ = [
     "Task",
     "Trained",
     "Verdict",
+    "Verdicts",
     "decide",
     "earlier",
     "evaluate",

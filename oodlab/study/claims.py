@@ -56,14 +56,43 @@ class Verdict:
 
     @property
     def sentence(self) -> str:
-        """The verdict in one sentence: the word, the claim, the numbers, seeds and profile behind it."""
+        """The verdict in a sentence or two: the word, the claim and where it is made, the numbers, seeds and profile."""
+        where = f" ({self.claim.where})" if self.claim.where else ""
+        said = f"**{self.word}.** {self.claim.sentence.removesuffix('.')}{where}."
         if not len(self.numbers):
-            return f"**{self.word}.** {self.claim.sentence}"
+            return said
         each = ", ".join(f"{number:+.3f}" for number in self.numbers)
-        return (
-            f"**{self.word}.** {self.claim.sentence} By {self.numbers.mean():+.3f} in the mean ({each}; "
-            f"{self.seeds} seed{'s' * (self.seeds != 1)}, profile {self.profile})."
+        mean = f"{self.numbers.mean():+.3f} in the mean of {each}" if len(self.numbers) > 1 else each
+        return f"{said} Here: {mean}; {self.seeds} seed{'s' * (self.seeds != 1)}, profile {self.profile}."
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What rows say of several claims; a notebook shows a line for each, the word first.
+
+    Attributes:
+        each: Verdicts, in the order of the claims.
+    """
+
+    each: tuple[Verdict, ...]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The verdicts as a table."""
+        return pd.DataFrame(
+            {
+                "verdict": [one.word for one in self.each],
+                "claim": [one.claim.sentence for one in self.each],
+                "where": [one.claim.where for one in self.each],
+                "mean": [one.numbers.mean() if len(one.numbers) else np.nan for one in self.each],
+                "std": [one.numbers.std(ddof=1) if len(one.numbers) > 1 else np.nan for one in self.each],
+                "seeds": [one.seeds for one in self.each],
+                "profile": [one.profile for one in self.each],
+            }
         )
+
+    def _repr_markdown_(self) -> str:
+        return "\n".join(f"- {one.sentence}" for one in self.each)
 
 
 def decide(claim: Claim, rows: pd.DataFrame) -> Verdict:
@@ -100,22 +129,11 @@ def decide(claim: Claim, rows: pd.DataFrame) -> Verdict:
     return Verdict(claim, word, numbers, seeds, profile)
 
 
-def verdicts(claims: Sequence[Claim], rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the verdicts on some claims as a table.
+def verdicts(claims: Sequence[Claim], rows: pd.DataFrame) -> Verdicts:
+    """Return the verdicts on some claims.
 
     Args:
         claims: Claims.
         rows: As evaluate returns them, of one profile.
     """
-    found = [decide(claim, rows) for claim in claims]
-    return pd.DataFrame(
-        {
-            "verdict": [one.word for one in found],
-            "claim": [one.claim.sentence for one in found],
-            "where": [one.claim.where for one in found],
-            "mean": [one.numbers.mean() if len(one.numbers) else np.nan for one in found],
-            "std": [one.numbers.std(ddof=1) if len(one.numbers) > 1 else np.nan for one in found],
-            "seeds": [one.seeds for one in found],
-            "profile": [one.profile for one in found],
-        }
-    )
+    return Verdicts(tuple(decide(claim, rows) for claim in claims))
