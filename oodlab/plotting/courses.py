@@ -5,6 +5,7 @@ Imports: its own folder.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -50,7 +51,7 @@ def courses(rows: pd.DataFrame, scores: Sequence[str], measures: Mapping[str, st
             column[-1].set_xlabel("updates")
             column[-1].xaxis.set_major_locator(MaxNLocator(4, integer=True))
         for ax, score in zip(axes[:, 0], (*scores, *measures), strict=True):
-            ax.set_ylabel(measures.get(score, f"AUROC of {score}"))
+            ax.set_ylabel(textwrap.fill(measures.get(score, f"AUROC of {score}"), 24))
         handles = [Line2D([], [], label=name, **look) for name, look in looks.items()]
         if control in set(rows["method"]):
             handles.append(Line2D([], [], label=control, **CONTROL))

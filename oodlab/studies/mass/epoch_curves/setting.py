@@ -270,4 +270,17 @@ STUDY = Study(
     ),
 )
 
-__all__ = ["BITS", "CLAIMS", "CONTROL", "GROUPED_MASS", "LOG_P", "MASS", "SCORED", "SHOWN", "SIZES", "STUDY", "Flows", "Size"]
+__all__ = [
+    "BITS",
+    "CLAIMS",
+    "CONTROL",
+    "GROUPED_MASS",
+    "LOG_P",
+    "MASS",
+    "SCORED",
+    "SHOWN",
+    "SIZES",
+    "STUDY",
+    "Flows",
+    "Size",
+]
