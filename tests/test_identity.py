@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import oodlab
-from oodlab import identity, notebook, record
+from oodlab import data, identity, notebook, presets, record
 from oodlab.data import MinMax, Stored, digests
 from oodlab.detectors import ApproximateMass, LogDensity, Typicality
 from oodlab.models import Autoencoder, JointEnergy, vector_realnvp
@@ -253,6 +253,20 @@ def test_data_exchanged_under_their_name_void_what_was_made_of_them(source: Path
     write_set(tmp_path / "data", "outer", seed=1)
     write_set(tmp_path / "data", "inner", seed=0)
     assert (rows, trainings) == (row_keys(), training_keys()), "the old values are the old keys"
+
+
+def test_data_exchanged_under_their_name_void_a_preset_too(source: Path, tmp_path: Path) -> None:
+    """As of segment, whose features were exchanged once and whose trainings were not done again."""
+    preset = presets.ebm.gamma_sweep.GAMMA_SWEEP.at("smoke").runs["segment CD 0"]
+    (shape,) = data.sets.entry("segment").shape
+    (tmp_path / "data" / "segment").mkdir()
+    file = tmp_path / "data" / "segment" / "all.npz"
+    x, y = np.random.default_rng(0).normal(size=(100, shape)).astype(np.float32), np.arange(100) % 7
+    keys = []
+    for values in (x, x + 1, x):
+        np.savez(file, x=values, y=y)
+        keys.append(preset.key)
+    assert keys[0] == keys[2] != keys[1]
 
 
 def test_a_part_in_several_files_is_the_part_in_one(source: Path, tmp_path: Path) -> None:
