@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from oodlab import data, metrics, plotting, training, workspace
@@ -408,6 +409,7 @@ def test_a_campaign_goes_on_where_its_rows_end(monkeypatch: pytest.MonkeyPatch) 
         "energy": False,
         "softmax": False,
     }
+    assert [trained.is_here(TABLE, one, 0) for one in methods] == [False, False, True, True]
     assert {recipe.name for recipe in whole.recipes.values() if (recipe.key, 0) in trained.used} == {
         "energy",
         "classifier",
@@ -523,6 +525,7 @@ def test_rows_of_two_profiles_stand_in_one_table_each_labelled() -> None:
     small = study(*methods)
     rows = pd.concat([evaluate(small), evaluate(replace(study(*methods[:1]), profile="quick"))], ignore_index=True)
     assert set(rows["profile"]) == {"smoke", "quick"}
+    assert {key for joined in rows["training"] for key in joined.split("+")} == set(small.behind(rows))
     largest = largest_profile(rows)
     assert largest.groupby("method")["profile"].agg(set).to_dict() == {"energy": {"quick"}, "softmax": {"smoke"}}
     with pytest.raises(ValueError, match="expects rows of one profile, got quick, smoke"):
@@ -608,6 +611,11 @@ def test_without_its_files_the_kept_rows_of_a_set_show_and_the_rest_stands_in(
     instead = rows[rows["in_set"] != "mine"]
     assert set(instead["in_set"]) == {"wine for mine"} and set(instead["stand_in_for"]) == {"mine"}
     assert "embedded stand-in for mine" in both.sentence
+    keys = {key for joined in rows["training"] for key in joined.split("+")}
+    assert keys <= both.behind(rows).keys(), "also of the set that is not here"
+    record = json.loads(plotting.save_study_figure(Figure(), both, rows).json.read_text(encoding="utf-8"))
+    assert {one["key"] for one in record["trainings"]} == keys and all(one["recipe"] for one in record["trainings"])
+    assert record["stand_in"]
 
 
 # --------------------------------------------------------------------------------- printed numbers, claims

@@ -123,7 +123,9 @@ class Studied(Protocol):
     text: str
     hash: str
     sentence: str
-    recipes: Mapping[Any, Any]
+
+    def behind(self, rows: pd.DataFrame) -> Mapping[str, Any]:
+        """Return the trainings behind rows by key."""
 
 
 def save_study_figure(fig: Figure, study: Studied, rows: pd.DataFrame, *, part: str = "", note: str = "") -> Saved:
@@ -178,7 +180,7 @@ def save_study_figure(fig: Figure, study: Studied, rows: pd.DataFrame, *, part: 
 
 def _trainings(study: Studied, rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Return every training behind the rows, each once: recipe, key, seed, seconds, and where its rows were made."""
-    recipes = {recipe.key: recipe for recipe in study.recipes.values()}
+    recipes = study.behind(rows)
     found = {}
     for row in rows[rows["training"].astype(bool)].to_dict("records"):
         for key, seconds in zip(row["training"].split("+"), row["seconds_each"].split("+"), strict=True):

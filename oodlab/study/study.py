@@ -1,6 +1,6 @@
 """One notebook: methods x tasks x seeds, at a budget, as printed or as released.
 
-Imports: checks, identity, study.claims, method, task, training.
+Imports: pandas, checks, identity, study.claims, method, task, training.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import nn
 
@@ -18,7 +19,7 @@ from oodlab import checks, identity
 from oodlab.study.claims import Claim
 from oodlab.study.method import Method
 from oodlab.study.task import Task
-from oodlab.training import Recipe, Result, read_snapshot, train_each, train_or_load
+from oodlab.training import Recipe, Result, is_finished, read_snapshot, train_each, train_or_load
 from oodlab.training.stored import Pair
 
 PROFILES = ("smoke", "quick", "long", "full")
@@ -146,6 +147,16 @@ class Study:
             for role, recipe in method.trainings(task).items()
         }
 
+    def behind(self, rows: pd.DataFrame) -> dict[str, Recipe]:
+        """Return the trainings behind rows by key, those of other profiles and of sets that are not here among them."""
+        found = {}
+        for profile, source in rows[["profile", "source"]].drop_duplicates().itertuples(index=False):
+            other = dataclasses.replace(self, profile=profile, source=source)
+            shown = [task for task in dict.fromkeys((*other.played, *other.tasks)) if task.name in set(rows["in_set"])]
+            recipes = [recipe for task in shown for one in other.chosen for recipe in one.trainings(task).values()]
+            found |= {recipe.key: recipe for recipe in recipes}
+        return found
+
     @property
     def played(self) -> tuple[Task, ...]:
         """The tasks as they can be played on this machine."""
@@ -239,6 +250,10 @@ class Trained:
                     del pairs[finished]
                     if not pairs:
                         yield place
+
+    def is_here(self, task: Task, method: Method, seed: int) -> bool:
+        """Say whether a method's trainings on a task are finished on this machine: kept rows can be all there is."""
+        return all(is_finished(recipe, place) for recipe, place in self._pairs((task, method, seed)).values())
 
     def results(self, task: Task, method: Method, seed: int) -> dict[str, Result]:
         """Return the trainings of a method on a task by role, those that others need among them."""

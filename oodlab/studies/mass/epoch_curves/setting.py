@@ -72,7 +72,7 @@ class Size(Budget):
 
 SIZES = {
     "full": Size(seeds=3, test_items=10_000),
-    "long": Size(seeds=3, test_items=1000, images=9600, epochs=12, width=16, blocks=1, batch_size=32, lr=2e-3, looks=6),
+    "long": Size(seeds=3, test_items=1000, images=9600, epochs=5, width=16, blocks=1, batch_size=32, lr=2e-3, looks=5),
     "quick": Size(
         seeds=1,
         tasks=("fashion_mnist",),
