@@ -46,7 +46,6 @@ HARMLESS = (
     "data.own",
     "data.pictures",
     "data.readers",
-    "data.rows",
     "data.search",
     "data.sets",
     "data.split",

@@ -232,6 +232,8 @@ def environment(inherited: Mapping[str, str], threads: int) -> dict[str, str]:
         environment[name] = str(min(threads, int(named)) if named.isdigit() else threads)
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a notebook may load torch before it loads oodlab
     environment["OODLAB_RUNS"] = str(workspace.runs_folder())
+    if environment.get("OODLAB_ROWS"):
+        environment["OODLAB_ROWS"] = str(workspace.rows_folders()[0])
     environment["OODLAB_CACHE"] = str(cache_folder())
     environment["OODLAB_DATA"] = os.pathsep.join(str(folder) for folder in search_path())
     return environment

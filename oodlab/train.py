@@ -10,7 +10,7 @@ after its step, and the same command continues it.
 Exit status: 0 trained; 1 failed; 2 the arguments do not fit and nothing ran; 130
 interrupted, 143 terminated. torchrun itself answers a failure of any process with 1.
 
-Imports: checks, workspace, notebook, runner, training, presets, studies.
+Imports: checks, workspace, runner, training, presets, study, studies.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ from pathlib import Path
 
 import torch
 
-from oodlab import checks, notebook, presets, workspace
+from oodlab import checks, presets, study, workspace
 from oodlab.runner import cores
 from oodlab.studies import studies
-from oodlab.study import SOURCES
 from oodlab.training import Recipe, parallel, pick_device, train_or_load
 from oodlab.training.devices import GRAPHS, PRECISIONS
 
@@ -107,15 +106,13 @@ def _named(arguments: argparse.Namespace) -> Recipe:
 def _trainings(arguments: argparse.Namespace) -> dict[str, Recipe]:
     """Return every training of the kit at a profile and as a source has it, by its name."""
     profile, source = arguments.profile, arguments.source
-    checks.one_of(
-        "oodlab.train", "profile", profile, tuple(dict.fromkeys((*presets.PROFILES, *notebook.STUDY_PROFILES)))
-    )
+    checks.one_of("oodlab.train", "profile", profile, tuple(dict.fromkeys((*presets.PROFILES, *study.PROFILES))))
     recipes = []
     if profile in presets.PROFILES and source == "printed":
         recipes += [run for one in presets.experiments().values() for run in one.at(profile).runs.values()]
-    for study in studies().values():
-        if profile in study.budgets and source in study.sources:
-            recipes += study.at(profile, source).recipes.values()
+    for one in studies().values():
+        if profile in one.budgets and source in one.sources:
+            recipes += one.at(profile, source).recipes.values()
     return {recipe.name: recipe for recipe in recipes}
 
 
@@ -124,7 +121,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m oodlab.train", description="Train one recipe, as torchrun's too.")
     parser.add_argument("recipe", nargs="?", metavar="NAME", help="<paper>/<notebook>/...; see --list")
     parser.add_argument("--profile", default="quick", help="budget, one of the notebook's; default: quick")
-    parser.add_argument("--source", default="printed", choices=SOURCES, help="the paper's text, or the authors' code")
+    parser.add_argument(
+        "--source", default="printed", choices=study.SOURCES, help="the paper's text, or the authors' code"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of weights and run; default: 0")
     parser.add_argument(
         "--device", default="auto", help="cpu or cuda, one GPU for each process; default: cuda if there"

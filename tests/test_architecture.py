@@ -46,9 +46,9 @@ ALLOWED = {  # module or folder: what it may import of the package, besides chec
     "studies": LOWER,
     "plotting": {"metrics", "grids", "workspace"},
     "presets": {"identity", "data", "models", "objectives", "replay", "samplers", "training", "detectors"},
-    "train": {"presets", "studies", "runner", "training", "workspace"},
+    "train": {"presets", "study", "studies", "runner", "training", "workspace"},
     "widgets": {*LOWER, "plotting", "presets", "studies"},
-    **{name: {"workspace", "data", *RUNNER} - {name} for name in RUNNER},
+    **{name: {"workspace", "identity", "data", *RUNNER} - {name} for name in RUNNER},
 }
 NOTHING_LOCAL = {
     "plotting.base",

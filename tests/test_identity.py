@@ -154,6 +154,14 @@ def test_a_new_file_a_moved_file_and_words_void_nothing(source: Path) -> None:
     assert voided(rows, row_keys()) == set()
 
 
+def test_how_a_model_begins_voids_what_begins_so(source: Path) -> None:
+    plain = by_flow(TASK)["flow"]
+    begun = replace(plain, needs={"first": plain}, begins_with="first")
+    keys = plain.key, begun.key
+    edit(source / "training" / "recipe.py", "own[name].shape == value.shape", "own[name].ndim == value.ndim")
+    assert plain.key == keys[0] and begun.key != keys[1]
+
+
 def test_a_name_voids_nothing(source: Path) -> None:
     recipe = by_flow(TASK)["flow"]
     assert replace(recipe, name="another").key == recipe.key
@@ -208,6 +216,8 @@ def test_a_figure_is_out_of_date_where_something_changes_that_its_notebook_uses(
         ("data/transforms.py", "self.high - self.low)", "self.high - self.low) * 1", {"flow", "autoencoder"}),
         ("models/joint.py", "logsumexp", "sum", set()),
         ("samplers.py", "return noise_std**2 / (2", "return 1 * noise_std**2 / (2", set()),
+        ("data/rows.py", "RandomState(SPLIT_SEED)", "RandomState(1 * SPLIT_SEED)", {"flow", "autoencoder"}),
+        ("training/recipe.py", "own[name].shape == value.shape", "own[name].ndim == value.ndim", set()),
     ],
     ids=lambda value: value if isinstance(value, str) and value.endswith(".py") else "",
 )  # fmt: skip
@@ -230,8 +240,10 @@ def test_a_changed_formula_voids_exactly_what_uses_it(
         ("detectors/densities.py", "return -approximate_mass(", "return -2 * approximate_mass(", rows_of("mass")),
         ("metrics.py", "(below + below_or_tied).mean()", "(below_or_tied + below).mean()", EVERY_ROW),
         ("metrics.py", "np.trace(first)", "np.trace(first) * 1", set()),
+        ("study/task.py", "manual_seed(self.seed)", "manual_seed(1 + self.seed)", EVERY_ROW),
+        ("study/evaluate.py", "else prepare(split.x)", "else prepare(split.x) * 1", EVERY_ROW),
     ],
-    ids=["a detector", "another detector", "the AUROC", "a metric that no row has"],
+    ids=["a detector", "another detector", "the AUROC", "a metric that no row has", "what is made", "how it is scored"],
 )  # fmt: skip
 def test_a_changed_detector_or_metric_voids_its_rows_and_no_training(
     source: Path, file: str, old: str, new: str, rows: set

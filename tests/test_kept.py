@@ -83,7 +83,7 @@ def test_the_store_comes_first_then_the_kit_and_an_unfinished_training_is_none(
     write_shipped(preset, full, seed=0)
     assert ready(preset, seed=0).note == ""
     monkeypatch.setenv("OODLAB_RUNS", str(own / "others"))
-    get(preset.changed(name="another"))
+    get(preset.changed(optimiser={"lr": 0.002}))
     training.train_or_load(preset, should_stop=lambda: True)
     without_training(monkeypatch)
     found, told = get(preset)

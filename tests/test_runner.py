@@ -184,6 +184,7 @@ while len(list(meeting.iterdir())) < 2:  # ends only if both run at the same tim
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MEETING", str(meeting))
     monkeypatch.setenv("OODLAB_RUNS", "runs")
+    monkeypatch.setenv("OODLAB_ROWS", "rows")
     monkeypatch.setenv("OODLAB_DATA", os.pathsep.join(("meeting/..", "meeting")))
     for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
         monkeypatch.delenv(name, raising=False)
@@ -202,6 +203,7 @@ while len(list(meeting.iterdir())) < 2:  # ends only if both run at the same tim
             "folder": str(folder),
             "OODLAB_PROGRESS": str(folder / "events.jsonl"),
             "OODLAB_RUNS": str(tmp_path / "runs"),
+            "OODLAB_ROWS": str(tmp_path / "rows"),
             "OODLAB_DATA": os.pathsep.join((str(tmp_path), str(meeting))),
             "OODLAB_CACHE": str(tmp_path / "cache"),
             "OODLAB_FIGURES": str(tmp_path / "drawn"),

@@ -864,9 +864,7 @@ def test_snapshots_change_nothing_and_outlive_an_interruption(setting: str, aske
     kept = {step: read_snapshot(file, "the same") for step, file in whole.snapshots.items()}
     assert_same_bits(kept[0], dict(with_dropout().state_dict()))
     assert_same_bits(kept[24], dict(whole.model.state_dict()))
-    assert not any(
-        torch.equal(kept[a]["encoder.0.net.0.weight"], kept[b]["encoder.0.net.0.weight"]) for a, b in pairwise(kept)
-    )
+    assert not any(torch.equal(kept[a]["encoder.0.0.weight"], kept[b]["encoder.0.0.weight"]) for a, b in pairwise(kept))
     run(setting, tmp_path / "parts", snapshots=4, should_stop=asking(asked))
     parts = run(setting, tmp_path / "parts", snapshots=4)
     assert_same_bits({step: read_snapshot(file, "the same") for step, file in parts.snapshots.items()}, kept)
@@ -923,7 +921,9 @@ def test_an_objective_is_given_the_names_it_takes_or_nothing_is_trained() -> Non
     assert fit(with_dropout(), takes_general, both, **options).finished
     with pytest.raises(ValueError, match="got 'general' as well"):
         fit(with_dropout(), reconstruction, both, **options)
-    with pytest.raises(ValueError, match="general"):
+    with pytest.raises(
+        ValueError, match="takes_general expects batches with 'general', got x: put their source Beside"
+    ):
         fit(with_dropout(), takes_general, unlabelled, **options)
 
 

@@ -24,11 +24,11 @@ from typing import Any
 
 from oodlab import workspace
 from oodlab.data.loading import Classes, from_source, load, source_of
-from oodlab.data.rows import part_of
+from oodlab.data.rows import part_of, selection, tenths
 from oodlab.data.search import Choice, find
 from oodlab.data.sets import find_entry, table
 from oodlab.data.split import Split
-from oodlab.identity import parts_of
+from oodlab.identity import code_of, parts_of
 
 TABLE = Path(__file__).resolve().parent.parent / "digests.csv"
 COLUMNS = ("set", "part", "origin", "n", "digest")
@@ -61,6 +61,11 @@ class Stored:
     def digest(self) -> str:
         """The SHA-256 of the stored part that they are taken from, all its items and labels."""
         return digest(self.name, self.split)
+
+
+def drawing() -> str:
+    """Return the source of how a split's items are taken from a stored part."""
+    return code_of(part_of, selection, tenths)
 
 
 def stored_in(value: Any) -> Iterator[Stored]:

@@ -179,7 +179,7 @@ def _wanted(study: Study, task: Task, methods: tuple[Method, ...]) -> Iterator[W
     outside = {name: digest for name, one in outsides.items() if (digest := _known_digest(one))}
     if inside is None or train is None:
         return
-    measures = identity.code_of(*_MEASURES)
+    measures = identity.code_of(*_MEASURES, Inputs, _scored)
     shape = repr(task.shape)
     for method in methods:
         recipes = method.trainings(task)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from oodlab import checks, data, identity
 from oodlab.data import Split, SplitInfo, Stored
-from oodlab.data.digests import differs, is_here
+from oodlab.data.digests import differs, drawing, is_here
 from oodlab.data.search import find, how_to_get
 from oodlab.data.sets import entry, find_entry
 
@@ -222,7 +222,7 @@ def digest_of(one: Stored | Made) -> str:
     """Return what tells these items from others: the digest of their set and how they are drawn, or what makes them."""
     if isinstance(one, Made):
         return identity.digest(identity.describe(one), identity.code_of(one))
-    return identity.digest(identity.describe(one), one.digest)
+    return identity.digest(identity.describe(one), one.digest, drawing())
 
 
 def _how_to_get(name: str) -> str:

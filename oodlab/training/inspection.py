@@ -164,8 +164,11 @@ def _batch(drawn: Any) -> Batch:
     return drawn
 
 
+_GATHERING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
 def _check_names(objective: Callable, batch: Batch) -> None:
-    """Refuse tensors that the objective does not name: swallowed by its **run, they would train nothing."""
+    """Refuse tensors that the objective does not name: swallowed by its **run, they would train nothing; and missing ones."""
     called = objective.forward if isinstance(objective, nn.Module) else objective
     try:
         parameters = inspect.signature(called).parameters
@@ -173,9 +176,16 @@ def _check_names(objective: Callable, batch: Batch) -> None:
         return
     if "x" not in parameters:  # a wrapper that passes all on
         return
+    who = getattr(objective, "__name__", type(objective).__name__)
     unknown = [name for name in batch if name not in parameters]
+    needed = [name for name, one in parameters.items() if one.default is one.empty and one.kind not in _GATHERING]
+    missing = [name for name in needed if name not in ("self", "model", "generator", "should_stop", *batch)]
+    if missing:
+        raise ValueError(
+            f"{who} expects batches with {', '.join(map(repr, missing))}, got {', '.join(batch)}: put their source Beside the "
+            "others, or take an objective of what there is."
+        )
     if unknown:
-        who = getattr(objective, "__name__", type(objective).__name__)
         taken = [name for name in parameters if name not in ("model", "self", "run")]
         raise ValueError(
             f"{who} expects batches of {', '.join(taken)}, got {', '.join(map(repr, unknown))} as well: take an objective that "

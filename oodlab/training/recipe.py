@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from torch import nn, optim
+from torch import Tensor, nn, optim
 
 from oodlab import checks, identity
-from oodlab.data.digests import Stored, stored_in
+from oodlab.data.digests import Stored, drawing, stored_in
 from oodlab.training.batches import Batches
 from oodlab.training.loop import fit
 
@@ -112,8 +112,8 @@ class Recipe:
     def key(self) -> str:
         """Sixteen hexadecimal digits that are other ones where the training would be another one.
 
-        Of its text, the source of all that builds it and of the loop, the stored values it reads, and the
-        keys of what it needs.
+        Of its text, the source of all that builds it and of the loop, the stored values it reads and how its items
+        are drawn from them, and the keys of what it needs.
 
         Raises:
             FileNotFoundError: A set that it reads is not on this machine and not in the table of digests.
@@ -123,9 +123,16 @@ class Recipe:
             self.text,
             identity.code_of(*own),
             identity.code_of(fit),
+            identity.code_of(weights_that_fit) if self.begins_with else "",
+            drawing() if self.stored else "",
             *(stored.digest for stored in self.stored),
             *(f"{role} {need.key}" for role, need in self.needs.items()),
         )[:16]
+
+
+def weights_that_fit(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return those of given weights whose name and shape a model has, too."""
+    return {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
 
 
 def given(builder: Callable[..., Any], needs: Mapping[str, nn.Module]) -> Callable[..., Any]:

@@ -29,7 +29,7 @@ from oodlab.training.checkpoints import CHECKPOINT, read_checkpoint
 from oodlab.training.devices import GRAPHS, PRECISIONS, is_small, own_randomness, pick_device
 from oodlab.training.loop import OnStep, Result, fit
 from oodlab.training.progress import Progress
-from oodlab.training.recipe import Recipe
+from oodlab.training.recipe import Recipe, weights_that_fit
 
 WORTH_A_PROCESS = 1000  # updates in all; below it starting processes costs more than they save
 UNUSUAL = ("diverged", "continues", "begins with")  # what a worker's output is searched for
@@ -112,7 +112,7 @@ def copy_weights(source: nn.Module, model: nn.Module, recipe: Recipe) -> str:
         ValueError: None match.
     """
     given, own = source.state_dict(), model.state_dict()
-    fits = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
+    fits = weights_that_fit(given, own)
     if not fits:
         raise ValueError(
             f"{recipe.name} expects to begin with weights of {recipe.needs[recipe.begins_with].name}, got none whose name and "
