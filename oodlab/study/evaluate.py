@@ -410,7 +410,8 @@ def _with_printed(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
         printed_std=[np.nan if one is None or one.std is None else one.std for one in found],
         printed_metric=[one.metric if one else "" for one in found],
     )
-    return rows[[*SHOWN_FIRST, *(name for name in rows.columns if name not in SHOWN_FIRST)]]
+    shown = dict.fromkeys((*SHOWN_FIRST, *kept_rows.COLUMNS, "kept", "differs", "printed_std", "printed_metric"))
+    return rows[list(shown)]
 
 
 def _printed(study: Study, row: Mapping[str, Any]) -> metrics.Reported | None:
