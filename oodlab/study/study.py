@@ -207,18 +207,21 @@ class Study:
         return Trained(self, device, precision, graph)
 
     def _repr_markdown_(self) -> str:
-        methods = {}
-        for (task, method, role), recipe in self.recipes.items():
-            methods.setdefault(f"{task}: {method}", []).append(f"{role} ({recipe.steps:,} updates)")
+        trained: dict[tuple[str, str], list[str]] = {}
+        for task in self.played:
+            for method in self.chosen:
+                parts = [f"{role} {recipe.steps:,} updates" for role, recipe in method.trainings(task).items()]
+                trained.setdefault((task.name, ", ".join(parts) or "no training"), []).append(method.name)
         lines = [
             f"**{self.name}**, profile `{self.profile}`, source `{self.source}`, seeds {list(self.seeds)}. {self.sentence}",
             "",
+            *(f"- {task}: *{'*; *'.join(names)}* ({parts})" for (task, parts), names in trained.items()),
         ]
-        lines += [f"- {name}: {', '.join(roles)}" for name, roles in methods.items()]
         if self.shrinks:
-            lines += ["", f"Smaller than the paper's: {self.shrinks}."]
-        lines += ["", *(f"- unstated: {line}" for line in self.unstated)]
-        return "\n".join(lines)
+            lines += ["", f"Here, and at the paper's size: {self.shrinks}."]
+        if self.unstated:
+            lines += ["", "What the paper leaves open, and what is taken here:", ""]
+        return "\n".join([*lines, *(f"- {line}" for line in self.unstated)])
 
 
 Place = tuple[Task, Method, int]  # a method's trainings on a task with one seed
