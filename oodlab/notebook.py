@@ -27,6 +27,7 @@ from typing import Any
 
 PROFILES = ("smoke", "quick", "paper")  # of notebooks that are no studies yet
 STUDY_PROFILES = ("smoke", "quick", "long", "full")
+PAPERS_SIZE = ("full", "paper")  # one budget: a study's name of it, and that of notebooks that are none yet
 TYPES = (bool, int, float, str, list, tuple)
 
 
@@ -204,6 +205,8 @@ def resolve(experiment: Experiment, given: Iterable[str]) -> dict[str, Any]:
     for pair in given:
         name, equals, text = pair.partition("=")
         parameter = experiment.parameters.get(name)
+        if name == "profile" and text in PAPERS_SIZE:
+            text = next((own for own in PAPERS_SIZE if own in parameter.choices), text)
         if not equals:
             wrong.append(f"{experiment.name} expects NAME=VALUE, got {pair!r}: it has no =; add one.")
         elif parameter is None:

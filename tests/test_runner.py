@@ -429,6 +429,17 @@ def test_only_runs_that_may_replace_them_write_the_committed_figures(
     assert folder(other, profile="quick") == own / "quick"
 
 
+def test_the_papers_size_has_two_names_and_either_will_do(notebooks: Path) -> None:
+    plain = read(write(notebooks / "nae" / "a.ipynb"))
+    budgets = 'profile = "quick"  # budget; choices: smoke | quick | long | full\n'
+    of_a_study = read(write(notebooks / "nae" / "b.ipynb", parameters=budgets))
+    for given in ("full", "paper"):
+        assert resolve(plain, [f"profile={given}"])["profile"] == "paper"
+        assert resolve(of_a_study, [f"profile={given}"])["profile"] == "full"
+    with pytest.raises(UsageError, match=r"choices are smoke \| quick \| paper"):
+        resolve(plain, ["profile=long"])
+
+
 def test_list_shows_parameters_and_cost(notebooks: Path, capsys) -> None:
     estimate = {"smoke": {"seconds": 12, "megabytes": 1.5}, "quick": {"seconds": 250, "megabytes": 30}}
     write(notebooks / "nae" / "a.ipynb", core=True, figures="Figs 3, 5", estimate=estimate)
