@@ -695,7 +695,7 @@ def test_what_a_profile_shrinks_is_read_off_the_two_texts() -> None:
     budgets = {"quick": Budget(seeds=1, test_items=20), "full": Budget(seeds=5)}
     scored = Study("mass/toy", (TABLE,), by_budget, budgets)
     assert scored.shrinks == ""
-    assert scored.at("quick").shrinks == "seeds 1 for 5; steps 3 for 900; test items 20 for all"
+    assert scored.at("quick").shrinks == "seeds 1 instead of 5; steps 3 instead of 900; test items 20 instead of all"
 
 
 def test_a_figures_record_lists_every_training_behind_its_rows() -> None:

@@ -29,11 +29,13 @@ class Claim:
         number: number(rows of one profile) -> a signed number per seed, and partition where there are several:
             a Series whose index has a level "seed"; positive where the claim holds.
         where: Where the paper makes it.
+        measure: What the number is.
     """
 
     sentence: str
     number: Callable[[pd.DataFrame], pd.Series]
     where: str = ""
+    measure: str = "Here"
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ class Verdict:
             return said
         each = ", ".join(f"{number:+.3f}" for number in self.numbers)
         mean = f"{self.numbers.mean():+.3f} in the mean of {each}" if len(self.numbers) > 1 else each
-        return f"{said} Here: {mean}; {self.seeds} seed{'s' * (self.seeds != 1)}, profile {self.profile}."
+        return (
+            f"{said} {self.claim.measure}: {mean}; {self.seeds} seed{'s' * (self.seeds != 1)}, profile {self.profile}."
+        )
 
 
 @dataclass(frozen=True)

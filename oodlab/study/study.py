@@ -193,7 +193,7 @@ class Study:
                 found.setdefault(path.replace("_", " "), set()).add((here, there))
         said = []
         for path, pairs in sorted(found.items()):
-            shown = ", ".join(f"{_number(here)} for {_number(there)}" for here, there in sorted(pairs, key=repr))
+            shown = ", ".join(f"{_number(here)} instead of {_number(there)}" for here, there in sorted(pairs, key=repr))
             said.append(f"{path} {shown}")
         return "; ".join(said)
 
@@ -218,7 +218,7 @@ class Study:
             *(f"- {task}: *{'*; *'.join(names)}* ({parts})" for (task, parts), names in trained.items()),
         ]
         if self.shrinks:
-            lines += ["", f"Here, and at the paper's size: {self.shrinks}."]
+            lines += ["", f"Other than at the paper's size: {self.shrinks}."]
         if self.unstated:
             lines += ["", "What the paper leaves open, and what is taken here:", ""]
         return "\n".join([*lines, *(f"- {line}" for line in self.unstated)])

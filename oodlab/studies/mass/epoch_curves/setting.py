@@ -223,6 +223,7 @@ def turned(rows: pd.DataFrame, *, kind: str, in_set: str, out_set: str) -> pd.Se
     return 0.5 - last_auroc(rows, f"{kind}, vanilla", in_set, out_set)
 
 
+WITH_LESS_WITHOUT = "AUROC with the penalty less that without"
 FASHION_PAIR = {"in_set": "fashion_mnist", "out_set": "mnist"}
 CIFAR_PAIR = {"in_set": "cifar10", "out_set": "svhn"}
 CLAIMS = (
@@ -230,21 +231,25 @@ CLAIMS = (
         "The penalty raises the AUROC of mass, fashion_mnist → mnist, ReLU.",
         partial(gain, kind="ReLU", **FASHION_PAIR),
         "table 1",
+        WITH_LESS_WITHOUT,
     ),
     Claim(
         "The penalty raises the AUROC of mass, fashion_mnist → mnist, batch norm.",
         partial(gain, kind="batch norm", **FASHION_PAIR),
         "table 1",
+        WITH_LESS_WITHOUT,
     ),
     Claim(
         "Without penalty the order of mass ends turned over, cifar10 → svhn, ReLU.",
         partial(turned, kind="ReLU", **CIFAR_PAIR),
         "figure 1, table 1",
+        "0.5 less the AUROC",
     ),
     Claim(
         "The penalty raises the AUROC of mass, cifar10 → svhn, ReLU.",
         partial(gain, kind="ReLU", **CIFAR_PAIR),
         "table 1",
+        WITH_LESS_WITHOUT,
     ),
 )
 
@@ -265,7 +270,7 @@ STUDY = Study(
         "Batch size, rate, clipping: those of the flows followed, without clipping (printed).",
         "Dequantisation and the logit layer with c = 0.9: as in the flows followed; no augmentation.",
         "Units: gradient by pixels in [0, 1], likelihood in nats per image.",
-        "Seeds: three here.",
+        "Seeds: three at long and full.",
         "SiLU is ours: the input gradient of a ReLU flow jumps at kinks that the penalty does not see.",
     ),
 )
