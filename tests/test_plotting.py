@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import warnings
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -116,3 +120,66 @@ def test_a_density_is_drawn_where_it_is() -> None:
     spacing = float(truth.axis[1] - truth.axis[0])
     assert (right - left) / 41 == pytest.approx(spacing) and left + spacing / 2 == pytest.approx(-6)
     assert (bottom, top) == (left, right)
+
+
+# ------------------------------------------------------------------------------------- kinds that studies draw
+
+
+def rows_of_courses(outsides: tuple[str, ...], seeds: tuple[int, ...] = (0, 1)) -> pd.DataFrame:
+    """Rows of two kinds of methods in two ways, of a control, of an AUROC and of a measure, at three steps."""
+    rows = []
+    for method in ("ReLU, vanilla", "ReLU, penalised", "batch norm, vanilla", "batch norm, penalised", "control"):
+        for out_set, seed, step, score in itertools.product(outsides, seeds, (0, 5, 10), ("mass", "bits")):
+            of_the_control = method == "control"
+            if of_the_control and (step or seed):
+                continue
+            value = 0.9 if of_the_control else 0.5 + 0.03 * step + 0.1 * seed
+            printed = 0.97 if (method, step, score) == ("ReLU, vanilla", 10, "mass") else np.nan
+            row = {"method": method, "in_set": "inside", "out_set": out_set, "seed": seed, "step": step}
+            rows.append({**row, "score": score, "auroc": value, "in_mean": -3 * value, "printed": printed})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("outsides", [("a",), ("a", "b"), ("a", "b", "c", "d")], ids=len)
+def test_courses_draw_means_over_seeds_and_a_legend_that_fits(outsides: tuple[str, ...]) -> None:
+    fig = plotting.courses(rows_of_courses(outsides), ["mass"], {"bits": "bits per dimension"}, control="control")
+    axes = np.array(fig.axes).reshape(2, len(outsides))
+    lines = [line for line in axes[0, -1].lines if len(line.get_xdata()) == 3]
+    assert len(lines) == 4 and len({(line.get_color(), line.get_linestyle()) for line in lines}) == 4
+    assert len({line.get_color() for line in lines}) == 2, "a colour by kind"
+    assert all(np.allclose(line.get_ydata(), [0.55, 0.7, 0.85]) for line in lines), "the mean of two seeds"
+    ends = [line for line in axes[0, -1].lines if line.get_marker() == "."]
+    assert all(np.allclose(line.get_ydata(), [0.8, 0.9]) for line in ends), "each seed at the end"
+    below = [line for line in axes[1, 0].lines if len(line.get_xdata()) == 3]
+    assert all(np.allclose(line.get_ydata(), [1.65, 2.1, 2.55]) for line in below), "a measure has its sign turned"
+    (printed,) = [line for line in axes[0, 0].lines if line.get_marker() == "D"]
+    assert (printed.get_xdata(), printed.get_ydata()) == (10, 0.97)
+    assert any(np.allclose(line.get_ydata(), 0.9) for line in axes[0, 0].lines if len(line.get_xdata()) == 2)
+    (legend,) = fig.legends
+    assert [text.get_text() for text in legend.get_texts()][-2:] == ["control", "paper, at its end"]
+    plotting.to_png(fig)
+    inside, whole = legend.get_window_extent(), fig.bbox
+    assert whole.x0 <= inside.x0 and inside.x1 <= whole.x1 and inside.y1 <= whole.y1
+
+
+def test_courses_without_rows_of_a_score_leave_its_panel_empty_and_the_layout_whole() -> None:
+    rows = rows_of_courses(("a",))
+    rows = rows[~((rows["method"] == "ReLU, vanilla") & (rows["score"] == "bits"))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plotting.to_png(plotting.courses(rows, ["mass", "bits"], {}))
+
+
+def test_histograms_have_area_one_on_one_axis() -> None:
+    draws = np.random.default_rng(0)
+    sets = {"inside": draws.lognormal(size=300), "out": draws.lognormal(2.0, size=300)}
+    fig = plotting.histograms({"first": sets, "second": sets}, columns=2, label="mass", log_scale=True)
+    first, second = fig.axes
+    assert first.get_xlim() == second.get_xlim() and first.get_xscale() == "log"
+    assert [text.get_text() for text in first.get_legend().get_texts()] == ["inside", "out"]
+    assert [ax.get_title() for ax in fig.axes] == ["first", "second"] and second.get_xlabel() == "mass"
+    for steps in first.collections:  # the outline of a filled step, over log10 of the values
+        outline = steps.get_paths()[0].vertices
+        x, y = np.log10(outline[:, 0]), outline[:, 1]
+        area = abs(np.sum(x * np.roll(y, 1) - y * np.roll(x, 1))) / 2
+        assert area == pytest.approx(1, rel=1e-6)

@@ -37,7 +37,8 @@ def courses(rows: pd.DataFrame, scores: Sequence[str], measures: Mapping[str, st
     methods = [name for name in dict.fromkeys(rows["method"]) if name != control]
     looks = _looks(methods)
     with rc_context(STYLE):
-        fig = figure(2.7 * len(pairs) + 0.4, 1.75 * (len(scores) + len(measures)) + 0.9)
+        width = max(4.0, 2.7 * len(pairs) + 0.4)
+        fig = figure(width, 1.75 * (len(scores) + len(measures)) + 0.9)
         axes = fig.subplots(len(scores) + len(measures), len(pairs), squeeze=False, sharex="col", sharey="row")
         for column, (inside, outside) in zip(axes.T, pairs, strict=True):
             own = rows[(rows["in_set"] == inside) & (rows["out_set"] == outside)]
@@ -57,7 +58,10 @@ def courses(rows: pd.DataFrame, scores: Sequence[str], measures: Mapping[str, st
             handles.append(Line2D([], [], label=control, **CONTROL))
         if rows.loc[rows["score"].isin(scores), "printed"].notna().any():
             handles.append(Line2D([], [], label="paper, at its end", **PAPER))
-        fig.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, fontsize=7.5, handlelength=2.8)
+        columns = int(width / 1.8)  # an entry is as wide
+        fig.legend(
+            handles=handles, loc="outside upper center", ncols=columns, frameon=False, fontsize=7.5, handlelength=2.8
+        )
         return fig
 
 
