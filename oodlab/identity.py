@@ -6,6 +6,9 @@ functions and classes use, directly or through others, over all files of the pac
 Docstrings, comments, type annotations, argument checks and the wording of errors are
 left out, and so are the folders of files: none of them changes a number.
 
+Sources are those of when this process first looked, which is when this file is imported: what runs
+here is that code, whatever becomes of the files.
+
 A definition is followed by the names in its source. What a definition calls by
 attribute of an object that it is given (a model's `log_prob`) is not seen there: the
 object's own class is part of the same setting, and is followed from it.
@@ -20,6 +23,7 @@ import copy
 import dataclasses
 import functools
 import hashlib
+import importlib.util
 import inspect
 import sys
 import textwrap
@@ -170,15 +174,31 @@ def code_of(*values: Any) -> str:
     Args:
         *values: Settings, functions or classes.
     """
-    texts = set()
+    texts: set[str] = set()
     roots = []
-    for found in dict.fromkeys(item for value in values for item in definitions_in(value)):
+    seen, waiting = set(), [item for value in values for item in definitions_in(value)]
+    while waiting:
+        found = waiting.pop()
         name = found.__qualname__.split(".")[0]
+        if found in seen:
+            continue
+        seen.add(found)
         if name in _module(found.__module__).bindings:
             roots.append((found.__module__, name))
-        elif _own(found.__module__):
+        elif _own(found.__module__):  # typed in a notebook's cell
             texts.add(_source_of(found))
+            for name, used in _used_by(found):
+                definitions = list(definitions_in(used))
+                waiting += definitions
+                if not definitions and not isinstance(used, types.ModuleType):
+                    texts.add(f"{name} = {describe(used)}")
     return "\n".join(sorted(texts | set(_closure(roots, HARMLESS))))
+
+
+def look_again() -> None:
+    """Forget all sources: those of now count from here on, as in a new process."""
+    for remembered in (_sources, _definition, _module, _origin):
+        remembered.cache_clear()
 
 
 def code_of_cells(cells: Iterable[str]) -> str:
@@ -337,7 +357,8 @@ def _home(module: str, name: str) -> tuple[str, str | None] | None:
         return module, name
     if _file(f"{module}.{name}") is not None:
         return f"{module}.{name}", None
-    for file in sorted(_file(module).parent.glob("*.py")) if _file(module).name == "__init__.py" else ():
+    beside = [file for file in _sources() if file.parent == _file(module).parent]
+    for file in beside if _file(module).name == "__init__.py" else ():
         if file.stem != "__init__" and name in _module(f"{module}.{file.stem}").bindings:
             return _home(f"{module}.{file.stem}", name)  # a lazy public surface
     return None
@@ -365,14 +386,9 @@ def _followed(roots: Iterable[_Use], harmless: tuple[str, ...]) -> Iterator[tupl
         waiting += _definition(*here)[1]
 
 
+@functools.cache
 def _definition(module: str, name: str) -> tuple[tuple[str, ...], tuple[_Use, ...]]:
     """Return a definition's stripped texts and what it uses."""
-    file = _file(module)
-    return _definition_read(module, name, file.stat().st_mtime_ns if file else 0)
-
-
-@functools.lru_cache(maxsize=20_000)
-def _definition_read(module: str, name: str, changed: int) -> tuple[tuple[str, ...], tuple[_Use, ...]]:
     of = _module(module)
     nodes = of.bindings.get(name, [])
     stripped = [_stripped(node) for node in (*nodes, *of.loose)]
@@ -380,16 +396,19 @@ def _definition_read(module: str, name: str, changed: int) -> tuple[tuple[str, .
     return texts, tuple(dict.fromkeys(use for node in stripped for use in of.uses(node)))
 
 
+@functools.cache
 def _module(name: str) -> _Module:
     file = _file(name)
     if file is None:
         return _Module(name, ast.Module([], []))
-    return _module_read(name, file, file.stat().st_mtime_ns)
+    source = _sources().get(file) or file.read_bytes()  # a user's own file: as it is when it is first needed
+    return _Module(name, ast.parse(source), package=file.name == "__init__.py")
 
 
-@functools.lru_cache(maxsize=2000)
-def _module_read(name: str, file: Path, changed: int) -> _Module:
-    return _Module(name, ast.parse(file.read_bytes()), package=file.name == "__init__.py")
+@functools.cache
+def _sources() -> dict[Path, bytes]:
+    """Return the source of each of the package's files."""
+    return {file: file.read_bytes() for file in sorted(FOLDER.rglob("*.py"))}
 
 
 def _file(module: str) -> Path | None:
@@ -397,11 +416,10 @@ def _file(module: str) -> Path | None:
     if module == PACKAGE or module.startswith(f"{PACKAGE}."):
         path = FOLDER.joinpath(*module.split(".")[1:])
         for file in (path.with_suffix(".py") if path != FOLDER else None, path / "__init__.py"):
-            if file is not None and file.is_file():
+            if file in _sources():
                 return file
         return None
-    known = getattr(sys.modules.get(module), "__file__", None)
-    return Path(known) if known and known.endswith(".py") and _own(module) else None
+    return Path(_origin(module)) if _own(module) and _origin(module).endswith(".py") else None
 
 
 def _own(module: str) -> bool:
@@ -410,8 +428,21 @@ def _own(module: str) -> bool:
         return True
     if module.split(".")[0] in sys.stdlib_module_names - {"__main__"}:
         return False
-    known = getattr(sys.modules.get(module), "__file__", None)
-    return module in sys.modules and not (known and "site-packages" in Path(known).parts)
+    if module in sys.modules and not _origin(module):
+        return True  # typed where there are no files
+    return bool(_origin(module)) and "site-packages" not in Path(_origin(module)).parts
+
+
+@functools.cache
+def _origin(module: str) -> str:
+    """Return the file that a module comes from, "" where there is none; it need not be imported yet."""
+    if module in sys.modules:
+        return getattr(sys.modules[module], "__file__", None) or ""
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError, AttributeError):  # of a module that is none of its package's
+        return ""
+    return (found.origin or "") if found else ""
 
 
 def _lies_in(module: str, names: tuple[str, ...]) -> bool:
@@ -423,8 +454,26 @@ def _source_of(found: Any) -> str:
     """Return the stripped source of what lies in no file, as in a notebook's cell."""
     try:
         return _plain(ast.parse(textwrap.dedent(inspect.getsource(found))))
-    except (OSError, TypeError):  # typed where no source is kept
-        return found.__qualname__
+    except (OSError, TypeError) as error:
+        raise TypeError(
+            f"a setting expects functions and classes whose source is kept, got {found.__qualname__}, typed where none is: write "
+            "it into a file or a notebook's cell."
+        ) from error
+
+
+def _used_by(found: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what a function or class without a file uses of the names beside it."""
+    beside = vars(sys.modules[found.__module__])
+    functions = (
+        [found]
+        if isinstance(found, types.FunctionType)
+        else [f for f in vars(found).values() if hasattr(f, "__code__")]
+    )
+    codes = [function.__code__ for function in functions]
+    while codes:
+        code = codes.pop()
+        codes += [inner for inner in code.co_consts if isinstance(inner, types.CodeType)]
+        yield from ((name, beside[name]) for name in code.co_names if name in beside and beside[name] is not found)
 
 
 def _plain(tree: ast.Module) -> str:
@@ -496,3 +545,6 @@ class _Strip(ast.NodeTransformer):
 
 def _is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+_sources()  # now: what this process runs is what it has imported by the time it has begun

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -90,7 +91,7 @@ def write_set(root: Path, name: str, seed: int) -> None:
 
 
 @pytest.fixture
-def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return a copy of the package's source, which is what keys are made of here, beside two small tables."""
     for number, name in enumerate(("inner", "outer")):
         write_set(tmp_path / "data", name, number)
@@ -98,16 +99,21 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     copy = tmp_path / "oodlab"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "trained"))
     monkeypatch.setattr(identity, "FOLDER", copy)
-    return copy
+    identity.look_again()
+    yield copy
+    monkeypatch.undo()
+    identity.look_again()
 
 
 def edit(file: Path, old: str, new: str) -> None:
     text = file.read_text(encoding="utf-8")
     assert old in text, f"{old!r} is not in {file}"
     file.write_text(text.replace(old, new), encoding="utf-8")
+    identity.look_again()
 
 
 def training_keys() -> dict[str, str]:
+    identity.look_again()
     return {role: recipe.key for method in METHODS for role, recipe in method.recipes(TASK).items()}
 
 
@@ -160,6 +166,32 @@ def test_how_a_model_begins_voids_what_begins_so(source: Path) -> None:
     keys = plain.key, begun.key
     edit(source / "training" / "recipe.py", "own[name].shape == value.shape", "own[name].ndim == value.ndim")
     assert plain.key == keys[0] and begun.key != keys[1]
+
+
+def test_what_runs_is_what_was_read_when_the_process_began(source: Path) -> None:
+    before = by_flow(TASK)["flow"].key
+    file = source / "objectives" / "likelihood.py"
+    text = file.read_text().replace("squares.detach().sqrt()", "2 * squares.detach().sqrt()")
+    file.write_text(text)
+    assert by_flow(TASK)["flow"].key == before, "this process still runs the old formula"
+    identity.look_again()
+    assert by_flow(TASK)["flow"].key != before
+
+
+def test_a_cells_function_is_followed_to_what_it_uses() -> None:
+    """A shell of IPython keeps the source of its cells, as a notebook does."""
+    script = r"""
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+shell.run_cell("from oodlab import identity\nWEIGHT = 1.0\ndef scale(x):\n    return WEIGHT * x\ndef mine(x):\n    return scale(x) + 1")
+codes = []
+for cell in ("1", "WEIGHT = 2.0", "def scale(x):\n    return WEIGHT * x * x", "WEIGHT = 1.0", "def scale(x):\n    return WEIGHT * x"):
+    shell.run_cell(cell)
+    codes.append(shell.run_cell("identity.digest(identity.code_of(mine))").result)
+print(len(set(codes)), codes[0] == codes[-1])
+"""
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert said.stdout.splitlines()[-1] == "4 True", said.stdout + said.stderr
 
 
 def test_a_name_voids_nothing(source: Path) -> None:
