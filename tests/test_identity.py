@@ -334,6 +334,66 @@ def test_labels_are_stored_values_too(source: Path, tmp_path: Path) -> None:
     assert digests.digest("inner", "train") != before
 
 
+@dataclass(frozen=True)
+class Shifted:
+    """Items of a set, moved."""
+
+    stored: Stored
+
+    def __call__(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        return self.stored.load().x[:n] + 1
+
+
+@dataclass(frozen=True)
+class ScaledBy:
+    """The scale of a third set."""
+
+    stored: Stored
+
+    def __call__(self, inputs, models):
+        return MinMax.fit(self.stored.load().x)
+
+
+class Own(nn.Module):
+    """A detector's own model, of a number that is no weight."""
+
+    def __init__(self, power: float) -> None:
+        super().__init__()
+        self.power = power
+
+    def log_density(self, x: Tensor) -> Tensor:
+        return -x.abs().pow(self.power).sum(dim=1)
+
+    def energy(self, x: Tensor) -> Tensor:
+        return -self.log_density(x)
+
+
+def test_sets_that_made_inputs_and_preparation_read_are_in_the_rows_keys(source: Path, tmp_path: Path) -> None:
+    write_set(tmp_path / "data", "third", 3)
+    made = replace(TASK, outside=("outer", Made("shifted", Shifted(Stored("third")))))
+    prepared = tuple(replace(one, prepare=ScaledBy(Stored("third"))) for one in METHODS)
+
+    def keys(task: Task, methods: tuple[Method, ...]) -> dict[tuple[str, str], str]:
+        return {(one.score, one.out_set): one.key for one in _wanted(STUDY, task, methods)}
+
+    before = keys(made, METHODS), keys(TASK, prepared)
+    write_set(tmp_path / "data", "third", 4)
+    after = keys(made, METHODS), keys(TASK, prepared)
+    assert voided(before[0], after[0]) == {(score, out) for score, out in before[0] if out == "shifted"}
+    assert voided(before[1], after[1]) == EVERY_ROW
+
+
+def test_numbers_and_functions_of_a_detectors_own_model_are_in_its_rows_keys(source: Path) -> None:
+    def keys(power: float) -> set[str]:
+        def detectors(models):
+            return {"own": LogDensity(Own(power)), "log p": LogDensity(models["flow"])}
+
+        method = Method("flow", by_flow, scaled, detectors)
+        return {one.key for one in _wanted(STUDY, TASK, (method,)) if one.score == "own"}
+
+    assert keys(2.0) == keys(2.0) and not keys(2.0) & keys(0.5)
+
+
 # ------------------------------------------------------------------------------------------ the loop's modules
 
 

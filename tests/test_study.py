@@ -666,11 +666,121 @@ def test_seeds_and_partitions_count_as_they_are() -> None:
     assert decide(claim, rows).word == "Partly" and decide(claim, rows).seeds == 2
     with pytest.raises(ValueError, match="expects numbers by seed"):
         decide(Claim("c", lambda rows: rows["auroc"]), rows)
-    with pytest.raises(FloatingPointError, match="expects finite numbers"):
+    with pytest.raises(FloatingPointError, match="expects finite AUROCs"):
         decide(claim, rows.assign(auroc=[0.1, 0.1, 0.1, np.inf]))
 
 
 # ------------------------------------------------------------------------------------ studies and records
+
+
+def test_a_task_refuses_names_that_collide_and_takes_lists() -> None:
+    with pytest.raises(ValueError, match="got it among them"):
+        Task("fashion_mnist", ("FashionMNIST",))
+    with pytest.raises(ValueError, match="got it among them"):
+        Task("wine", (Made("wine", noise),))
+    with pytest.raises(ValueError, match="every outside set once"):
+        Task("wine", ("digits", Made("digits", noise)))
+    assert Task("wine", [Made("noise", noise)], held_out=[0]) == TABLE
+    with pytest.raises(ValueError, match="tasks of different names"):
+        Study(
+            "mass/toy",
+            (IMAGES, replace(IMAGES, shape=(1, 4, 4))),
+            lambda *_: (),
+            {"quick": Budget(seeds=1)},
+            profile="quick",
+        )
+    with pytest.raises(ValueError, match="tasks of the budget quick among"):
+        Study("mass/toy", (TABLE,), lambda *_: (), {"quick": Budget(seeds=1, tasks=("vine",))}, profile="quick").at(
+            "quick"
+        )
+
+
+def test_without_the_inside_set_the_stand_ins_are_played_and_a_set_nobody_knows_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OODLAB_DATA", str(tmp_path))
+    monkeypatch.setenv("OODLAB_CACHE", str(tmp_path / "cache"))
+    absent = Task(
+        "imagenet32",
+        (Made("noise", noise),),
+        stand_in="wine",
+        stand_in_outside=(),
+        held_out=(7,),
+        stand_in_held_out=(0,),
+    )
+    rows = evaluate(study(four_methods()[3], task=absent))
+    assert set(rows["in_set"]) == {"wine without 0 for imagenet32"} and set(rows["out_set"]) == {HELD_OUT, "noise"}
+    assert "imagenet32" in absent.sentence
+    own = Task("of_my_own", (Made("noise", noise),), stand_in="wine", stand_in_outside=())
+    assert "save of_my_own below a folder of OODLAB_DATA" in own.sentence
+    nothing = evaluate(study(method("none", no_training, lambda models: {}), task=TABLE))
+    assert len(nothing) == 0 and {"auroc", "kept", "differs", "printed"} <= set(nothing.columns)
+
+
+def test_a_model_that_is_needed_is_taken_as_it_ended() -> None:
+    """A flow on a classifier's features has been trained on those of its end, whatever step of the flow is scored."""
+
+    def by_snapshots(task: Task) -> dict[str, Recipe]:
+        own = on_embeddings(task)["flow"]
+        needs = {"classifier": replace(own.needs["classifier"], snapshots=4)}
+        return {"flow": replace(own, needs=needs, snapshots=2)}
+
+    one = method("on features", by_snapshots, lambda m: {"log p": LogDensity(m["flow"])}, to_features)
+    scored = study(one)
+    trained = scored.trained()
+    assert sorted(set(evaluate(scored, trained)["step"])) == [0, 2, 4]
+    end = trained.results(TABLE, one, 0)["classifier"].model.state_dict()
+    for step in (0, 2, 4):
+        taken = trained.models(TABLE, one, 0, step)
+        assert all(torch.equal(value, end[name]) for name, value in taken["classifier"].state_dict().items())
+    early = trained.models(TABLE, one, 0, 0, roles=("classifier",))["classifier"].state_dict()
+    assert not all(torch.equal(value, end[name]) for name, value in early.items())
+
+
+def test_earlier_rows_are_of_no_source_and_no_stand_in() -> None:
+    def by_source(budget: Budget, source: str) -> tuple[Method, ...]:
+        return (
+            four_methods()[3]
+            if source == "printed"
+            else method("other", lambda t: {"classifier": classifier(t)}, by_features),
+        )
+
+    budgets = {"smoke": Budget(seeds=1)}
+    printed = Study("mass/toy", (TABLE,), by_source, budgets, sources=("printed", "released"), profile="smoke")
+    evaluate(printed)
+    evaluate(printed.at("smoke", source="released"))
+    assert len(earlier(printed)) == len(earlier(printed.at("smoke", source="released"))) == 0
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", ""])
+def test_a_kept_row_that_is_not_finite_is_said(value: str) -> None:
+    scored = study(four_methods()[3])
+    evaluate(scored)
+    changed("toy.smoke.gpu.csv", auroc=value)
+    with pytest.raises(ValueError, match="expects finite numbers, got others in auroc"):
+        evaluate(scored)
+
+
+def test_a_group_mean_of_a_detector_that_learns_is_its_mean(generator: torch.Generator) -> None:
+    x, model = torch.randn(60, COLUMNS, generator=generator), Classifier()
+    alone, grouped = NearestNeighbour(model, k=3).fit(x), GroupMean(NearestNeighbour(model, k=3), 5).fit(x)
+    values = alone.score_samples(x[:20])
+    assert grouped.score_samples(x[:20]) == pytest.approx(values.reshape(4, 5).mean(axis=1), rel=1e-6)
+    flow = small_flow()
+    images = torch.rand(16, 1, 8, 8, generator=generator)
+    bits = BitsPerDim(flow).score_samples(images).reshape(2, 8).mean(axis=1)
+    assert GroupMean(BitsPerDim(flow), 8).score_samples(images) == pytest.approx(bits, rel=1e-6)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        grouped.nothing  # noqa: B018
+
+
+def test_features_that_are_not_finite_are_refused() -> None:
+    class Broken(Classifier):
+        def features(self, x: Tensor) -> Tensor:
+            return super().features(x).where(x[:, :1] < 0, torch.nan)
+
+    with pytest.raises(FloatingPointError, match="NearestNeighbour: 7 of 20 features"):
+        NearestNeighbour(Broken(), k=3).fit(torch.cat([torch.ones(7, COLUMNS), -torch.ones(13, COLUMNS)]))
 
 
 def test_a_study_refuses_what_it_does_not_have() -> None:

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from oodlab import workspace
-from oodlab.data.loading import Classes, from_source, load, source_of
-from oodlab.data.rows import part_of, selection, tenths
+from oodlab.data.loading import from_source, load, source_of
+from oodlab.data.rows import Classes, class_numbers, part_of, taken
 from oodlab.data.search import Choice, find
 from oodlab.data.sets import find_entry, table
 from oodlab.data.split import Split
@@ -52,20 +52,23 @@ class Stored:
 
     def load(self) -> Split:
         """Load them, without a download."""
-        chosen = {"without": self.without, "only": self.only, "download": False}
-        whole = load(self.name, self.split, **chosen)
-        drawn = self.n is not None and self.n < len(whole)
-        return load(self.name, self.split, n=self.n, seed=self.seed, **chosen) if drawn else whole
+        chosen = {"without": self.without, "only": self.only, "n": self.n, "seed": self.seed}
+        return load(self.name, self.split, download=False, at_most=True, **chosen)
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the stored part that they are taken from, all its items and labels."""
-        return digest(self.name, self.split)
+        """The SHA-256 of the stored part that they are taken from, all its items and labels, and names that classes go by."""
+        found = digest(self.name, self.split)
+        classes = (self.without, self.only)
+        named = any(
+            isinstance(one, str) for given in classes for one in (given if isinstance(given, tuple) else (given,))
+        )
+        return hashlib.sha256(f"{found} {_class_names(self.name, self.split)}".encode()).hexdigest() if named else found
 
 
 def drawing() -> str:
     """Return the source of how a split's items are taken from a stored part."""
-    return code_of(part_of, selection, tenths)
+    return code_of(part_of, class_numbers, taken)
 
 
 def stored_in(value: Any) -> Iterator[Stored]:
@@ -118,12 +121,6 @@ def is_here(name: str, split: str) -> bool:
     return find(known_set.name if known_set else name, split) is not None
 
 
-def files_of(name: str, split: str) -> list[tuple[str, int, int]]:
-    """Return the files that give a split, each with its size and time of change; [] where there are none."""
-    found = find(name, split)
-    return [] if found is None else [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in found.parts]
-
-
 def committed() -> list[dict[str, str]]:
     """Return the rows of the committed table."""
     return _read_table(TABLE.stat().st_mtime_ns) if TABLE.is_file() else []
@@ -132,6 +129,13 @@ def committed() -> list[dict[str, str]]:
 @functools.lru_cache(maxsize=2)
 def _read_table(changed: int) -> list[dict[str, str]]:
     return list(csv.DictReader(TABLE.read_text(encoding="utf-8").splitlines()))
+
+
+def _class_names(name: str, split: str) -> tuple[str, ...]:
+    if is_here(name, split):
+        return from_source(source_of(name, split))[2]
+    known_set = find_entry(name)
+    return known_set.class_names if known_set else ()
 
 
 def _named(name: str, split: str) -> dict[str, str] | None:

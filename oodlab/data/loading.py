@@ -6,10 +6,9 @@ Imports: oodlab.checks, oodlab.workspace, the other files of oodlab.data.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,15 +20,13 @@ from oodlab import checks
 from oodlab.data.arrays import as_stored, read_npz
 from oodlab.data.download import fetch
 from oodlab.data.pictures import read_folder
-from oodlab.data.rows import SPLITS, part_of, selection, tenths
+from oodlab.data.rows import SPLITS, Classes, class_numbers, part_of, taken
 from oodlab.data.search import Choice, find, how_to_get, known, looked_at, looked_for, stored_parts, with_continuations
 from oodlab.data.sets import SetEntry, entry, find_entry
 from oodlab.data.split import Split, SplitInfo
 from oodlab.workspace import explained, only_writer
 
 MOST_REMEMBERED = 200_000_000  # bytes of a packed file; larger ones are read anew each time
-
-Classes = int | str | Sequence[int | str]
 
 
 def load(
@@ -43,6 +40,7 @@ def load(
     balanced: bool = False,
     download: bool = True,
     size: int | None = None,
+    at_most: bool = False,
 ) -> Split:
     """Load one split of a data set, with its stored values.
 
@@ -62,6 +60,7 @@ def load(
         download: Whether a set that is not on this machine may be downloaded.
         size: Of a folder of pictures: shrink the shorter side to this and keep the
             centre square; None wants pictures of one size.
+        at_most: Whether a set with fewer than n items gives all that it has.
 
     Returns:
         Split with x uint8 (N, C, H, W) or float32 (N, D), y int64 (N,).
@@ -90,12 +89,16 @@ def load(
         )
     x, y, class_names = from_source(source)
     labels = _labels(source.entry, y)
-    without = _numbers(without, class_names, labels)
-    only = _numbers(only, class_names, labels)
-
-    inside = np.flatnonzero(np.isin(tenths(y.numpy()), source.tenths))
+    first = source.entry.first_label if source.entry else 0
+    without, only = (class_numbers(classes, class_names, first) for classes in (without, only))
+    if (
+        at_most
+        and n is not None
+        and n >= len(taken(y.numpy(), source.tenths, labels=labels, without=without, only=only))
+    ):
+        n = None
     wanted = {"without": without, "only": only, "n": n, "seed": seed, "balanced": balanced}
-    rows = inside[selection(y.numpy()[inside], labels=labels, **wanted)]
+    rows = taken(y.numpy(), source.tenths, labels=labels, **wanted)
     info = SplitInfo(
         name=source.title,
         split=split,
@@ -259,25 +262,6 @@ def _labels(known_set: SetEntry | None, y: torch.Tensor) -> tuple[int, ...]:
     """Return the classes that can be held out: the table's, else those of the file; none without labels."""
     present = y[y >= 0].unique().tolist()
     return tuple(known_set.labels) if known_set and known_set.classes and present else tuple(present)
-
-
-def _numbers(classes: Classes, class_names: tuple[str, ...], labels: tuple[int, ...]) -> tuple[int, ...]:
-    """Turn one class or several, by number or name, into sorted numbers."""
-    several = (classes,) if isinstance(classes, (int, str, np.integer)) or not np.iterable(classes) else tuple(classes)
-    numbers = set()
-    for one in several:
-        if isinstance(one, str):
-            if one not in class_names:
-                near = difflib.get_close_matches(one, class_names, n=1, cutoff=0.4)
-                hint = f"did you mean {near[0]!r}?" if near else f"the names are {list(class_names)}."
-                raise ValueError(f"load expects a class of the set, got {one!r}: {hint}")
-            one = labels[0] + class_names.index(one)
-        if isinstance(one, bool) or not isinstance(one, (int, np.integer)):
-            raise ValueError(
-                f"load expects classes by number or name, got {one!r}: write for example without=(1, 'cat')."
-            )
-        numbers.add(int(one))
-    return tuple(sorted(numbers))
 
 
 def _options(*, without: tuple[int, ...], only: tuple[int, ...], n: int | None, seed: int, balanced: bool) -> str:

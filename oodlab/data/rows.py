@@ -8,6 +8,7 @@ Imports: oodlab.checks.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -16,6 +17,8 @@ from oodlab import checks
 
 SPLIT_SEED = 1  # ebm's released code splits its tables 80/10/10 with numpy seed 1
 SPLITS = ("train", "val", "train-val", "test", "all")
+
+Classes = int | str | Sequence[int | str]
 
 
 def tenths(y: np.ndarray) -> np.ndarray:
@@ -64,6 +67,48 @@ def part_of(split: str, stems: Collection[str]) -> tuple[str, range] | None:
     if "train" in stems and split == "val":
         return "train", range(9, 10)
     return None
+
+
+def class_numbers(classes: Classes, class_names: tuple[str, ...], first: int) -> tuple[int, ...]:
+    """Turn one class or several, by number or name, into sorted numbers; names count from the first label on."""
+    several = (classes,) if isinstance(classes, (int, str, np.integer)) or not np.iterable(classes) else tuple(classes)
+    numbers = set()
+    for one in several:
+        if isinstance(one, str):
+            if one not in class_names:
+                near = difflib.get_close_matches(one, class_names, n=1, cutoff=0.4)
+                hint = f"did you mean {near[0]!r}?" if near else f"the names are {list(class_names)}."
+                raise ValueError(f"load expects a class of the set, got {one!r}: {hint}")
+            one = first + class_names.index(one)
+        if isinstance(one, bool) or not isinstance(one, (int, np.integer)):
+            raise ValueError(
+                f"load expects classes by number or name, got {one!r}: write for example without=(1, 'cat')."
+            )
+        numbers.add(int(one))
+    return tuple(sorted(numbers))
+
+
+def taken(
+    y: np.ndarray,
+    parts: range,
+    *,
+    labels: Sequence[int],
+    without: Sequence[int] = (),
+    only: Sequence[int] = (),
+    n: int | None = None,
+    seed: int = 0,
+    balanced: bool = False,
+) -> np.ndarray:
+    """Return the rows of a stored part that a split has of it, by class and number.
+
+    Args:
+        y: Labels of the stored part.
+        parts: Tenths of it that are the split, as part_of says.
+        labels, without, only, n, seed, balanced: As in selection.
+    """
+    inside = np.flatnonzero(np.isin(tenths(y), parts))
+    chosen = {"without": without, "only": only, "n": n, "seed": seed, "balanced": balanced}
+    return inside[selection(y[inside], labels=labels, **chosen)]
 
 
 def selection(

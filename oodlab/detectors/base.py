@@ -121,17 +121,18 @@ def require_inputs(detector: Detector, x: Tensor) -> None:
     if x.ndim < 2 or len(x) == 0 or (detector.event_shape and tuple(x.shape[1:]) != detector.event_shape):
         wanted = detector.event_shape or ("*event",)
         raise ValueError(f"{name} expects x of shape (N, {', '.join(map(str, wanted))}), N >= 1, got {tuple(x.shape)}.")
-    _require_finite(name, "inputs", x)
+    require_finite(name, "inputs", x)
 
 
 def checked_scores(name: str, scores: Tensor) -> np.ndarray:
     """Return scores, (N,), as float64 of NumPy; those that are not finite are refused (FloatingPointError)."""
     scores = scores.detach().double().cpu()
-    _require_finite(name, "scores", scores)
+    require_finite(name, "scores", scores)
     return scores.numpy()
 
 
-def _require_finite(who: str, what: str, values: Tensor) -> None:
+def require_finite(who: str, what: str, values: Tensor) -> None:
+    """Refuse NaN and infinite numbers, (N, ...): how many items have some, and the first (FloatingPointError)."""
     lost = int((~values.isfinite()).flatten(1).any(dim=1).sum()) if values.ndim > 1 else int((~values.isfinite()).sum())
     if lost:
         first = int((~values.isfinite()).reshape(len(values), -1).any(dim=1).nonzero()[0])

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from oodlab import checks
-from oodlab.detectors.base import Detector, checked_scores, require_fitted, require_inputs
+from oodlab.detectors.base import Detector, checked_scores, require_finite, require_fitted, require_inputs
 from oodlab.models import frozen
 
 
@@ -79,6 +79,7 @@ class Features:
             with frozen(detector.model), torch.no_grad():
                 read = getattr(detector.model, detector.reads)
                 parts = [read(part.to(device, torch.float32)).double() for part in x.split(batch_size)]
+            require_finite(type(detector).__name__, "features", torch.cat(parts))
             self._known[place] = (torch.cat(parts), x)  # x stays: its id must not pass to another tensor
         return self._known[place][0]
 

@@ -36,6 +36,11 @@ class GroupMean(Detector):
         super().__init__(detector.model, event_shape=detector.event_shape)
         self.detector, self.group, self.learned = detector, group, detector.learned
 
+    def __getattr__(self, name: str) -> object:
+        if name.endswith("_") and not name.startswith("_"):  # what the detector of single inputs has learned
+            return getattr(self.detector, name)
+        raise AttributeError(f"GroupMean has no attribute {name!r}")
+
     def fit(self, x: Tensor, y: Tensor | None = None) -> GroupMean:
         """Fit the detector of single inputs."""
         self.detector.fit(x, y)
@@ -44,6 +49,9 @@ class GroupMean(Detector):
     def pooled(self, scores: np.ndarray) -> np.ndarray:
         """Return the means of groups, (N,) -> (ceil(N / group),)."""
         return self._means(torch.from_numpy(scores)).numpy()
+
+    def _as_scored(self, x: Tensor) -> Tensor:
+        return self.detector._as_scored(x)
 
     def _score_batch(self, x: Tensor) -> Tensor:
         return self._means(self.detector._score_batch(x))

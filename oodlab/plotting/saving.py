@@ -119,10 +119,6 @@ class Studied(Protocol):
 
     name: str
     profile: str
-    source: str
-    text: str
-    hash: str
-    sentence: str
 
     def behind(self, rows: pd.DataFrame) -> Mapping[str, Any]:
         """Return the trainings behind rows by key."""
@@ -145,12 +141,12 @@ def save_study_figure(fig: Figure, study: Studied, rows: pd.DataFrame, *, part: 
     folder = workspace.permitted(workspace.figures_folder(), stand_in=stand_in)
     stem = folder / f"{study.name}{'-' + part if part else ''}"
     seeds = sorted({int(seed) for seed in rows["seed"]})
-    profiles = ", ".join(dict.fromkeys(rows["profile"]))
+    profiles, sources = (", ".join(dict.fromkeys(rows[name])) for name in ("profile", "source"))
     items = f"{int(rows['n_in'].max()):,} test items of a set at most" if len(rows) else "no rows"
     pairs = rows[["in_set", "out_set"]].drop_duplicates()
     sets = "; ".join(f"{inside} → {', '.join(outs)}" for inside, outs in pairs.groupby("in_set", sort=False)["out_set"])
     caption = (
-        f"{study.name}, profile {profiles}, source {study.source}, seed{'s' * (len(seeds) > 1)} "
+        f"{study.name}, profile {profiles}, source {sources}, seed{'s' * (len(seeds) > 1)} "
         f"{', '.join(map(str, seeds))}; {sets}; {items}. {note}"
     ).strip()
     trainings = _trainings(study, rows)
@@ -158,21 +154,22 @@ def save_study_figure(fig: Figure, study: Studied, rows: pd.DataFrame, *, part: 
     headline = None
     if len(printed):
         first = printed.iloc[0]
-        name = f"AUROC of {first['score']}, {first['method']}, {first['in_set']} → {first['out_set']}"
-        headline = {"name": name, "value": float(first["auroc"]), "unit": "", "reported": float(first["printed"])}
+        metric = first["printed_metric"]
+        if metric in first:  # a number of the paper's that the rows have, too
+            name = f"{metric.upper()} of {first['score']}, {first['method']}, {first['in_set']} → {first['out_set']}"
+            headline = {"name": name, "value": float(first[metric]), "unit": "", "reported": float(first["printed"])}
     record = {
         "figure": stem.relative_to(folder).as_posix(),
         "caption": caption,
         "rows": rows.to_csv(index=False, float_format="%.7g").splitlines(),
         "headline": headline,
         "profile": study.profile,
-        "source": study.source,
+        "source": sources,
         "seeds": seeds,
-        "data": study.sentence,
+        "data": sets,
         "stand_in": stand_in,
         "seconds": round(sum(one["seconds"] for one in trainings), 1),
         "trainings": trainings,
-        "study_hash": study.hash,
         "versions": _versions(),
     }
     return _write(fig, stem, record, caption)

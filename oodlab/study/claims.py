@@ -111,7 +111,9 @@ def decide(claim: Claim, rows: pd.DataFrame) -> Verdict:
         raise ValueError(
             f"decide expects rows of one profile, got {', '.join(profiles)}: a verdict mixes no budgets; take the largest."
         )
-    numbers = claim.number(rows).dropna() if len(rows) else pd.Series(dtype=float)
+    if len(rows) and not np.isfinite(rows["auroc"]).all():
+        raise FloatingPointError(f"decide expects finite AUROCs for {claim.sentence!r}, got {rows['auroc'].tolist()}.")
+    numbers = claim.number(rows).dropna() if len(rows) else pd.Series(dtype=float)  # of a seed without partner: none
     profile = profiles[0] if profiles else ""
     if not len(numbers):
         return Verdict(claim, NOT_TESTED, numbers, 0, profile)

@@ -5,6 +5,8 @@ Imports: pandas, detectors, identity, metrics, workspace, training, its own fold
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,11 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from oodlab import identity, metrics, workspace
+from oodlab.data import Stored
 from oodlab.detectors import Detector, FeatureDetector, Features, GroupMean
 from oodlab.study import rows as kept_rows
 from oodlab.study.method import Method, Models
-from oodlab.study.study import Study, Trained
-from oodlab.study.task import Inputs, Task, digest_of
+from oodlab.study.study import Study, Trained, with_weights
+from oodlab.study.task import Inputs, Task, digest_of, read_by
 from oodlab.training import Recipe, snapshot_steps
 from oodlab.training.devices import own_randomness, pick_device, pick_precision
 from oodlab.training.stored import untrained
@@ -39,7 +42,8 @@ class Wanted:
         out_set: Outside set.
         step: Updates after which the model is scored.
         group: Inputs that share one score.
-        roles: Roles of the trainings behind it: those that the detector uses, and those that they need.
+        used: Roles of the trainings that the detector uses; they are scored after `step`.
+        roles: Roles of the trainings behind it: these, and those that they need.
         training: Keys of these trainings, joined by +.
         key: What decides the numbers, hashed.
     """
@@ -51,6 +55,7 @@ class Wanted:
     out_set: str
     step: int
     group: int
+    used: tuple[str, ...]
     roles: tuple[str, ...]
     training: str
     key: str
@@ -81,14 +86,18 @@ def evaluate(study: Study, trained: Trained | None = None) -> pd.DataFrame:
         before = before[:0]
     methods = study.chosen
     for task in study.tasks:
-        complete = _look_up(study, [task], methods, before, found)
-        lacking = [one for one in complete if _playable(one)]
-        missing += lacking
-        if complete and not task.is_here:
-            missing += _look_up(study, [task.with_stand_ins()], methods, before, found)
+        lacking, known = _look_up(study, task, methods, before, found)
+        missing += [one for one in lacking if _playable(one)]
+        if not task.is_here and (lacking or not known):
+            instead = tuple(dict.fromkeys(one.method for one in lacking)) or methods
+            missing += _look_up(study, task.with_stand_ins(), instead, before, found)[0]
     new = _computed(study, trained, missing)
     frames = [frame for frame in (*found, new) if len(frame)]
-    rows = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*kept_rows.COLUMNS, "kept"])
+    rows = (
+        pd.concat(frames, ignore_index=True)
+        if frames
+        else pd.DataFrame(columns=[*kept_rows.COLUMNS, "kept", "differs"])
+    )
     return _with_printed(study, _in_order(rows, methods))
 
 
@@ -102,7 +111,9 @@ def _in_order(rows: pd.DataFrame, methods: tuple[Method, ...]) -> pd.DataFrame:
 
 def earlier(study: Study) -> pd.DataFrame:
     """Return the kept rows of a study that today's code no longer makes."""
-    wanted = {one.key for task in study.tasks for one in _wanted(study, task, study.chosen)}
+    made = [dataclasses.replace(study, source=source) for source in study.sources]
+    tasks = [task for one in study.tasks for task in (one, one.with_stand_ins())]
+    wanted = {one.key for each in made for task in tasks for one in _wanted(each, task, each.chosen)}
     rows = kept_rows.read(study.name, study.profile)
     return rows[~rows["key"].isin(wanted)]
 
@@ -135,25 +146,23 @@ def _playable(one: Wanted) -> bool:
 
 
 def _look_up(
-    study: Study, tasks: list[Task], methods: tuple[Method, ...], before: pd.DataFrame, found: list[pd.DataFrame]
-) -> list[Wanted]:
-    """Append the kept rows of some tasks, and return what is missing."""
-    missing = []
+    study: Study, task: Task, methods: tuple[Method, ...], before: pd.DataFrame, found: list[pd.DataFrame]
+) -> tuple[list[Wanted], bool]:
+    """Append the kept rows of a task; return what is missing, and whether its data have known digests."""
     counted = kept_rows.counted(before) if len(before) else before
     places = {(key, seed): place for place, (key, seed) in enumerate(zip(counted["key"], counted["seed"], strict=True))}
-    for task in tasks:
-        hits, titles = [], []
-        for one in _wanted(study, task, methods):
-            place = places.get((one.key, one.seed))
-            if place is None:
-                missing.append(one)
-            else:
-                hits.append(place)
-                titles.append(_titles(study, one))
-        if hits:
-            rows = counted.iloc[hits].reset_index(drop=True)
-            found.append(rows.assign(**pd.DataFrame(titles).to_dict("list"), kept=True))
-    return missing
+    missing, hits, titles = [], [], []
+    for one in _wanted(study, task, methods):
+        place = places.get((one.key, one.seed))
+        if place is None:
+            missing.append(one)
+        else:
+            hits.append(place)
+            titles.append(_titles(study, one))
+    if hits:
+        rows = counted.iloc[hits].reset_index(drop=True)
+        found.append(rows.assign(**pd.DataFrame(titles).to_dict("list"), kept=True))
+    return missing, bool(missing or hits)
 
 
 def _titles(study: Study, one: Wanted) -> dict[str, Any]:
@@ -179,7 +188,10 @@ def _wanted(study: Study, task: Task, methods: tuple[Method, ...]) -> Iterator[W
     outside = {name: digest for name, one in outsides.items() if (digest := _known_digest(one))}
     if inside is None or train is None:
         return
-    measures = identity.code_of(*_MEASURES, Inputs, _scored)
+    measures = identity.code_of(*_MEASURES, _described, with_weights, Inputs, _scored)
+    validation = _known_digest(Stored(task.inside, "val"))
+    if validation == _known_digest(Stored(task.inside, task.train)):  # a tenth of the same part
+        validation = None
     shape = repr(task.shape)
     for method in methods:
         recipes = method.trainings(task)
@@ -187,7 +199,13 @@ def _wanted(study: Study, task: Task, methods: tuple[Method, ...]) -> Iterator[W
         with own_randomness(0, torch.device("cpu")):  # building a model draws its weights
             models = {role: untrained(recipe) for role, recipe in recipes.items()}
             detectors = method.detectors(models)
-        prepared = [identity.describe(method.prepare), identity.code_of(method.prepare), train]
+        prepared = [
+            identity.describe(method.prepare),
+            identity.code_of(method.prepare),
+            train,
+            *read_by(method.prepare),
+        ]
+        prepared += [validation] if validation else []
         prepared += [keys[role] for role in sorted(method.needs(task))]
         for score, detector in detectors.items():
             roles = _roles(detector, models)
@@ -198,7 +216,10 @@ def _wanted(study: Study, task: Task, methods: tuple[Method, ...]) -> Iterator[W
                 for out_set, digest in outside.items():
                     key = identity.digest(*own, str(step), digest)[:16]
                     for seed in study.seeds if recipes else study.seeds[:1]:
-                        yield Wanted(task, method, seed, score, out_set, step, detector.group, behind, training, key)
+                        used = tuple(sorted(roles))
+                        yield Wanted(
+                            task, method, seed, score, out_set, step, detector.group, used, behind, training, key
+                        )
 
 
 def _known_digest(one: Any) -> str | None:
@@ -243,19 +264,27 @@ def _identity(detector: Detector, models: Models) -> list[str]:
         elif isinstance(value, nn.Module) and id(value) in places:
             found.append(f"{name} = {places[id(value)]}")
         elif isinstance(value, nn.Module):
-            classes = {type(part) for part in value.modules()}
-            found += [name, identity.code_of(*sorted(classes, key=repr)), _weights_digest(value)]
+            found += [name, *_model_identity(value, places)]
         else:
-            found.append(f"{name} = {identity.describe(value)}")
+            found += [f"{name} = {identity.describe(value)}", *filter(None, [identity.code_of(value)]), *read_by(value)]
     return found
 
 
-def _weights_digest(model: nn.Module) -> str:
-    result = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        if torch.is_tensor(value):
-            result.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    return result.hexdigest()
+def _model_identity(model: nn.Module, places: Mapping[int, str]) -> list[str]:
+    """Return what decides a detector's own model: classes, numbers, weights, and where a trained part has its place."""
+    if id(model) in places:
+        return [places[id(model)]]
+    found = [type(model).__qualname__, identity.code_of(type(model))]
+    for name, value in sorted(vars(model).items()):
+        if not name.startswith("_") and name != "training":
+            with contextlib.suppress(TypeError):  # no number, text or function: what it is made of is beyond a key
+                found += [f"{name} = {identity.describe(value)}", identity.code_of(value)]
+    own = [*model.named_parameters(recurse=False), *model.named_buffers(recurse=False)]
+    for name, value in own:
+        found.append(f"{name} {hashlib.sha256(value.detach().cpu().contiguous().numpy().tobytes()).hexdigest()}")
+    for name, part in model.named_children():
+        found += [name, *_model_identity(part, places)]
+    return found
 
 
 def _steps(recipes: Mapping[str, Recipe], roles: set[str]) -> list[int]:
@@ -312,10 +341,10 @@ def _rows_of(study: Study, trained: Trained, inputs: Inputs, wanted: list[Wanted
         "machine": kept_rows.machine(),
         "made": kept_rows.today(),
     }
-    for step in sorted({one.step for one in wanted}):
-        asked = [one for one in wanted if one.step == step]
+    for step, used in sorted({(one.step, one.used) for one in wanted}):
+        asked = [one for one in wanted if (one.step, one.used) == (step, used)]
         titles = dict.fromkeys(one.score for one in asked)
-        values = _scored(study, trained, task, inputs, method, seed, step, titles)
+        values = _scored(study, trained, task, inputs, method, seed, step, titles, used)
         for one in asked:
             inside, outside = values[one.score][inputs.task.name], values[one.score][one.out_set]
             row = metrics.ood_row(inside, outside)
@@ -353,12 +382,13 @@ def _scored(
     seed: int,
     step: int | None,
     titles: Collection[str] | None = None,
+    used: Collection[str] | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Score every set by a method's detectors, or by those with some titles.
 
     Inputs are prepared once per set, features computed once per model and set.
     """
-    models = trained.models(task, method, seed, step)
+    models = trained.models(task, method, seed, step, used)
     prepare = method.prepare(inputs, {role: models[role] for role in method.needs(task)})
     detectors = {title: one for title, one in method.detectors(models).items() if titles is None or title in titles}
     training = None

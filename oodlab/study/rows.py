@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from oodlab import workspace
@@ -50,6 +51,7 @@ TEXTS = dict.fromkeys(
     ),
     str,
 )
+NUMBERS = tuple(name for name in COLUMNS if name not in TEXTS)
 COMMITTED = ("long", "full")
 
 
@@ -117,6 +119,13 @@ def today() -> str:
     return datetime.date.today().isoformat()
 
 
+def _finite(values: pd.Series, name: str) -> bool:
+    """Say whether a column holds finite numbers; a standard error may be unknown."""
+    if not pd.api.types.is_numeric_dtype(values):
+        return False
+    return bool(np.isfinite(values.dropna() if name == "auroc_se" else values).all())
+
+
 def _read(file: Path) -> pd.DataFrame:
     try:
         frame = pd.read_csv(file, dtype=TEXTS, keep_default_na=False, na_values={"auroc_se": [""]})
@@ -124,6 +133,11 @@ def _read(file: Path) -> pd.DataFrame:
         raise ValueError(
             f"{file} expects rows of a study, got a damaged file ({error}): take it from version control, or delete it."
         ) from error
+    strange = [name for name in NUMBERS if name in frame.columns and not _finite(frame[name], name)]
+    if strange:
+        raise ValueError(
+            f"{file} expects finite numbers, got others in {', '.join(strange)}: take it from version control, or delete it."
+        )
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise ValueError(

@@ -1,13 +1,13 @@
 """One notebook: methods x tasks x seeds, at a budget, as printed or as released.
 
-Imports: pandas, checks, identity, study.claims, method, task, training.
+Imports: pandas, checks, identity, workspace, study.claims, method, task, training.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from oodlab import checks, identity
+from oodlab import checks, identity, workspace
 from oodlab.study.claims import Claim
 from oodlab.study.method import Method
 from oodlab.study.task import Task
@@ -89,6 +89,11 @@ class Study:
         checks.one_of(self.name, "profile", self.profile, tuple(self.budgets))
         checks.one_of(self.name, "source", self.source, self.sources)
         checks.whole(self.name, "first_seed", self.first_seed, least=0)
+        tasks = [task.name for task in self.tasks]
+        if len(set(tasks)) < len(tasks):
+            raise ValueError(
+                f"{self.name} expects tasks of different names, got {', '.join(tasks)}: rows are told apart by them."
+            )
         names = [method.name for method in self.chosen]
         if len(set(names)) < len(names):
             raise ValueError(f"{self.name} expects methods of different names, got {', '.join(names)}.")
@@ -110,6 +115,8 @@ class Study:
         checks.one_of(self.name, "dataset", dataset, ("auto", "embedded", *sorted(inside)))
         checks.one_of(self.name, "profile", profile, tuple(self.budgets))
         wanted = self.budgets[profile].tasks
+        for one in wanted:
+            checks.one_of(self.name, f"tasks of the budget {profile} among", one, tuple(sorted(inside)))
         tasks = tuple(task for task in self.tasks if not wanted or task.inside in wanted)
         if dataset == "embedded":
             tasks = tuple(dict.fromkeys(task.with_stand_ins() for task in tasks))
@@ -161,20 +168,6 @@ class Study:
     def played(self) -> tuple[Task, ...]:
         """The tasks as they can be played on this machine."""
         return tuple(dict.fromkeys(task.here() for task in self.tasks))
-
-    @property
-    def text(self) -> str:
-        """The canonical text of what is trained and scored here, for records."""
-        lines = [f"{self.name}: profile {self.profile}, source {self.source}, {self.budget!r}"]
-        lines += [identity.describe(task) for task in self.played]
-        for (task, method, role), recipe in self.recipes.items():
-            lines += [f"[{task}: {method}: {role}]", recipe.text]
-        return "\n".join(lines)
-
-    @property
-    def hash(self) -> str:
-        """Twelve hexadecimal digits of the text's SHA-256."""
-        return identity.digest(self.text)[:12]
 
     @property
     def shrinks(self) -> str:
@@ -246,6 +239,8 @@ class Trained:
         yield from [place for place, pairs in waiting.items() if not pairs]
         pairs = [pair for pairs in waiting.values() for pair in pairs.values()]
         unique = {(recipe.key, seed): (recipe, seed) for recipe, seed in pairs}
+        if workspace.trains_anew():
+            self.used.clear()
         for recipe, seed in train_each(list(unique.values()), **self._given):
             finished = (recipe.key, seed)
             for place, pairs in waiting.items():
@@ -268,22 +263,30 @@ class Trained:
             found[role] = self.used[place]
         return found
 
-    def models(self, task: Task, method: Method, seed: int, step: int | None = None) -> dict[str, nn.Module]:
-        """Return the models by role, in eval mode; those of trainings with snapshots as they were after a step.
+    def models(
+        self, task: Task, method: Method, seed: int, step: int | None = None, roles: Collection[str] | None = None
+    ) -> dict[str, nn.Module]:
+        """Return the models by role, in eval mode.
+
+        Args:
+            task, method, seed: What is trained.
+            step: Updates after which the models of some roles are taken, where their training has snapshots.
+            roles: These roles; None takes all but what others need. All others are as they ended.
 
         Raises:
             ValueError: No weights were kept at that step.
         """
         results, recipes = self.results(task, method, seed), method.trainings(task)
         models = {role: result.model for role, result in results.items()}
+        chosen = set(recipes) - set(method.needs(task)) if roles is None else set(roles)
         for role, recipe in recipes.items():
-            if step is not None and recipe.snapshots and step != recipe.steps:
+            if role in chosen and step is not None and recipe.snapshots and step != recipe.steps:
                 kept = results[role].snapshots
                 if step not in kept:
                     raise ValueError(
                         f"{recipe.name} expects one of its snapshots, after {sorted(kept)} updates, got {step}."
                     )
-                models[role] = _with_weights(models[role], read_snapshot(kept[step], recipe.text))
+                models[role] = with_weights(models[role], read_snapshot(kept[step], recipe.text))
         return models
 
     @property
@@ -295,7 +298,7 @@ class Trained:
         return {(recipe.key, seed): (recipe, seed) for recipe in method.trainings(task).values()}
 
 
-def _with_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.Module:
+def with_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.Module:
     """Return a copy of a model with other weights, on the same device."""
     other = copy.deepcopy(model)
     other.load_state_dict(weights)

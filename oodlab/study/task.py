@@ -9,15 +9,16 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from oodlab import checks, data, identity
 from oodlab.data import Split, SplitInfo, Stored
-from oodlab.data.digests import differs, drawing, is_here
+from oodlab.data.digests import differs, drawing, is_here, stored_in
 from oodlab.data.search import find, how_to_get
-from oodlab.data.sets import entry, find_entry
+from oodlab.data.sets import find_entry
 
 HELD_OUT = "held out"
 
@@ -47,7 +48,7 @@ class Task:
         held_out: Classes of the inside set that training leaves out; their test items are the outside set "held out".
         shape: (C, H, W) that all images are brought to; None keeps stored ones.
         train: Split that is trained on: "train-val" where validation selects anything.
-        stand_in, stand_in_outside: Embedded sets that take the place of absent ones.
+        stand_in, stand_in_outside, stand_in_held_out: Embedded sets, and classes, that take the place of absent ones.
         stand_in_for: Set that this task stands in for; empty for the task itself.
     """
 
@@ -58,9 +59,10 @@ class Task:
     train: str = "train"
     stand_in: str = "photo_patches"
     stand_in_outside: tuple[str, ...] = ("digits",)
+    stand_in_held_out: tuple[int | str, ...] = ()
     stand_in_for: str = ""
 
-    identity_notes = ("stand_in", "stand_in_outside", "stand_in_for")
+    identity_notes = ("stand_in", "stand_in_outside", "stand_in_held_out", "stand_in_for")
 
     def __post_init__(self) -> None:
         if isinstance(self.outside, str) or not (self.outside or self.held_out):
@@ -68,7 +70,12 @@ class Task:
                 f"Task expects sets outside of {self.inside}, or held_out classes of it, got outside={self.outside!r}: write "
                 "for example outside=('mnist', 'kmnist')."
             )
-        if self.inside in self.outside:
+        for name in ("outside", "held_out", "stand_in_outside", "stand_in_held_out"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        names = [_known_as(self.inside), *(_known_as(one) for one in self.outside)]
+        if len(set(names)) < len(names) and names[0] not in names[1:]:
+            raise ValueError(f"Task expects every outside set once, got {', '.join(names[1:])}: leave one out.")
+        if names[0] in names[1:]:
             raise ValueError(
                 f"Task expects sets outside of {self.inside}, got it among them: its AUROC would be chance's; leave it out."
             )
@@ -111,6 +118,7 @@ class Task:
         return dataclasses.replace(
             self,
             inside=self.stand_in,
+            held_out=self.stand_in_held_out,
             outside=(*self.stand_in_outside, *(one for one in self.outside if isinstance(one, Made))),
             stand_in_for=self.inside,
         )
@@ -125,7 +133,7 @@ class Task:
             return self.with_stand_ins()
         present = tuple(one for one in self.outside if isinstance(one, Made) or is_here(one, "test"))
         if not (present or self.held_out):
-            ways = "; ".join(how_to_get(entry(name)) for name in self.outside)
+            ways = "; ".join(_how_to_get(name) for name in self.outside)
             raise FileNotFoundError(
                 f"Task expects a set outside of {self.inside} on this machine, got none of {', '.join(self.outside)}: {ways}."
             )
@@ -221,10 +229,26 @@ class Inputs:
 def digest_of(one: Stored | Made) -> str:
     """Return what tells these items from others: the digest of their set and how they are drawn, or what makes them."""
     if isinstance(one, Made):
-        return identity.digest(identity.describe(one), identity.code_of(one))
+        return identity.digest(identity.describe(one), identity.code_of(one), *read_by(one))
     return identity.digest(identity.describe(one), one.digest, drawing())
+
+
+def read_by(value: Any) -> list[str]:
+    """Return the digests of the sets that a setting reads, and how it draws from them."""
+    stored = list(stored_in(value))
+    return [*(one.digest for one in stored), *([drawing()] if stored else [])]
+
+
+def _known_as(one: str | Made) -> str:
+    """Return the name that a set has in the table, whatever alias it is called by."""
+    if isinstance(one, Made):
+        return one.name
+    known = find_entry(one) if one.isidentifier() else None
+    return known.name if known else one
 
 
 def _how_to_get(name: str) -> str:
     known = find_entry(name)
-    return how_to_get(known) if known and find(name, "test") is None else f"oodlab data {name}"
+    if known is None:
+        return f"save {name} below a folder of OODLAB_DATA"
+    return how_to_get(known) if find(known.name, "test") is None else f"oodlab data {name}"

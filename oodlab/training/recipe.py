@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import Tensor, nn, optim
 
 from oodlab import checks, identity
 from oodlab.data.digests import Stored, drawing, stored_in
 from oodlab.training.batches import Batches
+from oodlab.training.devices import own_randomness
 from oodlab.training.loop import fit
 
 
@@ -26,8 +28,8 @@ class Recipe:
 
     What holds no state is the setting and the thing: a frozen dataclass that is called. What
     has state (replay, averages, data in memory) has a method `begin` that makes it when a
-    training starts. `model`, `optimiser` and `begin` get the trained models of `needs` by
-    role where they have a parameter of this name.
+    training starts. `model` and `begin` get the trained models of `needs` by role where they
+    have a parameter of this name.
 
     Attributes:
         name: What it is called in progress lines and tables; no part of its key.
@@ -122,12 +124,18 @@ class Recipe:
         return identity.digest(
             self.text,
             identity.code_of(*own),
-            identity.code_of(fit),
+            identity.code_of(fit, built, given),
             identity.code_of(weights_that_fit) if self.begins_with else "",
             drawing() if self.stored else "",
             *(stored.digest for stored in self.stored),
             *(f"{role} {need.key}" for role, need in self.needs.items()),
         )[:16]
+
+
+def built(recipe: Recipe, needs: Mapping[str, nn.Module], seed: int, device: torch.device) -> nn.Module:
+    """Build a recipe's network with the initial weights of a seed."""
+    with own_randomness(seed, device):
+        return recipe.build(needs)
 
 
 def weights_that_fit(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -29,7 +29,7 @@ from oodlab.training.checkpoints import CHECKPOINT, read_checkpoint
 from oodlab.training.devices import GRAPHS, PRECISIONS, is_small, own_randomness, pick_device
 from oodlab.training.loop import OnStep, Result, fit
 from oodlab.training.progress import Progress
-from oodlab.training.recipe import Recipe, weights_that_fit
+from oodlab.training.recipe import Recipe, built, weights_that_fit
 
 WORTH_A_PROCESS = 1000  # updates in all; below it starting processes costs more than they save
 UNUSUAL = ("diverged", "continues", "begins with")  # what a worker's output is searched for
@@ -73,8 +73,7 @@ def train_or_load(
             if not found.finished:
                 return found
             needs[role] = found.model
-    with own_randomness(seed, pick_device(device)):
-        model = recipe.build(needs)
+    model = built(recipe, needs, seed, pick_device(device))
     folder = folder_of(recipe, seed)
     if recipe.begins_with and not parallel.from_first((folder / CHECKPOINT).exists):
         said = copy_weights(needs[recipe.begins_with], model, recipe)
