@@ -1,7 +1,7 @@
 """What is remembered of finished runs, and what a figure is made from.
 
 state/<experiment>.json below `workspace.runs_folder()` holds, per variant of the
-experiment and oldest first: profile, key, data, seconds, figures, and their digests.
+experiment and oldest first: profile, key, data, rows, seconds, figures, and their digests.
 
 Imports: identity, workspace, notebook, data.
 """
@@ -19,7 +19,7 @@ from typing import Any
 from oodlab import identity, workspace
 from oodlab.notebook import Experiment
 
-FIELDS = {"profile", "key", "data", "seconds", "figures", "digests"}  # of a record
+FIELDS = {"profile", "key", "data", "rows", "seconds", "figures", "digests"}  # of a record
 
 
 def recorded(experiment: str) -> dict[str, Any]:
@@ -67,12 +67,18 @@ def digests(figures: list[dict[str, Any]]) -> dict[str, str]:
 def code(experiment: Experiment) -> list[str]:
     """Return hashes of all that an experiment is made from but its data.
 
-    Its cells with what they use of the package, the papers' numbers, its committed rows, and torch's version.
+    Its cells with what they use of the package, the papers' numbers, the embedded sets, and torch's version.
     """
-    reference = workspace.reference_figures()
-    kept = sorted(reference.glob(f"{experiment.name}.*.csv")) if reference else []
     cells = identity.digest(identity.code_of_cells(experiment.code))
-    return [cells, numbers(), *map(_digest, kept), importlib.metadata.version("torch")]
+    return [cells, numbers(), workspace.source_hash("data/embedded.py"), importlib.metadata.version("torch")]
+
+
+def kept_rows(experiment: str) -> dict[str, str]:
+    """Return the digests of an experiment's files of kept rows, those that are committed or that $OODLAB_ROWS names."""
+    folder = workspace.rows_folders()[0]
+    return {
+        file.name: _digest(file) for file in sorted((folder / experiment).parent.glob(f"{Path(experiment).name}.*.csv"))
+    }
 
 
 def numbers() -> str:

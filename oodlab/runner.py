@@ -11,8 +11,8 @@ variant is the profile, and a hash of the parameters that differ from the
 notebook's defaults where there are any.
 
 A run is up to date when its key (parameters, notebook with what it uses of the
-package, papers' numbers, committed rows, torch, figures folder) is the recorded one,
-the files of the sets that it looked for are as they were, and its figures are still
+package, papers' numbers, torch, figures folder) is the recorded one, the files of the
+sets that it looked for and its kept rows are as they were, and its figures are still
 those it drew: a run of another variant may have put its own in their place.
 
 Imports: workspace, notebook, record, progress, kernel, data; cluster where one is named.
@@ -103,6 +103,7 @@ class Run:
             "profile": self.values["profile"],
             "key": self.key,
             "data": record.data(self.sets),
+            "rows": record.kept_rows(self.experiment.name),
             "seconds": round(self.seconds, 1),
             "figures": self.figures,
             "digests": record.digests(self.figures),
@@ -157,15 +158,16 @@ def plan(
         run = Run(experiment, values, figures, key, anew=force)
         runs.append(run)
         last = record.recorded(run.experiment.name).get(run.variant, {})
-        if last.get("key") == run.key and _as_it_was(last) and not force:
+        if last.get("key") == run.key and _as_it_was(experiment.name, last) and not force:
             run.status, run.seconds, run.figures = "up to date", last["seconds"], last["figures"]
     return runs
 
 
-def _as_it_was(last: Mapping[str, Any]) -> bool:
-    """Say whether the data behind a recorded run, and its figures, are those of the run."""
+def _as_it_was(experiment: str, last: Mapping[str, Any]) -> bool:
+    """Say whether the data and kept rows behind a recorded run, and its figures, are those of the run."""
     data = {name: [list(file) for file in files] for name, files in record.data(last["data"]).items()}
-    return data == last["data"] and last["digests"] == record.digests(last["figures"])
+    same = data == last["data"] and record.kept_rows(experiment) == last["rows"]
+    return same and last["digests"] == record.digests(last["figures"])
 
 
 def execute(runs: Sequence[Run], *, jobs: int, progress: Progress, on: str = "local") -> None:

@@ -267,7 +267,7 @@ def test_numbers_that_cannot_be_written_leave_the_old_pair() -> None:
 
 
 def a_record(key: str) -> dict[str, object]:
-    return {"profile": "quick", "key": key, "data": {}, "seconds": 1.0, "figures": [], "digests": {}}
+    return {"profile": "quick", "key": key, "data": {}, "rows": {}, "seconds": 1.0, "figures": [], "digests": {}}
 
 
 @pytest.mark.parametrize("kind", ["empty", "truncated", "another file", "a list", "a record without its fields"])

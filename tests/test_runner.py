@@ -290,6 +290,11 @@ def test_what_is_up_to_date_is_skipped(notebooks: Path, capsys, monkeypatch: pyt
     os.utime(figure.parent / "more" / "test.npz", (0, 0))
     assert waits()
     assert status() == "done"
+    kept = workspace.rows_folders()[0] / "nae" / "a.full.csv"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("rows of another machine")
+    assert waits()
+    assert status() == "done"
     write(path, "# a comment\n" + looks)
     assert not waits()
     write(path, looks, "1 + 1")
@@ -445,7 +450,9 @@ def test_list_shows_parameters_and_cost(notebooks: Path, capsys) -> None:
     write(notebooks / "nae" / "a.ipynb", core=True, figures="Figs 3, 5", estimate=estimate)
     write(notebooks / "nae" / "b.ipynb")
     record.remember(
-        "nae/a", "quick", {"profile": "quick", "key": "", "data": {}, "seconds": 71.4, "figures": [], "digests": {}}
+        "nae/a",
+        "quick",
+        {"profile": "quick", "key": "", "data": {}, "rows": {}, "seconds": 71.4, "figures": [], "digests": {}},
     )
 
     assert main(["list", "--notebooks", str(notebooks)]) == 0

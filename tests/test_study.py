@@ -422,6 +422,14 @@ def test_a_campaign_goes_on_where_its_rows_end(monkeypatch: pytest.MonkeyPatch) 
     assert not evaluate(whole)["kept"].any(), "fresh rows on request"
 
 
+def test_a_row_says_how_its_training_ran_and_not_how_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    scored = study(four_methods()[3])
+    evaluate(scored, scored.trained(precision="float32"))
+    monkeypatch.setenv("OODLAB_ROWS", str(workspace.runs_folder() / "other"))
+    rows = evaluate(scored, scored.trained(precision="bfloat16"))
+    assert not rows["kept"].any() and set(rows["precision"]) == {"float32"} and set(rows["device"]) == {"cpu"}
+
+
 def test_rows_are_written_after_every_training(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[int] = []
     plain = kept_rows.write

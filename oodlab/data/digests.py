@@ -150,7 +150,9 @@ def _named(name: str, split: str) -> dict[str, str] | None:
 def _digest_here(name: str, split: str) -> str:
     source = source_of(name, split)
     stamp = (
-        (str(source.files), *((f.stat().st_size, f.stat().st_mtime_ns) for f in source.files)) if source.files else None
+        (str(source.files), *((f.stat().st_size, f.stat().st_mtime_ns, f.stat().st_ctime_ns) for f in source.files))
+        if source.files
+        else None
     )
     if stamp is None:
         return _digest_embedded(name, source.stem)

@@ -25,8 +25,8 @@ from oodlab.study.method import Method, Models
 from oodlab.study.study import Study, Trained, with_weights
 from oodlab.study.task import Inputs, Task, digest_of, read_by
 from oodlab.training import Recipe, snapshot_steps
-from oodlab.training.devices import own_randomness, pick_device, pick_precision
-from oodlab.training.stored import untrained
+from oodlab.training.devices import own_randomness
+from oodlab.training.stored import ran, untrained
 
 SHOWN_FIRST = ("paper", "table", "method", "score", "in_set", "out_set", "seed", "step", "group", "auroc", "printed")
 _MEASURES = (metrics.ood_row, metrics.auroc_standard_error)
@@ -330,17 +330,8 @@ def _rows_of(study: Study, trained: Trained, inputs: Inputs, wanted: list[Wanted
     """Yield the rows of one method with one seed."""
     task, method, seed = wanted[0].task, wanted[0].method, wanted[0].seed
     results = trained.results(task, method, seed)
-    place = pick_device(trained.device)
-    some = next(iter(results.values()), None)
-    common = {
-        "seed": seed,
-        "device": str(place) if place.type == "cpu" else torch.cuda.get_device_name(place),
-        "precision": str(pick_precision(trained.precision, some.model, place)).removeprefix("torch.")
-        if some
-        else "float32",
-        "machine": kept_rows.machine(),
-        "made": kept_rows.today(),
-    }
+    recipes = method.trainings(task)
+    common = {"seed": seed, "machine": kept_rows.machine(), "made": kept_rows.today()}
     for step, used in sorted({(one.step, one.used) for one in wanted}):
         asked = [one for one in wanted if (one.step, one.used) == (step, used)]
         titles = dict.fromkeys(one.score for one in asked)
@@ -348,9 +339,11 @@ def _rows_of(study: Study, trained: Trained, inputs: Inputs, wanted: list[Wanted
         for one in asked:
             inside, outside = values[one.score][inputs.task.name], values[one.score][one.out_set]
             row = metrics.ood_row(inside, outside)
+            made_by = [ran(recipes[role], seed) for role in one.used]
             seconds = [round(results[role].seconds, 1) for role in one.roles]
             yield {
                 **common,
+                **{name: "+".join(dict.fromkeys(part[name] for part in made_by)) for name in ("device", "precision")},
                 **_titles(study, one),
                 **{name: row[name] for name in ("n_in", "n_out", "auroc", "aupr_in", "aupr_out", "tnr_at_95tpr")},
                 "auroc_se": metrics.auroc_standard_error(inside, outside),

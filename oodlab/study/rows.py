@@ -4,6 +4,9 @@ A row is known by its key and its seed.  A row of a second machine stays beside 
 does not count; its largest difference is shown.  Rows whose key today's code no longer makes
 stay in the file, and no table shows them unless it is asked for `earlier` ones.
 
+`device` and `precision` are those of the training that a score uses, `machine` and `made` those of
+the row itself.
+
 Files of the profiles long and full lie beside the committed figures, those of the others
 below the runs folder.  Further files `<notebook>.<profile>*.csv` beside them, as a GPU's,
 join by lying there.

@@ -3,16 +3,18 @@
 A training lies below the runs folder under its recipe's key and its seed, so whoever asks
 for the same training finds it, whatever they call it.
 
-Imports: checks, workspace, its own folder.
+Imports: checks, identity, workspace, its own folder.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
@@ -22,16 +24,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from oodlab import checks, workspace
+from oodlab import checks, identity, workspace
 from oodlab.training import parallel
 from oodlab.training.batches import Batch
 from oodlab.training.checkpoints import CHECKPOINT, read_checkpoint
-from oodlab.training.devices import GRAPHS, PRECISIONS, is_small, own_randomness, pick_device
+from oodlab.training.devices import GRAPHS, PRECISIONS, is_small, own_randomness, pick_device, pick_precision
 from oodlab.training.loop import OnStep, Result, fit
 from oodlab.training.progress import Progress
 from oodlab.training.recipe import Recipe, built, weights_that_fit
 
 WORTH_A_PROCESS = 1000  # updates in all; below it starting processes costs more than they save
+RAN = "ran.json"  # beside a checkpoint: what it was made on
 UNUSUAL = ("diverged", "continues", "begins with")  # what a worker's output is searched for
 
 Pair = tuple[Recipe, int]  # a training: a recipe and a seed
@@ -79,7 +82,7 @@ def train_or_load(
         said = copy_weights(needs[recipe.begins_with], model, recipe)
         if said and parallel.rank() == 0:
             print(said)
-    return fit(
+    result = fit(
         model,
         recipe.begin(model, needs),
         _not_needed if finished else recipe.feed(needs),
@@ -97,6 +100,18 @@ def train_or_load(
         label=f"{recipe.name} seed {seed}",
         **given,
     )
+    if not finished and parallel.rank() == 0:
+        place = pick_device(device)
+        name = str(place) if place.type == "cpu" else torch.cuda.get_device_name(place)
+        said = {"device": name, "precision": str(pick_precision(precision, model, place)).removeprefix("torch.")}
+        workspace.write_json(folder / RAN, said)
+    return result
+
+
+def ran(recipe: Recipe, seed: int) -> dict[str, str]:
+    """Return the device and the precision that a kept training ran with, its last part if it was interrupted."""
+    file = folder_of(recipe, seed) / RAN
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"device": "", "precision": ""}
 
 
 def _not_needed(step: int, generator: torch.Generator) -> Batch:
@@ -181,7 +196,10 @@ def train_each(
     waves = _waves([pair for folder, pair in asked.items() if folder not in done])
     workers = min(torch.get_num_threads(), max(map(len, waves), default=0)) if pick_device(device).type == "cpu" else 1
     worth_it = sum(recipe.steps for wave in waves for recipe, _ in wave) >= WORTH_A_PROCESS
-    side_by_side = workers > 1 and worth_it and all(_builds_small(recipe) for wave in waves for recipe, _ in wave)
+    typed = any(_is_typed_here(recipe) for wave in waves for recipe, _ in wave)  # other processes cannot import it
+    side_by_side = (
+        workers > 1 and worth_it and not typed and all(_builds_small(recipe) for wave in waves for recipe, _ in wave)
+    )
     for wave in waves:
         if side_by_side:
             finished = _side_by_side(wave, workers, precision, graph)
@@ -206,6 +224,12 @@ def check_recipe(who: str, recipe: Recipe, seed: int, precision: str, graph: str
     checks.whole(who, "seed", seed, least=0)
     checks.one_of("precision", "one of", precision, PRECISIONS)  # as fit says it
     checks.one_of(who, "graph", graph, GRAPHS)
+
+
+def _is_typed_here(recipe: Recipe) -> bool:
+    return any(found.__module__ == "__main__" for found in identity.definitions_in(recipe)) and not hasattr(
+        sys.modules["__main__"], "__file__"
+    )
 
 
 def _builds_small(recipe: Recipe) -> bool:
