@@ -328,7 +328,7 @@ def test_what_a_cluster_needs_is_said_before_anything_runs(
 @pytest.mark.parametrize(
     ("owner", "name", "told", "complaint"),
     [
-        (workspace, "source_hash", lambda: "other", "got oodlab {}"),
+        (workspace, "source_hash", lambda *parts: "other", "got oodlab {}"),
         (importlib.metadata, "version", lambda package: "1.13.0+cpu", "got torch {} (the driver has 1.13.0)"),
         (platform, "python_version_tuple", lambda: ("3", "9", "2"), "got Python {} (the driver has 3.9)"),
     ],
