@@ -7,13 +7,14 @@ import json
 import math
 import re
 import shutil
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
+from types import FunctionType, ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -803,6 +804,21 @@ def test_what_the_caller_turns_off_is_off_side_by_side(monkeypatch: pytest.Monke
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     training.train_or_load_all({"a": smoke}, {"a": [0, 1]}, device="cpu", precision="bfloat16", graph="off")
     assert asked == [(side, "bfloat16", "off") for side in (True, True, False, False)]
+
+
+def test_what_is_typed_in_a_notebook_is_not_sent_to_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They could not import it: such trainings go one after the other, as many updates as they have."""
+    preset = nae.EIGHT_GAUSSIANS.at("smoke").runs["AE, circle"]
+    monkeypatch.setattr(training.stored, "WORTH_A_PROCESS", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(training.stored, "_side_by_side", lambda *_: pytest.fail("other processes were started"))
+    with pytest.raises(pytest.fail.Exception):
+        list(training.train_each([(preset, 0), (preset, 1)], device="cpu"))
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
+    typed = FunctionType(weight_sum.__code__, {}, "typed")
+    typed.__module__, typed.__qualname__ = "__main__", "typed"
+    monkeypatch.setattr(training.stored.identity, "definitions_in", lambda value: [typed])
+    assert len(list(training.train_each([(preset, 0), (preset, 1)], device="cpu"))) == 2
 
 
 def test_an_error_side_by_side_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,9 +189,7 @@ def _wanted(study: Study, task: Task, methods: tuple[Method, ...]) -> Iterator[W
     if inside is None or train is None:
         return
     measures = identity.code_of(*_MEASURES, _described, with_weights, Inputs, _scored)
-    validation = _known_digest(Stored(task.inside, "val"))
-    if validation == _known_digest(Stored(task.inside, task.train)):  # a tenth of the same part
-        validation = None
+    validation = _known_digest(Stored(task.inside, "val"))  # preparation may be fitted on it
     shape = repr(task.shape)
     for method in methods:
         recipes = method.trainings(task)

@@ -197,7 +197,7 @@ class Study:
 
     def trained(self, *, device: str = "auto", precision: str = "auto", graph: str = "auto") -> Trained:
         """Return its trainings: loaded, or made, when first asked for."""
-        return Trained(self, device, precision, graph)
+        return Trained(device, precision, graph)
 
     def _repr_markdown_(self) -> str:
         trained: dict[tuple[str, str], list[str]] = {}
@@ -224,13 +224,12 @@ class Trained:
     """The trainings of a study, loaded or made when first asked for.
 
     Attributes:
-        study: Study.
         device, precision, graph: As in training.fit.
         used: What was loaded or made so far: recipe and seed, each once.
     """
 
-    def __init__(self, study: Study, device: str, precision: str, graph: str) -> None:
-        self.study, self.device, self.precision, self.graph = study, device, precision, graph
+    def __init__(self, device: str, precision: str, graph: str) -> None:
+        self.device, self.precision, self.graph = device, precision, graph
         self.used: dict[tuple[str, int], Result] = {}
 
     def each(self, places: Sequence[Place]) -> Iterator[Place]:
@@ -251,7 +250,7 @@ class Trained:
 
     def is_here(self, task: Task, method: Method, seed: int) -> bool:
         """Say whether a method's trainings on a task are finished on this machine: kept rows can be all there is."""
-        return all(is_finished(recipe, place) for recipe, place in self._pairs((task, method, seed)).values())
+        return all(is_finished(*pair) for pair in self._pairs((task, method, seed)).values())
 
     def results(self, task: Task, method: Method, seed: int) -> dict[str, Result]:
         """Return the trainings of a method on a task by role, those that others need among them."""

@@ -70,33 +70,23 @@ class Size(Budget):
     looks: int = 10
 
 
+QUICK = Size(
+    seeds=1,
+    tasks=("fashion_mnist",),
+    test_items=256,
+    images=960,
+    epochs=6,
+    width=16,
+    blocks=1,
+    batch_size=32,
+    lr=2e-3,
+    looks=6,
+)
 SIZES = {
     "full": Size(seeds=3, test_items=10_000),
-    "long": Size(seeds=3, test_items=1000, images=9600, epochs=5, width=16, blocks=1, batch_size=32, lr=2e-3, looks=5),
-    "quick": Size(
-        seeds=1,
-        tasks=("fashion_mnist",),
-        test_items=256,
-        images=960,
-        epochs=6,
-        width=16,
-        blocks=1,
-        batch_size=32,
-        lr=2e-3,
-        looks=6,
-    ),
-    "smoke": Size(
-        seeds=1,
-        tasks=("fashion_mnist",),
-        test_items=20,
-        images=32,
-        epochs=2,
-        width=4,
-        blocks=0,
-        batch_size=16,
-        lr=2e-3,
-        looks=2,
-    ),
+    "long": replace(QUICK, seeds=3, tasks=(), test_items=1000, images=9600, epochs=5, looks=5),
+    "quick": QUICK,
+    "smoke": replace(QUICK, test_items=20, images=32, epochs=2, width=4, blocks=0, batch_size=16, looks=2),
 }
 
 
