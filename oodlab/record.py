@@ -76,9 +76,10 @@ def code(experiment: Experiment) -> list[str]:
 def kept_rows(experiment: str) -> dict[str, str]:
     """Return the digests of an experiment's files of kept rows, those that are committed or that $OODLAB_ROWS names."""
     folder = workspace.rows_folders()[0]
-    return {
-        file.name: _digest(file) for file in sorted((folder / experiment).parent.glob(f"{Path(experiment).name}.*.csv"))
-    }
+    name = Path(experiment).name
+    patterns = (f"{name}.*.csv", f"{name}-numbers.*.csv")
+    files = [file for pattern in patterns for file in sorted((folder / experiment).parent.glob(pattern))]
+    return {file.name: _digest(file) for file in files}
 
 
 def numbers() -> str:

@@ -15,26 +15,46 @@ from oodlab.objectives.mixture import MixtureLikelihood
 from oodlab.objectives.negatives import FromData, FromReplay, Negatives, OnManifold
 from oodlab.objectives.reencoding import AdversarialReencoding
 from oodlab.objectives.score_matching import SlicedScoreMatching
+from oodlab.objectives.settings import (
+    AgainstGenerator,
+    Contrastive,
+    DataChains,
+    ManifoldChains,
+    Normalised,
+    ReplayChains,
+    ScoreMatching,
+    SquaredError,
+    WithLabels,
+)
 from oodlab.objectives.vector_quantised import VectorQuantisation
 from oodlab.objectives.vera import VariationalLikelihood
 from oodlab.objectives.wasserstein import WassersteinMMD, mmd_squared
 
 __all__ = [
     "AdversarialReencoding",
+    "AgainstGenerator",
+    "Contrastive",
     "ContrastiveDivergence",
+    "DataChains",
     "FromData",
     "FromReplay",
     "Joint",
+    "ManifoldChains",
     "MixtureLikelihood",
     "Negatives",
+    "Normalised",
     "NormalizedLikelihood",
     "OnManifold",
     "Parts",
     "PenalisedLikelihood",
+    "ReplayChains",
+    "ScoreMatching",
     "SlicedScoreMatching",
+    "SquaredError",
     "VariationalLikelihood",
     "VectorQuantisation",
     "WassersteinMMD",
+    "WithLabels",
     "cost_of_alpha",
     "denoising",
     "kl_to_standard_normal",

@@ -142,15 +142,13 @@ def save_study_figure(fig: Figure, study: Studied, rows: pd.DataFrame, *, part: 
     stem = folder / f"{study.name}{'-' + part if part else ''}"
     seeds = sorted({int(seed) for seed in rows["seed"]})
     profiles, sources = (", ".join(dict.fromkeys(rows[name])) for name in ("profile", "source"))
-    items = f"{int(rows['n_in'].max()):,} test items of a set at most" if len(rows) else "no rows"
-    pairs = rows[["in_set", "out_set"]].drop_duplicates()
-    sets = "; ".join(f"{inside} → {', '.join(outs)}" for inside, outs in pairs.groupby("in_set", sort=False)["out_set"])
+    sets, items = _sets(rows), _items(rows)
     caption = (
         f"{study.name}, profile {profiles}, source {sources}, seed{'s' * (len(seeds) > 1)} "
-        f"{', '.join(map(str, seeds))}; {sets}; {items}. {note}"
+        f"{', '.join(map(str, seeds))}; {'; '.join(filter(None, [sets, items]))}. {note}"
     ).strip()
     trainings = _trainings(study, rows)
-    printed = rows[rows["printed"].notna()]
+    printed = rows[rows["printed"].notna()] if "printed" in rows else rows[:0]
     headline = None
     if len(printed):
         first = printed.iloc[0]
@@ -173,6 +171,23 @@ def save_study_figure(fig: Figure, study: Studied, rows: pd.DataFrame, *, part: 
         "versions": _versions(),
     }
     return _write(fig, stem, record, caption)
+
+
+def _sets(rows: pd.DataFrame) -> str:
+    """Say which sets are inside and, where any are, outside."""
+    outs = rows["out_set"] if "out_set" in rows else [None] * len(rows)
+    pairs: dict[str, dict[str, None]] = {}
+    for inside, out in zip(rows["in_set"], outs, strict=True):
+        pairs.setdefault(inside, {}).update({out: None} if isinstance(out, str) else {})
+    return "; ".join(f"{inside} → {', '.join(outside)}" if outside else inside for inside, outside in pairs.items())
+
+
+def _items(rows: pd.DataFrame) -> str:
+    """Say how many test items of a set there are at most, where rows say it."""
+    if not len(rows):
+        return "no rows"
+    most = rows["n_in"].max() if "n_in" in rows else float("nan")
+    return f"{int(most):,} test items of a set at most" if most == most else ""
 
 
 def _trainings(study: Studied, rows: pd.DataFrame) -> list[dict[str, Any]]:

@@ -7,9 +7,10 @@ rows = evaluate(study, trained)
 
 from oodlab.study.claims import Claim, Verdict, Verdicts, decide, verdicts
 from oodlab.study.evaluate import earlier, evaluate, largest_profile, scores
+from oodlab.study.measures import Measured, measured
 from oodlab.study.method import Method, Models, no_training
 from oodlab.study.study import PROFILES, SOURCES, Budget, Study, Trained
-from oodlab.study.task import HELD_OUT, Inputs, Made, Task
+from oodlab.study.task import HELD_OUT, Drawn, Inputs, Made, Sample, Task
 from oodlab.training import Recipe
 
 __all__ = [
@@ -18,11 +19,14 @@ __all__ = [
     "SOURCES",
     "Budget",
     "Claim",
+    "Drawn",
     "Inputs",
     "Made",
+    "Measured",
     "Method",
     "Models",
     "Recipe",
+    "Sample",
     "Study",
     "Task",
     "Trained",
@@ -32,6 +36,7 @@ __all__ = [
     "earlier",
     "evaluate",
     "largest_profile",
+    "measured",
     "no_training",
     "scores",
     "verdicts",

@@ -111,8 +111,11 @@ def decide(claim: Claim, rows: pd.DataFrame) -> Verdict:
         raise ValueError(
             f"decide expects rows of one profile, got {', '.join(profiles)}: a verdict mixes no budgets; take the largest."
         )
-    if len(rows) and not np.isfinite(rows["auroc"]).all():
-        raise FloatingPointError(f"decide expects finite AUROCs for {claim.sentence!r}, got {rows['auroc'].tolist()}.")
+    for column in {"auroc", "value"} & set(rows.columns) if len(rows) else ():
+        if np.isinf(rows[column]).any():  # a row of one kind has none of the other's numbers: NaN
+            raise FloatingPointError(
+                f"decide expects finite numbers for {claim.sentence!r}, got {rows[column].tolist()}."
+            )
     numbers = claim.number(rows).dropna() if len(rows) else pd.Series(dtype=float)  # of a seed without partner: none
     profile = profiles[0] if profiles else ""
     if not len(numbers):

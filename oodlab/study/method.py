@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from oodlab.detectors import Detector
@@ -20,6 +21,16 @@ Prepare = Callable[[Tensor], Tensor]
 
 def no_training(task: Task) -> Mapping[str, Recipe]:
     """Return no training: scores of a control."""
+    return {}
+
+
+def as_stored(inputs: Inputs, models: Models) -> Prepare:
+    """Prepare nothing: stored values are a model's input."""
+    return torch.as_tensor
+
+
+def no_scores(models: Models) -> Mapping[str, Detector]:
+    """Return no scores: of a method that is measured otherwise."""
     return {}
 
 
@@ -37,8 +48,8 @@ class Method:
 
     name: str
     recipes: Callable[[Task], Mapping[str, Recipe]]
-    prepare: Callable[[Inputs, Models], Prepare]
-    detectors: Callable[[Models], Mapping[str, Detector]]
+    prepare: Callable[[Inputs, Models], Prepare] = as_stored
+    detectors: Callable[[Models], Mapping[str, Detector]] = no_scores
 
     def needs(self, task: Task) -> dict[str, Recipe]:
         """Return the trainings that its own need, by role, one level or more below.

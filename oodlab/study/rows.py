@@ -4,6 +4,9 @@ A row is known by its key and its seed.  A row of a second machine stays beside 
 does not count; its largest difference is shown.  Rows whose key today's code no longer makes
 stay in the file, and no table shows them unless it is asked for `earlier` ones.
 
+Numbers that are no metrics of a score (study.measured) lie beside them in files
+`<notebook>-numbers.<profile>*.csv`, under the same rules.
+
 `device` and `precision` are those of the training that a score uses, `machine` and `made` those of
 the row itself.
 
@@ -35,9 +38,15 @@ COLUMNS = (
     *("profile", "source", "stand_in_for", "device", "precision", "machine", "made"),
     *("seconds", "seconds_each", "training", "key"),
 )
+NUMBERED = (
+    *("method", "in_set", "seed", "quantity", "value"),
+    *("profile", "source", "stand_in_for", "device", "precision", "machine", "made"),
+    *("seconds", "seconds_each", "training", "key"),
+)
 TEXTS = dict.fromkeys(
     (
         "method",
+        "quantity",
         "score",
         "in_set",
         "out_set",
@@ -54,7 +63,7 @@ TEXTS = dict.fromkeys(
     ),
     str,
 )
-NUMBERS = tuple(name for name in COLUMNS if name not in TEXTS)
+SAME = ("key", "seed", "machine", "quantity")  # what tells rows of a file apart, of those columns that it has
 COMMITTED = ("long", "full")
 
 
@@ -73,26 +82,33 @@ def target(name: str, profile: str, *, stand_in: bool = False) -> Path:
     return folder / f"{name}.{profile}.csv"
 
 
-def read(name: str, profile: str) -> pd.DataFrame:
+def read(name: str, profile: str, columns: tuple[str, ...] = COLUMNS) -> pd.DataFrame:
     """Return all kept rows of a study at a profile, those of older code and other machines among them.
 
     Raises:
         ValueError: A file is damaged.
     """
-    frames = [_read(file) for file in files(name, profile)]
+    frames = [_read(file, columns) for file in files(_titled(name, columns), profile)]
     frames = [frame for frame in frames if len(frame)]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(columns))
 
 
-def write(name: str, profile: str, rows: Sequence[Mapping[str, Any]], *, stand_in: bool = False) -> None:
+def write(
+    name: str,
+    profile: str,
+    rows: Sequence[Mapping[str, Any]],
+    columns: tuple[str, ...] = COLUMNS,
+    *,
+    stand_in: bool = False,
+) -> None:
     """Add rows to a study's file, in place of those of the same key, seed and machine."""
-    file = target(name, profile, stand_in=stand_in)
+    file = target(_titled(name, columns), profile, stand_in=stand_in)
     with workspace.only_writer(file.parent):
-        frame = pd.DataFrame(rows, columns=list(COLUMNS))
+        frame = pd.DataFrame(rows, columns=list(columns))
         if file.is_file():
-            before = _read(file)
+            before = _read(file, columns)
             frame = pd.concat([before, frame], ignore_index=True) if len(before) else frame
-        frame = frame.drop_duplicates(["key", "seed", "machine"], keep="last")
+        frame = frame.drop_duplicates([same for same in SAME if same in columns], keep="last")
         with workspace.atomic_file(file) as stream:
             stream.write(frame.to_csv(index=False, float_format="%.7g").encode())
 
@@ -122,6 +138,10 @@ def today() -> str:
     return datetime.date.today().isoformat()
 
 
+def _titled(name: str, columns: tuple[str, ...]) -> str:
+    return name if columns == COLUMNS else f"{name}-numbers"
+
+
 def _finite(values: pd.Series, name: str) -> bool:
     """Say whether a column holds finite numbers; a standard error may be unknown."""
     if not pd.api.types.is_numeric_dtype(values):
@@ -129,22 +149,23 @@ def _finite(values: pd.Series, name: str) -> bool:
     return bool(np.isfinite(values.dropna() if name == "auroc_se" else values).all())
 
 
-def _read(file: Path) -> pd.DataFrame:
+def _read(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     try:
         frame = pd.read_csv(file, dtype=TEXTS, keep_default_na=False, na_values={"auroc_se": [""]})
     except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{file} expects rows of a study, got a damaged file ({error}): take it from version control, or delete it."
         ) from error
-    strange = [name for name in NUMBERS if name in frame.columns and not _finite(frame[name], name)]
+    numbers = [name for name in columns if name not in TEXTS and name in frame.columns]
+    strange = [name for name in numbers if not _finite(frame[name], name)]
     if strange:
         raise ValueError(
             f"{file} expects finite numbers, got others in {', '.join(strange)}: take it from version control, or delete it."
         )
-    missing = [name for name in COLUMNS if name not in frame.columns]
+    missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise ValueError(
             f"{file} expects the columns of a study's rows, got none named {', '.join(missing)}: take it from version control, "
             "or delete it."
         )
-    return frame[list(COLUMNS)]
+    return frame[list(columns)]

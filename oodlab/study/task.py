@@ -9,7 +9,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -226,9 +226,73 @@ class Inputs:
         return Split(x, torch.full((n,), -1), info)
 
 
-def digest_of(one: Stored | Made) -> str:
+@dataclass(frozen=True)
+class Drawn:
+    """A distribution that points are drawn from at will and whose density is known; nothing is outside of it.
+
+    Attributes:
+        inside: Name.
+        draw: draw(n, generator) -> points, (n, *event).
+        log_prob: Its log-density, nats, (B, *event) -> (B,).
+    """
+
+    inside: str
+    draw: Callable[[int, torch.Generator], Tensor]
+    log_prob: Callable[[Tensor], Tensor]
+
+    outside: ClassVar[tuple[()]] = ()
+    stand_in_for: ClassVar[str] = ""
+    is_here: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return self.inside
+
+    def here(self) -> Drawn:
+        """Return the task itself: nothing of it can be absent."""
+        return self
+
+    def with_stand_ins(self) -> Drawn:
+        """Return the task itself: nothing stands in."""
+        return self
+
+    @property
+    def sentence(self) -> str:
+        """What is used."""
+        return f"Drawn at will: {self.inside}."
+
+    def load(self, *, n: int | None = None, train_n: int | None = None, seed: int = 0) -> Sample:
+        """Draw n fresh points and train_n others, none of which a training has seen.
+
+        Raises:
+            ValueError: A number is not given.
+        """
+        for name, value in {"n": n, "train_n": train_n}.items():
+            checks.whole("Drawn.load", name, value, least=1)
+        generator = torch.Generator().manual_seed(seed + 1_000_003)  # no training has this seed
+        fit, test = self.draw(n + train_n, generator).split([train_n, n])
+        return Sample(self, fit, test)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Fresh points of a known distribution.
+
+    Attributes:
+        task: Distribution.
+        fit: Points that something may be fitted on, (N, *event).
+        test: Other points, (M, *event).
+    """
+
+    task: Drawn
+    fit: Tensor
+    test: Tensor
+
+
+def digest_of(one: Stored | Made | Drawn) -> str:
     """Return what tells these items from others: the digest of their set and how they are drawn, or what makes them."""
-    if isinstance(one, Made):
+    if isinstance(one, Made | Drawn):
         return identity.digest(identity.describe(one), identity.code_of(one), *read_by(one))
     return identity.digest(identity.describe(one), one.digest, drawing())
 
