@@ -29,13 +29,16 @@ class Made:
 
     Attributes:
         name: What tables call them.
-        draw: draw(n, shape, generator) -> stored values, (n, *shape).
+        draw: draw(n, shape, generator) -> stored values, (n, *shape); with `of_test` draw(test items, their labels) ->
+            stored values, a set of as many items.
         prepared: Whether they are a model's inputs already, which no preprocessing touches.
+        of_test: Whether they are made of the inside set's test items, as these are stored.
     """
 
     name: str
-    draw: Callable[[int, tuple[int, ...], torch.Generator], Tensor]
+    draw: Callable[..., Tensor]
     prepared: bool = False
+    of_test: bool = False
 
 
 @dataclass(frozen=True)
@@ -221,7 +224,12 @@ class Inputs:
 
     def _made(self, one: Made) -> Split:
         n = len(self.test) if self.n is None else self.n
-        x = one.draw(n, tuple(self.test.x.shape[1:]), torch.Generator().manual_seed(self.seed))
+        if one.of_test:
+            stored = self.task.test(n=self.n, seed=self.seed).load()
+            x = one.draw(stored.x, stored.y)
+            x, n = (x if self.task.shape is None else data.as_shape(x, self.task.shape)), len(x)
+        else:
+            x = one.draw(n, tuple(self.test.x.shape[1:]), torch.Generator().manual_seed(self.seed))
         info = SplitInfo(one.name, "test", "synthetic", f"{one.name}(n={n}, seed={self.seed})", (), n, n, None)
         return Split(x, torch.full((n,), -1), info)
 
