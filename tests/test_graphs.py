@@ -209,10 +209,8 @@ def test_after_a_roll_back_a_run_captures_anew(monkeypatch: pytest.MonkeyPatch) 
 
 # ------------------------------------------------------------------------------ on a GPU
 
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
-
-@gpu
+@pytest.mark.gpu
 def test_a_captured_chain_has_the_exact_stationary_variance_of_its_recursion() -> None:
     """On N(0, 1) with step h: v = 2 / (2 - h); five standard errors."""
     n, h, generator = 20_000, 0.5, torch.Generator("cuda").manual_seed(0)
@@ -227,7 +225,7 @@ def test_a_captured_chain_has_the_exact_stationary_variance_of_its_recursion() -
     assert abs(float(drawn[-1].var()) - v) < 5 * v * math.sqrt(2 / n)
 
 
-@gpu
+@pytest.mark.gpu
 def test_training_with_and_without_graph_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without noise both take the same steps; float32 sums in another order may differ in the last digits."""
     made: list[Replayed] = []
@@ -253,7 +251,7 @@ def test_training_with_and_without_graph_agrees(monkeypatch: pytest.MonkeyPatch)
     assert [graph.captured for graph in made] == [True]
 
 
-@gpu
+@pytest.mark.gpu
 def test_another_shape_ends_the_replaying_and_keeps_gradients_right() -> None:
     weight = torch.ones(3, device="cuda", requires_grad=True)
 
