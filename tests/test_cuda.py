@@ -65,7 +65,7 @@ def test_a_models_energy_and_its_gradient_are_those_of_the_cpu(name: str) -> Non
     model.cuda()
     there = model.log_density(x.cuda()).detach().cpu()
     print(f"{name}: largest difference {float((there - expected).abs().max()):.1e}")
-    close = 1e-5 if "flow of images" in name else 1e-9  # weight norm's kernel sums in float32 or so: printed above
+    close = 1e-7 if "flow of images" in name else 1e-9  # 2.6e-8 seen: weight norm has a kernel of its own
     assert torch.allclose(there, expected, rtol=close, atol=close)
     assert torch.allclose(stein_score(model, x.cuda()).cpu(), slope, rtol=1e-7, atol=1e-7)
 
