@@ -5,6 +5,7 @@
 #   make test                 all tests                              TESTS=path: some of them
 #   make lab                  JupyterLab on the notebooks
 #   make bench                speed as ratios to a plain loop
+#   make gpu                  the tests, the speed and some trainings on a GPU, within nine minutes    OUT=folder
 #   make trained              anew the small trainings that panels begin with (oodlab/trained)
 #   make digests              anew the table of what the data sets' values are (oodlab/digests.csv)
 #   make figures PYTHON=python3.12                                   another Python (3.11 to 3.13)
@@ -15,7 +16,7 @@ READY := .venv/.ready
 
 export OMP_WAIT_POLICY ?= PASSIVE  # threads that wait sleep: spinning ones slow down whatever else runs
 
-.PHONY: figures test lab bench trained digests
+.PHONY: figures test lab bench gpu trained digests
 
 figures: $(READY)
 	$(BIN)/oodlab figures $(if $(ALL),--all) $(ARGS)
@@ -29,6 +30,9 @@ lab: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench
+
+gpu: $(READY)
+	$(BIN)/python -m tests.bench.gpu $(or $(OUT),runs/gpu) $(ARGS)
 
 trained: $(READY)
 	$(BIN)/python -m oodlab.widgets.ship

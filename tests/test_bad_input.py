@@ -481,8 +481,6 @@ ROWS: dict[str, tuple] = {
     "preset changed steps -1": (lambda: PRESET.changed(steps=-1), "nae/eight_gaussians/ae-3 expects steps >= 1", "got -1"),
     "preset changed model int": (lambda: PRESET.changed(model=3), "nae/eight_gaussians/ae-3 expects model to be a function", "got int"),
     "exp run typo": (lambda: presets.nae.EIGHT_GAUSSIANS.at('smoke').runs['NAE-OIM'], "runs expects a training of AE, circle, AE, D_z = 3, VAE, D_z = 1, VAE, D_", "got 'NAE-OIM'"),
-    "sweep": (lambda: presets.ebm.gamma_sweep.sweep('segmnt'), "sweep expects an in_set of segment, sensorless, fashion_mnist, cifar10 and", "got 'segmnt' and 'paper'"),
-    "sweep version": (lambda: presets.ebm.gamma_sweep.sweep('segment','relesed'), "sweep expects an in_set of segment, sensorless, fashion_mnist, cifar10 and", "got 'segment' and 'relesed'"),
     "tol str": (lambda: train_or_load('nae',seed=0), "train_or_load expects a recipe", "got str:"),
     "tol seed -1": (lambda: train_or_load(PRESET,seed=-1), "train_or_load expects seed >= 0", "got -1"),
     "tol seed a": (lambda: train_or_load(PRESET,seed='a'), "train_or_load expects seed >= 0", "got 'a'"),

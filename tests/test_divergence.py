@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from oodlab import training
 from oodlab.objectives import Joint, SlicedScoreMatching
-from oodlab.presets import Preset, nae
-from oodlab.presets.ebm import gamma_sweep
+from oodlab.presets import nae
 from oodlab.samplers import LangevinChain, MalaChain
+from oodlab.studies.ebm.gamma_sweep.setting import STUDY as SWEEP
+from oodlab.studies.ebm.gamma_sweep.setting import Energies
 from oodlab.studies.mass.epoch_curves.setting import STUDY as FLOWS
 from oodlab.study import Task
 from oodlab.training import Adam, Fresh, Guard, Recipe, Result, adam
@@ -27,11 +28,15 @@ STEPS = 24
 LOOKS = 6  # in a run: most steps pass before anybody looks at them
 
 
-def changed_objective(preset: Preset, **arguments: Any) -> Preset:
-    """Change arguments of the generative part below gamma."""
-    generative = preset.objective.keywords["generative"]
-    generative = partial(generative.func, **{**generative.keywords, **arguments})
-    return preset.changed(objective={"generative": generative})
+def table(loss: str, gamma: float) -> Recipe:
+    """Return an energy's training on an embedded table."""
+    return Energies(loss, gamma, SWEEP.at("smoke").budget, "printed")(SWEEP.tasks[0].with_stand_ins())["energy"]
+
+
+def without_l2(recipe: Recipe) -> Recipe:
+    """Leave the penalty on log-densities out."""
+    generative = dataclasses.replace(recipe.objective.generative, l2=0.0)
+    return dataclasses.replace(recipe, objective=dataclasses.replace(recipe.objective, generative=generative))
 
 
 def flow(name: str, source: str = "printed") -> Recipe:
@@ -41,7 +46,7 @@ def flow(name: str, source: str = "printed") -> Recipe:
     return dataclasses.replace(recipe, snapshots=0)
 
 
-PLANE, TABLE = nae.EIGHT_GAUSSIANS.at("smoke").runs, gamma_sweep.sweep("segment").at("smoke").runs
+PLANE = nae.EIGHT_GAUSSIANS.at("smoke").runs
 CHAINS, CLIPPING = "step_size or more steps of the chain", "clipping the gradient"
 METHODS = {  # name: (setting, what helps it)
     "AE": (PLANE["AE, circle"], CLIPPING),
@@ -50,12 +55,12 @@ METHODS = {  # name: (setting, what helps it)
     "NAE-OMI, circle": (PLANE["NAE-OMI, circle"], CHAINS),
     "NAE-CD": (PLANE["NAE-CD"], CHAINS),
     "NAE-PCD": (PLANE["NAE-PCD"], CHAINS),
-    "PCD": (TABLE["segment CD 0"], CHAINS),
-    "PCD without l2": (changed_objective(TABLE["segment CD 0"], l2=0.0), "a larger l2"),
-    "JEM": (TABLE["segment CD 1"], "a smaller gamma, a smaller step_size"),
-    "SSM": (TABLE["segment SSM 0"], "more projections"),
-    "VERA": (TABLE["segment VERA 0"], "a larger gradient_penalty"),
-    "VERA with classes": (TABLE["segment VERA 1"], "a smaller gamma, a larger gradient_penalty"),
+    "PCD": (table("CD", 0.0), CHAINS),
+    "PCD without l2": (without_l2(table("CD", 0.0)), "a larger l2"),
+    "JEM": (table("CD", 1.0), "a smaller gamma, a smaller step_size"),
+    "SSM": (table("SSM", 0.0), "more projections"),
+    "VERA": (table("VERA", 0.0), "a larger gradient_penalty"),
+    "VERA with classes": (table("VERA", 1.0), "a smaller gamma, a larger gradient_penalty"),
     "flow": (flow("SiLU, vanilla"), CLIPPING),
     "flow, penalised": (flow("SiLU, per sample"), "a smaller alpha"),
     "flow, clipped": (flow("batch norm, vanilla", "released"), CLIPPING),
@@ -64,16 +69,16 @@ METHODS = {  # name: (setting, what helps it)
 
 def faster(preset: Recipe, factor: float) -> Recipe:
     """Multiply every learning rate."""
-    if isinstance(preset.optimiser, Adam):
-        return dataclasses.replace(
-            preset, optimiser=dataclasses.replace(preset.optimiser, lr=factor * preset.optimiser.lr)
-        )
 
     def scaled(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: rate if key == "betas" else scaled(rate) for key, rate in value.items()}
         return factor * value
 
+    if isinstance(preset.optimiser, Adam):
+        optimiser = preset.optimiser
+        rates = {"lr": factor * optimiser.lr, "lr_of": scaled(dict(optimiser.lr_of))}
+        return dataclasses.replace(preset, optimiser=dataclasses.replace(optimiser, **rates))
     rates = {key: scaled(value) for key, value in preset.optimiser.keywords.items() if key in ("lr", "lr_of")}
     return preset.changed(optimiser=rates)
 
@@ -86,6 +91,10 @@ def with_chains(preset: Recipe, **factors: float) -> Recipe:
             return dataclasses.replace(part, **{key: getattr(part, key) * factor for key, factor in factors.items()})
         if isinstance(part, partial):
             return partial(part.func, *part.args, **{key: scaled(value) for key, value in part.keywords.items()})
+        if dataclasses.is_dataclass(part) and not isinstance(part, type):
+            return dataclasses.replace(
+                part, **{f.name: scaled(getattr(part, f.name)) for f in dataclasses.fields(part)}
+            )
         return part
 
     return dataclasses.replace(preset, objective=scaled(preset.objective))

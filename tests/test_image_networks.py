@@ -58,10 +58,10 @@ def test_conv28_has_the_papers_number_of_parameters() -> None:
 
 
 def test_the_pair_of_small_images_is_small() -> None:
-    encoder = conv(1, 16, 3) + conv(16, 32, 3) + conv(32, 256, 5) + conv(256, 16, 1)
+    encoder = conv(1, 16, 3) + conv(16, 32, 3) + conv(32, 1024, 5) + conv(1024, 16, 1)
     decoder = conv(16, 64, 5) + conv(64, 32, 3) + conv(32, 1, 3)
     assert (size(SmallEncoder(16)), size(SmallDecoder(16))) == (encoder, decoder)
-    assert encoder + decoder == 258_385
+    assert encoder + decoder == 885_841
 
 
 def test_small_halves_train_on_one_thread_and_others_do_not() -> None:
@@ -76,6 +76,7 @@ def test_conv32_has_the_layers_that_table_10_prints() -> None:
     encoder = conv(3, 32, 4) + conv(32, 64, 4) + conv(64, 128, 4) + conv(128, 256, 2) + conv(256, 32, 1) + attention
     decoder = conv(32, 256, 6) + conv(256, 128, 4) + conv(128, 64, 4) + conv(64, 3, 3)
     assert (size(Conv32Encoder(32)), size(Conv32Decoder(32))) == (encoder, decoder) == (438_336, 952_451)
+    assert [type(layer).__name__ for layer in Conv32Encoder(32)][-3:] == ["Conv2d", "ReLU", "ResidualAttention"]
 
 
 def test_the_released_network_for_32_pixels_is_the_igebm_and_the_generator_of_sngan() -> None:

@@ -110,6 +110,10 @@ def test_an_experiment_runs_at_profile_smoke(
         assert png.is_relative_to(workspace.runs_folder())  # never the committed set
         assert png.read_bytes().startswith(b"\x89PNG")
         assert json.loads(numbers.read_text(encoding="utf-8"))
+    if name_of(path) in studies():
+        records = [json.loads(Path(figure["json"]).read_text(encoding="utf-8")) for figure in figures]
+        listed = {f"{one['key']}-seed{one['seed']}" for record in records for one in record["trainings"]}
+        assert listed == {folder.name for folder in (tmp_path / "checkpoints").iterdir()}, "what ran, and nothing else"
 
 
 @pytest.mark.parametrize("name", ["index.ipynb", "template.ipynb"])

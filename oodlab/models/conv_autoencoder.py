@@ -110,7 +110,8 @@ class SmallEncoder(Layers):
         latent: Channels of the code.
         side: Pixels a side, even, at least 6.
         channels: Of the image.
-        width: Channels of the first convolution; the others have 2 and 16 times as many.
+        width: Channels of the first convolution; the others have 2 and 64 times as many: at width 16 the code is
+            read from 1,024 channels, as in Conv28Encoder.
 
     Source: ours.
     """
@@ -125,9 +126,9 @@ class SmallEncoder(Layers):
             nn.Conv2d(width, 2 * width, 3),
             nn.ReLU(),
             nn.MaxPool2d(2),
-            nn.Conv2d(2 * width, 16 * width, _pooled_side("SmallEncoder", side)),
+            nn.Conv2d(2 * width, 64 * width, _pooled_side("SmallEncoder", side)),
             nn.ReLU(),
-            nn.Conv2d(16 * width, latent, 1),
+            nn.Conv2d(64 * width, latent, 1),
         )
 
 
@@ -186,7 +187,7 @@ class ResidualAttention(nn.Module):
 class Conv32Encoder(Layers):
     """Codes of 32 x 32 images, (B, channels, 32, 32) -> (B, latent, 1, 1).
 
-    Sides 32, 15, 6, 2, 1: convolutions of stride 2 without padding; the code passes a ResidualAttention.
+    Sides 32, 15, 6, 2, 1: convolutions of stride 2 without padding; the code passes a ReLU and a ResidualAttention.
 
     Args:
         latent: Channels of the code.
@@ -209,6 +210,7 @@ class Conv32Encoder(Layers):
             nn.Conv2d(4 * width, 8 * width, 2, stride=2),
             nn.ReLU(),
             nn.Conv2d(8 * width, latent, 1),
+            nn.ReLU(),
             ResidualAttention(latent, 32 * width),
         )
 

@@ -30,6 +30,7 @@ class Measured:
     """What a measure is given: one method, trained on one task with one seed.
 
     Attributes:
+        task: Task as it is played here: a stand-in where its sets are absent.
         models: Models by role, in eval mode, those that others need among them.
         results: Their trainings by role: courses, probes, objectives with the replay that they ended with.
         train, test: Stored training and test items of the inside set, or fresh points of a known distribution,
@@ -39,6 +40,7 @@ class Measured:
         device: Device of the models.
     """
 
+    task: Task | Drawn
     models: Models
     results: Mapping[str, Result]
     train: Tensor
@@ -135,6 +137,7 @@ def _rows(
     drawn = isinstance(inputs, Sample)
     numbers = measure(
         Measured(
+            task,
             models,
             results,
             train=inputs.fit if drawn else inputs.train.x,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -34,11 +34,13 @@ class Budget:
         seeds: Number of seeds.
         test_items: Test items of each set at most; None takes all.
         fit_items: Training items at most that preprocessing and detectors are fitted on; None takes all.
-        tasks: Inside sets of the tasks that are played unless one is named; () plays all.
+        tasks: Tasks that are played unless one is named, by name or by inside set; () plays all.
+        shapes: (C, H, W) that images of a task are brought to, by its inside set; others are as the task says.
     """
 
     seeds: int
     tasks: tuple[str, ...] = ()
+    shapes: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
     test_items: int | None = None
     fit_items: int | None = None
 
@@ -116,13 +118,26 @@ class Study:
         checks.one_of(self.name, "profile", profile, tuple(self.budgets))
         wanted = self.budgets[profile].tasks
         for one in wanted:
-            checks.one_of(self.name, f"tasks of the budget {profile} among", one, tuple(sorted(inside)))
-        tasks = tuple(task for task in self.tasks if not wanted or task.inside in wanted)
+            known = {name for task in self.tasks for name in (task.inside, task.name)}
+            checks.one_of(self.name, f"tasks of the budget {profile} among", one, tuple(sorted(known)))
+        tasks = tuple(task for task in self.tasks if not wanted or task.inside in wanted or task.name in wanted)
         if dataset == "embedded":
             tasks = tuple(dict.fromkeys(task.with_stand_ins() for task in tasks))
         elif dataset != "auto":
-            tasks = tuple(task for task in self.tasks if task.inside == dataset)
-        return dataclasses.replace(self, tasks=tasks, profile=profile, source=source, first_seed=first_seed)
+            whole = tuple(task for task in self.tasks if task.inside == dataset)
+            tasks = tuple(task for task in tasks if task.inside == dataset) or whole
+        chosen = dataclasses.replace(self, tasks=tasks, source=source, first_seed=first_seed)
+        return chosen._spending(profile)
+
+    def _spending(self, profile: str) -> Study:
+        """Return the study at another budget, its images as large as that says."""
+        shapes = self.budgets[profile].shapes
+        places = [shapes.get(task.stand_in_for or task.inside) for task in self.tasks]
+        tasks = tuple(
+            task if shape is None else dataclasses.replace(task, shape=shape)
+            for task, shape in zip(self.tasks, places, strict=True)
+        )
+        return dataclasses.replace(self, tasks=tasks, profile=profile)
 
     @property
     def paper(self) -> str:
@@ -158,7 +173,7 @@ class Study:
         """Return the trainings behind rows by key, those of other profiles and of sets that are not here among them."""
         found = {}
         for profile, source in rows[["profile", "source"]].drop_duplicates().itertuples(index=False):
-            other = dataclasses.replace(self, profile=profile, source=source)
+            other = dataclasses.replace(self, source=source)._spending(profile)
             shown = [task for task in dict.fromkeys((*other.played, *other.tasks)) if task.name in set(rows["in_set"])]
             recipes = [recipe for task in shown for one in other.chosen for recipe in one.trainings(task).values()]
             found |= {recipe.key: recipe for recipe in recipes}
@@ -174,13 +189,14 @@ class Study:
         """What the profile makes smaller than the paper's size, derived from the two studies' recipes."""
         if self.profile == "full" or "full" not in self.budgets:
             return ""
-        whole = dataclasses.replace(self, profile="full")
+        whole = self._spending("full")
         found: dict[str, set[tuple[Any, Any]]] = {}
         theirs = whole.recipes
         for place, recipe in self.recipes.items():
             if place in theirs:
                 for path, here, there in identity.differences(recipe, theirs[place]):
-                    found.setdefault(path, set()).add((here, there))
+                    if not path.startswith("needs."):  # such a training is among the recipes itself
+                        found.setdefault(path, set()).add((here, there))
         for path, here, there in identity.differences(self.budget, whole.budget):
             if path in ("seeds", "test_items"):
                 found.setdefault(path.replace("_", " "), set()).add((here, there))

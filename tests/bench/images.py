@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -42,10 +42,16 @@ def fast(model: nn.Module, device: torch.device) -> Iterator[None]:
         yield
 
 
-def on_devices(what: str, least: dict[str, float], row: Callable[[torch.device], Row]) -> list[Row]:
-    """Return the row of every device; without a GPU its row says so."""
-    rows = [row(device) for device in devices()]
-    return rows if torch.cuda.is_available() else [*rows, no_gpu(what, least["cuda"])]
+KINDS = ("cpu", "cuda")  # of devices
+
+
+def on_devices(
+    what: str, least: dict[str, float], row: Callable[[torch.device], Row], kinds: Sequence[str]
+) -> list[Row]:
+    """Return the row of every device of these kinds; without a GPU its row says so."""
+    rows = [row(device) for device in devices() if device.type in kinds]
+    absent = "cuda" in kinds and not torch.cuda.is_available()
+    return [*rows, no_gpu(what, least["cuda"])] if absent else rows
 
 
 def replayed(step: Callable[[Tensor], dict[str, Tensor]], x: Tensor) -> Callable[[Tensor], dict[str, Tensor]]:
@@ -69,7 +75,7 @@ def score_error(model: EnergyModel, x: Tensor) -> float:
             return float((stein_score(model, x) - exact).norm() / exact.norm())
 
 
-def chain_rows() -> list[Row]:
+def chain_rows(kinds: Sequence[str] = KINDS) -> list[Row]:
     """Langevin chain of WideResNet-10-2 on 128 images of 28 x 28."""
     what = f"Langevin chain, WideResNet-10-2, 1x28x28, batch 128, {STEPS} steps"
     least = {"cpu": 3.5, "cuda": 4.0}
@@ -90,7 +96,7 @@ def chain_rows() -> list[Row]:
         accuracy = f"gradient within {score_error(model, x):.1%} of float32's"
         return Row(what, where(device), ours, theirs, least[device.type], accuracy)
 
-    return on_devices(what, least, row)
+    return on_devices(what, least, row, kinds)
 
 
 def _gradient(model: nn.Module) -> Tensor:
@@ -130,7 +136,7 @@ def _training_steps(
     return ours, theirs
 
 
-def mass_rows() -> list[Row]:
+def mass_rows(kinds: Sequence[str] = KINDS) -> list[Row]:
     """One update with the penalty on the approximate mass: double backward through 10 M parameters."""
     preset = STUDY.recipes["fashion_mnist", "ReLU, per sample", "flow"]
     what = "training step with the mass penalty, RealNVP of 10 M parameters, batch 32"
@@ -150,12 +156,13 @@ def mass_rows() -> list[Row]:
         with fast(model, device):
             loss = objective(model, x)["loss"]
         loss.backward()
+        del loss  # its graph would keep the parameters' nodes on this stream, and no other could capture them
         error = float((_gradient(model) - exact).norm() / exact.norm())
         model.zero_grad()
         ours, theirs = _training_steps(model, objective, objective, x)
         return Row(what, where(device), ours, theirs, least[device.type], f"gradient within {error:.1%} of float32's")
 
-    return on_devices(what, least, row)
+    return on_devices(what, least, row, kinds)
 
 
 class PlainNegatives(nn.Module):
@@ -174,7 +181,7 @@ class PlainNegatives(nn.Module):
         return Negatives(plain.langevin(model, start, self.steps, 10.0, 0.05), start=start, z=z)
 
 
-def nae_rows() -> list[Row]:
+def nae_rows(kinds: Sequence[str] = KINDS) -> list[Row]:
     """One update of a normalized autoencoder with on-manifold initialisation."""
     latent_steps, steps, kept = 2, 6, 10_000
     what = f"NAE-OMI training step, Conv28, batch 128, {latent_steps} latent and {steps} visible steps"
@@ -194,4 +201,4 @@ def nae_rows() -> list[Row]:
         accuracy = f"energy's gradient within {score_error(model, x):.2%} of float32's"
         return Row(what, where(device), ours, theirs, least[device.type], accuracy)
 
-    return on_devices(what, least, row)
+    return on_devices(what, least, row, kinds)

@@ -1,0 +1,1 @@
+"""The study nae/holdout_digits: its setting."""
