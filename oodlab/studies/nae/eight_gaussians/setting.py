@@ -38,14 +38,16 @@ from oodlab.studies.nae.plane import (
     of_quantity,
 )
 from oodlab.study import Budget, Claim, Drawn, Measured, Method, Recipe, Study
-from oodlab.training import Adam, Fresh, LinearTail
+from oodlab.training import Adam, Fresh, LinearTail, Result
 from oodlab.training.recipe import built
 
 CONTRAST = MalaChain(steps=5, step_size=0.00125, noise_std=0.05, bounds=INSIDE)  # released: CD
 PERSISTENT = replace(CONTRAST, steps=50)  # released: PCD
 TEMPERATURE = {True: 0.5, False: 0.1}  # released: the first one, on the circle and in R^D
 CIRCLE, SPACE = "NAE-OMI, circle", "NAE-OMI, D_z = 3"
-SHOWN = 100  # text: negatives in figure 3
+FIGURE_5 = (("AE, circle", "VAE, D_z = 1", CIRCLE), ("AE, D_z = 3", "VAE, D_z = 3", SPACE))
+FIGURE_3 = ("NAE-CD", "NAE-PCD", "NAE-PCD, 5 % restart", SPACE)
+SHOWN, CROSSES = 100, 80  # text: negatives and data in figure 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +192,19 @@ def first_negatives(recipe: Recipe, x: Tensor, seed: int) -> tuple[Autoencoder, 
     chains = {name: start.begin(model).to(x.device) for name, start in starts.items()}
     draws = {name: torch.Generator(x.device).manual_seed(seed) for name in starts}
     return model, {name: chain(model, x, generator=draws[name]).x for name, chain in chains.items()}
+
+
+def last_negatives(result: Result, x: Tensor, seed: int) -> Tensor:
+    """Return negatives of a trained NAE, (B, 2) on the CPU: its chains go on where training left them.
+
+    Args:
+        result: Its training.
+        x: Data that CD's chains start from, (B, 2).
+        seed: Seed of the chains.
+    """
+    place = result.model.log_temperature.device
+    generator = torch.Generator(place).manual_seed(seed)
+    return result.objective.negatives(result.model, x.to(place), generator=generator).x.cpu()
 
 
 @dataclass(frozen=True)
