@@ -96,17 +96,7 @@ SIZES = {
     "full": Size(seeds=3, test_items=10_000, fit_items=10_000),
     "long": Size(seeds=3, test_items=10_000, fit_items=10_000, network=SMALL, samples=100, points=161),
     "quick": QUICK,
-    "smoke": replace(
-        QUICK,
-        test_items=200,
-        fit_items=200,
-        network=TINY,
-        batch_size=50,
-        steps=8,
-        steps_of={},
-        samples=5,
-        points=41,
-    ),
+    "smoke": replace(QUICK, test_items=200, fit_items=200, network=TINY, steps=8, steps_of={}, samples=5, points=41),
 }
 
 

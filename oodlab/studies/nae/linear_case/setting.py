@@ -46,7 +46,7 @@ class Size(Budget):
     """
 
     steps: int
-    probes: int = 60
+    probes: int = 20
     batch_size: int = 100
     points: int = 161
 
@@ -222,7 +222,7 @@ def plane_methods(size: Size, source: str) -> Sequence[Method]:
 
 @dataclass(frozen=True)
 class Numbers:
-    """What is measured in space: the excess, and which variances W^T W keeps."""
+    """What is measured in space: the excess, at the end and on the way, and which variances W^T W keeps."""
 
     def __call__(self, given: Measured) -> dict[str, float]:
         """Return the numbers; nats, and for each variance of the data, in falling order, 1 where it is kept."""
@@ -230,8 +230,10 @@ class Numbers:
         temperature = recipe.model.temperature if recipe.optimiser.lr_of else None  # a rate of 0 keeps T as it is
         weight = getattr(model, "autoencoder", model).encoder.weight.detach()
         kept = (weight.T @ weight).diagonal() > 0.05
+        course = given.results["model"].probes
         return {
             "above the least": Excess(given.task.draw.covariance, temperature).of(model),
+            **{f"after {probe['step']}": float(probe["values"]["excess"]) for probe in course},
             **{f"keeps variance {i + 1}": float(one) for i, one in enumerate(kept)},
         }
 

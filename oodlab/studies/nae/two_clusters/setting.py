@@ -33,7 +33,7 @@ from oodlab.studies.nae.plane import (
     of_quantity,
 )
 from oodlab.study import Budget, Claim, Drawn, Measured, Method, Recipe, Study
-from oodlab.training import Adam, Fresh, LinearTail
+from oodlab.training import Adam, Fresh, LinearTail, Result
 
 AE, NAE = "AE", "NAE, decoder fixed"
 TEMPERATURE = 0.1  # released: in R^D
@@ -132,6 +132,11 @@ def two_uniforms_log_prob(x: Tensor) -> Tensor:
 # ----------------------------------------------------------------------------------- what is measured
 
 
+def own(results: Mapping[str, Result]) -> Result:
+    """Return a method's own training: the NAE's beside the AE that it begins with, or the AE's."""
+    return results["NAE"] if "NAE" in results else results["AE"]
+
+
 @torch.no_grad()
 def manifold(model: Autoencoder, x: Tensor, codes: int) -> Tensor:
     """Return decoded codes, evenly spaced between the least and the largest code of points, (codes, 2)."""
@@ -153,7 +158,7 @@ class Numbers:
 
     def __call__(self, given: Measured) -> dict[str, float]:
         """Return the numbers; NLL in nats, masses as fractions, errors per dimension."""
-        model, grid = learned(given.results["NAE" if "NAE" in given.results else "AE"], given.train, self.points)
+        model, grid = learned(own(given.results), given.train, self.points)
         place = model.log_temperature.device
         test = given.test.to(place)
         curve = manifold(given.models["AE"], test, self.codes)
