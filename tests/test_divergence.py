@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import plane_recipe
 from torch import Tensor, nn
 
 from oodlab import training
-from oodlab.objectives import Joint, SlicedScoreMatching
-from oodlab.presets import Preset, nae
+from oodlab.objectives import DataChains, Joint, ManifoldChains, Normalised, ReplayChains, SlicedScoreMatching
+from oodlab.presets import Preset
 from oodlab.presets.ebm import gamma_sweep
 from oodlab.samplers import LangevinChain, MalaChain
 from oodlab.studies.mass.epoch_curves.setting import STUDY as FLOWS
@@ -41,15 +42,15 @@ def flow(name: str, source: str = "printed") -> Recipe:
     return dataclasses.replace(recipe, snapshots=0)
 
 
-PLANE, TABLE = nae.EIGHT_GAUSSIANS.at("smoke").runs, gamma_sweep.sweep("segment").at("smoke").runs
+TABLE = gamma_sweep.sweep("segment").at("smoke").runs
 CHAINS, CLIPPING = "step_size or more steps of the chain", "clipping the gradient"
 METHODS = {  # name: (setting, what helps it)
-    "AE": (PLANE["AE, circle"], CLIPPING),
-    "VAE": (PLANE["VAE, D_z = 1"], CLIPPING),
-    "NAE-OMI": (PLANE["NAE-OMI, D_z = 3"], CHAINS),
-    "NAE-OMI, circle": (PLANE["NAE-OMI, circle"], CHAINS),
-    "NAE-CD": (PLANE["NAE-CD"], CHAINS),
-    "NAE-PCD": (PLANE["NAE-PCD"], CHAINS),
+    "AE": (plane_recipe("AE, circle"), CLIPPING),
+    "VAE": (plane_recipe("VAE, D_z = 1"), CLIPPING),
+    "NAE-OMI": (plane_recipe("NAE-OMI, D_z = 3"), CHAINS),
+    "NAE-OMI, circle": (plane_recipe("NAE-OMI, circle"), CHAINS),
+    "NAE-CD": (plane_recipe("NAE-CD"), CHAINS),
+    "NAE-PCD": (plane_recipe("NAE-PCD"), CHAINS),
     "PCD": (TABLE["segment CD 0"], CHAINS),
     "PCD without l2": (changed_objective(TABLE["segment CD 0"], l2=0.0), "a larger l2"),
     "JEM": (TABLE["segment CD 1"], "a smaller gamma, a smaller step_size"),
@@ -65,9 +66,9 @@ METHODS = {  # name: (setting, what helps it)
 def faster(preset: Recipe, factor: float) -> Recipe:
     """Multiply every learning rate."""
     if isinstance(preset.optimiser, Adam):
-        return dataclasses.replace(
-            preset, optimiser=dataclasses.replace(preset.optimiser, lr=factor * preset.optimiser.lr)
-        )
+        own = preset.optimiser
+        rates = {"lr": factor * own.lr, "lr_of": {name: factor * rate for name, rate in own.lr_of.items()}}
+        return dataclasses.replace(preset, optimiser=dataclasses.replace(own, **rates))
 
     def scaled(value: Any) -> Any:
         if isinstance(value, dict):
@@ -86,6 +87,9 @@ def with_chains(preset: Recipe, **factors: float) -> Recipe:
             return dataclasses.replace(part, **{key: getattr(part, key) * factor for key, factor in factors.items()})
         if isinstance(part, partial):
             return partial(part.func, *part.args, **{key: scaled(value) for key, value in part.keywords.items()})
+        if isinstance(part, Normalised | DataChains | ReplayChains | ManifoldChains):
+            parts = {field.name: scaled(getattr(part, field.name)) for field in dataclasses.fields(part)}
+            return dataclasses.replace(part, **parts)
         return part
 
     return dataclasses.replace(preset, objective=scaled(preset.objective))

@@ -448,7 +448,7 @@ def test_keys_do_not_depend_on_the_version_of_python_or_the_process() -> None:
 
     found = identity._plain(ast.parse(sample))
     assert identity.digest(found)[:16] == SAMPLE
-    script = "from oodlab import presets; print(presets.nae.EIGHT_GAUSSIANS.at('smoke').runs['NAE-CD'].key)"
+    script = "from oodlab.studies.nae.eight_gaussians.setting import STUDY; print(*(r.key for r in STUDY.at('smoke').recipes.values()))"
     keys = {subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout for _ in range(2)}
     assert len(keys) == 1 and keys.pop().strip()
 

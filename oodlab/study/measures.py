@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -19,7 +19,7 @@ from oodlab.study import rows as kept_rows
 from oodlab.study.method import Method, Models, Prepare
 from oodlab.study.study import Place, Study, Trained
 from oodlab.study.task import Drawn, Inputs, Sample, Task, digest_of, read_by
-from oodlab.training import Result, pick_device
+from oodlab.training import Recipe, Result, pick_device
 from oodlab.training.stored import ran
 
 COLUMNS = kept_rows.NUMBERED
@@ -38,6 +38,7 @@ class Measured:
         prepare: prepare(stored values) -> a model's input.
         seed: Seed.
         device: Device of the models.
+        recipes: Settings of the trainings by role.
     """
 
     task: Task | Drawn
@@ -48,6 +49,7 @@ class Measured:
     prepare: Prepare
     seed: int
     device: torch.device
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
 
 
 Measure = Callable[[Measured], Mapping[str, float]]
@@ -145,6 +147,7 @@ def _rows(
             prepare=method.prepare(inputs, needs),
             seed=seed,
             device=pick_device(trained.device),
+            recipes=method.trainings(task),
         )
     )
     strange = [name for name, value in numbers.items() if not math.isfinite(value)]

@@ -14,7 +14,6 @@ from oodlab.presets.nae.ablations import (
     Ablation,
     ablated_training,
 )
-from oodlab.presets.nae.eight_gaussians import EIGHT_GAUSSIANS
 from oodlab.presets.nae.holdout_digits import (
     HOLDOUT_DIGITS,
     HOLDOUT_DIGITS_RELEASED,
@@ -30,7 +29,6 @@ from oodlab.presets.nae.image_chains import (
 )
 from oodlab.presets.nae.image_methods import METHODS, SETTINGS
 from oodlab.presets.nae.images import KINDS, image_detectors, image_training
-from oodlab.presets.nae.linear_case import LINEAR_CASE, PLANE, SPACE, TEMPERATURES
 from oodlab.presets.nae.ood_detection import (
     OOD_DETECTION,
     OOD_DETECTION_RELEASED,
@@ -46,7 +44,6 @@ from oodlab.presets.nae.outlier_reconstruction import (
 )
 from oodlab.presets.nae.samples import SAMPLES, SAMPLES_RELEASED, sample_trainings
 from oodlab.presets.nae.shipped import SHIPPED
-from oodlab.presets.nae.two_clusters import TWO_CLUSTERS
 
 __all__ = [
     "ABLATED",
@@ -54,27 +51,21 @@ __all__ = [
     "ABLATIONS_RELEASED",
     "BUDGETS",
     "COLOUR_BUDGETS",
-    "EIGHT_GAUSSIANS",
     "EXTENTS",
     "HOLDOUT_DIGITS",
     "HOLDOUT_DIGITS_RELEASED",
     "HOLDOUT_DIGITS_SMALL",
     "KINDS",
-    "LINEAR_CASE",
     "METHODS",
     "OOD_DETECTION",
     "OOD_DETECTION_RELEASED",
     "OOD_SETS",
     "OUTLIER_RECONSTRUCTION",
     "OUTLIER_RECONSTRUCTION_RELEASED",
-    "PLANE",
     "SAMPLES",
     "SAMPLES_RELEASED",
     "SETTINGS",
     "SHIPPED",
-    "SPACE",
-    "TEMPERATURES",
-    "TWO_CLUSTERS",
     "Ablation",
     "FreshChains",
     "OodInputs",
