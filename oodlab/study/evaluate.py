@@ -188,7 +188,8 @@ def _wanted(study: Study, task: Task, methods: tuple[Method, ...]) -> Iterator[W
     outside = {name: digest for name, one in outsides.items() if (digest := _known_digest(one))}
     if inside is None or train is None:
         return
-    measures = identity.code_of(*_MEASURES, _described, with_weights, Inputs, _scored)
+    cut = (_as_many,) if task.equal_sizes else ()
+    measures = identity.code_of(*_MEASURES, _described, with_weights, Inputs, _scored, *cut)
     validation = _known_digest(Stored(task.inside, "val"))  # preparation may be fitted on it
     shape = repr(task.shape)
     for method in methods:
@@ -336,6 +337,8 @@ def _rows_of(study: Study, trained: Trained, inputs: Inputs, wanted: list[Wanted
         values = _scored(study, trained, task, inputs, method, seed, step, titles, used)
         for one in asked:
             inside, outside = values[one.score][inputs.task.name], values[one.score][one.out_set]
+            if task.equal_sizes:
+                inside, outside = _as_many(inside, outside, study.draw_seed)
             row = metrics.ood_row(inside, outside)
             made_by = [ran(recipes[role], seed) for role in one.used]
             seconds = [round(results[role].seconds, 1) for role in one.roles]
@@ -354,6 +357,16 @@ def _rows_of(study: Study, trained: Trained, inputs: Inputs, wanted: list[Wanted
                 "training": one.training,
                 "key": one.key,
             }
+
+
+def _as_many(inside: np.ndarray, outside: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw from the larger of two sets as many scores as the smaller one has."""
+    n = min(len(inside), len(outside))
+    inside, outside = (
+        one if len(one) == n else one[np.random.default_rng(seed).choice(len(one), n, replace=False)]
+        for one in (inside, outside)
+    )
+    return inside, outside
 
 
 def _described(side: str, values: np.ndarray) -> dict[str, float]:

@@ -48,20 +48,25 @@ class Task:
     Attributes:
         inside: Set whose training part is learned and whose test part is inside.
         outside: Sets whose test parts are outside, and made inputs.
-        held_out: Classes of the inside set that training leaves out; their test items are the outside set "held out".
+        held_out: Classes of the inside set that training leaves out; their items are the outside set "held out".
+        held_out_split: Split that these items are of: "test", or "all" where a set has no others: none is trained on.
+        equal_sizes: Whether a row compares as many inside as outside items, drawn from the larger set: AUPR depends on the ratio.
         shape: (C, H, W) that all images are brought to; None keeps stored ones.
         train: Split that is trained on: "train-val" where validation selects anything.
-        stand_in, stand_in_outside, stand_in_held_out: Embedded sets, and classes, that take the place of absent ones.
+        stand_in, stand_in_outside, stand_in_held_out: Embedded sets, and classes, that take the place of absent ones; a made
+            input among them that of the same name.
         stand_in_for: Set that this task stands in for; empty for the task itself.
     """
 
     inside: str
     outside: tuple[str | Made, ...] = ()
     held_out: tuple[int | str, ...] = ()
+    held_out_split: str = "test"
+    equal_sizes: bool = False
     shape: tuple[int, int, int] | None = None
     train: str = "train"
     stand_in: str = "photo_patches"
-    stand_in_outside: tuple[str, ...] = ("digits",)
+    stand_in_outside: tuple[str | Made, ...] = ("digits",)
     stand_in_held_out: tuple[int | str, ...] = ()
     stand_in_for: str = ""
 
@@ -104,7 +109,7 @@ class Task:
         """Name the items that are outside, by the name of their set."""
         found: dict[str, Stored | Made] = {}
         if self.held_out:
-            found[HELD_OUT] = Stored(self.inside, "test", only=self.held_out, n=n, seed=seed)
+            found[HELD_OUT] = Stored(self.inside, self.held_out_split, only=self.held_out, n=n, seed=seed)
         for one in self.outside:
             found[one.name if isinstance(one, Made) else one] = (
                 one if isinstance(one, Made) else Stored(one, "test", n=n, seed=seed)
@@ -118,11 +123,13 @@ class Task:
 
     def with_stand_ins(self) -> Task:
         """Return the task played with embedded sets, class numbers as they are."""
+        replaced = {_known_as(one) for one in self.stand_in_outside}
+        kept = (one for one in self.outside if isinstance(one, Made) and one.name not in replaced)
         return dataclasses.replace(
             self,
             inside=self.stand_in,
             held_out=self.stand_in_held_out,
-            outside=(*self.stand_in_outside, *(one for one in self.outside if isinstance(one, Made))),
+            outside=(*self.stand_in_outside, *kept),
             stand_in_for=self.inside,
         )
 
@@ -134,11 +141,12 @@ class Task:
         """
         if not self.is_here:
             return self.with_stand_ins()
-        present = tuple(one for one in self.outside if isinstance(one, Made) or is_here(one, "test"))
+        present = tuple(one for one in self.outside if all(is_here(*part) for part in _parts(one)))
         if not (present or self.held_out):
-            ways = "; ".join(_how_to_get(name) for name in self.outside)
+            names = sorted({name for one in self.outside for name, _ in _parts(one)})
+            ways = "; ".join(map(_how_to_get, names))
             raise FileNotFoundError(
-                f"Task expects a set outside of {self.inside} on this machine, got none of {', '.join(self.outside)}: {ways}."
+                f"Task expects a set outside of {self.inside} on this machine, got none of {', '.join(names)}: {ways}."
             )
         return dataclasses.replace(self, outside=present)
 
@@ -152,7 +160,8 @@ class Task:
         if used.stand_in_for:
             said += f", embedded stand-in for {used.stand_in_for} ({_how_to_get(used.stand_in_for)})"
         said += f"; outside: {', '.join(outside + made)}."
-        absent = [one for one in self.outside if one not in used.outside and not used.stand_in_for]
+        left_out = [one for one in self.outside if one not in used.outside and not used.stand_in_for]
+        absent = sorted({name for one in left_out for name, split in _parts(one) if not is_here(name, split)})
         if absent:
             said += f" Not on this machine and left out: {', '.join(absent)} (oodlab data {' '.join(absent)})."
         parts = {
@@ -309,6 +318,11 @@ def read_by(value: Any) -> list[str]:
     """Return the digests of the sets that a setting reads, and how it draws from them."""
     stored = list(stored_in(value))
     return [*(one.digest for one in stored), *([drawing()] if stored else [])]
+
+
+def _parts(one: str | Made) -> list[tuple[str, str]]:
+    """Return the sets that outside inputs are of, or are made from, each with its split."""
+    return [(each.name, each.split) for each in stored_in(one)] if isinstance(one, Made) else [(one, "test")]
 
 
 def _known_as(one: str | Made) -> str:

@@ -1,0 +1,1 @@
+"""The study ebm/gamma_sweep: its setting."""
