@@ -94,7 +94,7 @@ def test_a_detector_fitted_on_a_gpu_scores_there(generator: torch.Generator) -> 
 
 
 @pytest.mark.parametrize("tf32", [False, True], ids=["float32", "TF32"])
-def test_scores_of_image_networks_are_those_of_the_cpu(tf32: bool, record_property: Callable) -> None:
+def test_scores_of_image_networks_are_those_of_the_cpu(tf32: bool) -> None:
     """TF32 keeps 10 bits of a product's factors: 2^-11 each, averaged over many, leave three digits of a score."""
     torch.manual_seed(0)
     flow = image_realnvp((1, 28, 28), scales=2, blocks=1, width=16)
