@@ -1,8 +1,8 @@
 """Train one of the kit's recipes, alone or as one of torchrun's processes.
 
-    python -m oodlab.train nae/eight_gaussians/omi-3 --profile quick --seed 0
+    python -m oodlab.train nae/eight_gaussians/NAE-CD --profile quick --seed 0
     python -m oodlab.train "mass/epoch_curves/fashion_mnist: ReLU, vanilla" --profile long
-    torchrun --standalone --nproc-per-node 2 -m oodlab.train nae/eight_gaussians/omi-3
+    torchrun --standalone --nproc-per-node 2 -m oodlab.train nae/eight_gaussians/NAE-CD
 
 The notebook then loads what was trained. An interrupted or terminated training ends
 after its step, and the same command continues it.

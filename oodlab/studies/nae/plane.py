@@ -45,6 +45,7 @@ class Width:
 
 
 FCRES2 = Width(256, 1024, 5)  # table 10
+MEDIUM = Width(96, 192, 2)  # ours
 SMALL = Width(64, 128, 2)  # ours
 TINY = Width(16, 32, 1)  # ours
 
