@@ -17,6 +17,7 @@ from oodlab.models.energy import EnergyModel
 from oodlab.models.joint import JointEnergy
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+ONE_THREAD_FEATURES = 32  # features up to which two threads take as long as one, on 16 x 16 pixels
 
 
 class TableGenerator(nn.Sequential):
@@ -61,6 +62,7 @@ class ImageGenerator(nn.Module):
         if side != 4 * 2**blocks:
             raise ValueError(f"ImageGenerator expects a side of 4 times a power of two, got {side}: resize the images.")
         self.features = features
+        self.one_thread = features <= ONE_THREAD_FEATURES
         self.first = nn.Linear(latent, 4 * 4 * features)
         self.blocks = nn.Sequential(*(Doubling(features) for _ in range(blocks)))
         self.last = nn.Sequential(

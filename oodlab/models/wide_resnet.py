@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from oodlab import checks
 
 LeakyReLU = partial(nn.LeakyReLU, 0.2)
+ONE_THREAD_WIDTH = 8  # channels up to which two threads take as long as one, on 16 x 16 pixels
 
 
 class WideResNet(nn.Module):
@@ -58,6 +59,7 @@ class WideResNet(nn.Module):
         blocks, rest = divmod(depth - 4, 6)
         if rest:
             raise ValueError(f"WideResNet expects depth = 6 n + 4 with n >= 1, got {depth}: take 10, 16, 22 or 28.")
+        self.one_thread = width <= ONE_THREAD_WIDTH
         widths = [width, *(widen * width * factor for factor in (1, 2, 4))]
         stages: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1)]
         for (before, after), stride in zip(itertools.pairwise(widths), (1, 2, 2), strict=True):

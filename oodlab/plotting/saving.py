@@ -153,8 +153,9 @@ def save_study_figure(fig: Figure, study: Studied, rows: pd.DataFrame, *, part: 
     if len(printed):
         first = printed.iloc[0]
         metric = first["printed_metric"]
+        metric = "aupr_in" if metric == "aupr" else metric  # in-distribution is a paper's positive class
         if metric in first:  # a number of the paper's that the rows have, too
-            name = f"{metric.upper()} of {first['score']}, {first['method']}, {first['in_set']} → {first['out_set']}"
+            name = f"{first['printed_metric'].upper()} of {first['score']}, {first['method']}, {first['in_set']} → {first['out_set']}"
             headline = {"name": name, "value": float(first[metric]), "unit": "", "reported": float(first["printed"])}
     record = {
         "figure": stem.relative_to(folder).as_posix(),

@@ -154,7 +154,5 @@ TASKS = (
     table("segment", (5,), stand_in_held_out=2),  # text: sky
     table("sensorless", (10, 11), stand_in_held_out=0),  # text
     images("fashion_mnist", 1, ("kmnist", "mnist", "notmnist"), "kmnist", ("digits", "photo_patches")),
-    images(
-        "cifar10", 3, ("cifar100", "celeba", "lsun", "svhn", "textures"), "svhn", ("photo_patches", "digits")
-    ),
+    images("cifar10", 3, ("cifar100", "celeba", "lsun", "svhn", "textures"), "svhn", ("photo_patches", "digits")),
 )
