@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 Parts = dict[str, Tensor]
+LOOK_EVERY = 32  # calls: a traced one takes some times as long as another
 
 _replayed = contextvars.ContextVar("replayed", default=False)
 _aten = torch.ops.aten
@@ -63,6 +64,8 @@ class Trace(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
+        if func.namespace == "profiler":  # marks for a profiler, such as zero_grad's: a new handle at every call
+            return result
         if _reads(func, args, result):
             self.reads.append(str(func))
         self.generators |= {
@@ -75,9 +78,9 @@ class Trace(TorchDispatchMode):
 class Replayed:
     """A function of tensors to a dictionary of tensors that runs as a CUDA graph once it proves static.
 
-    The function runs as it is at first.  Its calls number 1, 2, 4, 8, ... are traced, and
-    after two equal traces without reads the next call captures it: a replay buffer that
-    is still filling only puts the moment off.  Inputs of another shape end that: from
+    The function runs as it is at first.  Its calls number 1, 2, 4, 8, 16, 32 and every 32nd
+    from then on are traced, and after two equal traces without reads the next call captures
+    it: a replay buffer that is still filling only puts the moment off.  Inputs of another shape end that: from
     then on, as always on a CPU, the function runs as it is.
 
     What the function changes in place (buffers, gradients it has allocated) a replay
@@ -139,7 +142,8 @@ class Replayed:
         """Call the function, and look at some calls whether it is static."""
         self._calls += 1
         with to_be_replayed():
-            if self._static or self._calls & (self._calls - 1):
+            looked_at = not (self._calls & (self._calls - 1) if self._calls < LOOK_EVERY else self._calls % LOOK_EVERY)
+            if self._static or not looked_at:
                 return self.function(*inputs)
             with Trace() as trace:
                 result = self.function(*inputs)

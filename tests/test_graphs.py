@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ from oodlab.objectives import (
 )
 from oodlab.replay import Normal, ReplayBuffer, Uniform
 from oodlab.samplers import Annealed, Box, ClipElements, LangevinChain, MalaChain, RejectOutside, langevin
-from oodlab.training import adam, fit, loop
+from oodlab.training import adam, fit, loop, run
 from oodlab.training.batches import Fresh
 
 CHAIN = LangevinChain(12, 0.01, noise_std=Annealed(0.1), clip=ClipElements(1.0), bounds=Box(-3, 3))
@@ -207,6 +208,23 @@ def test_after_a_roll_back_a_run_captures_anew(monkeypatch: pytest.MonkeyPatch) 
     assert len(made) == 2
 
 
+@pytest.mark.parametrize("name", STEPS)
+def test_a_trainings_step_is_static_from_its_second_on(name: str) -> None:
+    """As fit runs it, with the optimiser's zero_grad; a replay buffer must be full first."""
+    torch.manual_seed(0)
+    build, objective_of = STEPS[name]
+    model, generator, traces = build(), torch.Generator().manual_seed(0), []
+    own = SimpleNamespace(model=model, objective=objective_of(), optimiser=adam(model, lr=1e-3), generator=generator)
+    gradients = run.gradients_of(own, torch.float32, torch.device("cpu"), None, "auto")
+    for _ in range(6):
+        with to_be_replayed(), Trace() as trace:
+            gradients(x=torch.randn(6, 2), y=torch.randint(3, (6,)))
+        own.optimiser.step()
+        traces.append(trace)
+    assert traces[-1].operations == traces[-2].operations
+    assert not traces[-1].reads
+
+
 # ------------------------------------------------------------------------------ on a GPU
 
 
@@ -229,7 +247,7 @@ def test_a_captured_chain_has_the_exact_stationary_variance_of_its_recursion() -
 def test_training_with_and_without_graph_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without noise both take the same steps; float32 sums in another order may differ in the last digits."""
     made: list[Replayed] = []
-    monkeypatch.setattr(loop, "Replayed", lambda *arguments: made.append(Replayed(*arguments)) or made[-1])
+    monkeypatch.setattr(run, "Replayed", lambda *arguments: made.append(Replayed(*arguments)) or made[-1])
 
     def weights(graph: str) -> Tensor:
         torch.manual_seed(0)

@@ -41,7 +41,8 @@ class MixtureLogDensity(Detector):
         return self
 
     def _score_batch(self, x: Tensor) -> Tensor:
-        return -GaussianMixture(self.log_weights_, self.means_, self.factors_).energy(self.model.features(x).double())
+        learned = (self.log_weights_, self.means_, self.factors_)  # where it was fitted; the model may have moved since
+        return -GaussianMixture(*(value.to(x.device) for value in learned)).energy(self.model.features(x).double())
 
 
 class Reencoding(Detector):
