@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from oodlab.studies.nae.images import METHODS, NORMALISING, UNSTATED, image_method, shapes_at
-from oodlab.study import Budget, Claim, Method, Study, Task
+from oodlab.studies.nae.images import METHODS, NORMALISING, UNSTATED, digits_task, image_method, shapes_at
+from oodlab.study import Budget, Claim, Method, Study
 
 DIGITS = (9, 1, 4)  # ours: those of the small profiles; the text has all ten
 
@@ -94,17 +94,7 @@ CLAIMS = (
 
 STUDY = Study(
     name="nae/holdout_digits",
-    tasks=tuple(
-        Task(
-            "mnist",
-            held_out=(digit,),
-            train="train-val",
-            stand_in="digits",
-            stand_in_held_out=(digit,),
-            stand_in_outside=(),
-        )
-        for digit in range(10)
-    ),
+    tasks=tuple(digits_task(digit) for digit in range(10)),
     methods=methods,
     budgets=SIZES,
     claims=CLAIMS,
