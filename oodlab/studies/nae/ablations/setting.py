@@ -62,7 +62,7 @@ class Variation:
         chains = base.objective.negatives
         latent_chain = replace(
             chains.latent_chain,
-            steps=_times(self.latent_steps, chains.latent_chain.steps),
+            steps=round(self.latent_steps * chains.latent_chain.steps),
             bounds=Sphere() if self.sphere else None,
         )
         restart = chains.restart if self.replay else 1.0  # every drawn state is a fresh one
@@ -71,24 +71,18 @@ class Variation:
             negatives=replace(chains, latent_chain=latent_chain, restart=restart),
             latent_penalty=0.0 if self.sphere else LATENT_PENALTY,
         )
-        plain = base.needs["AE"]
-        before = replace(plain, model=self._codes(plain), steps=round(self.pre_training * plain.steps))
+        needs = {}
+        if self.pre_training:
+            plain = base.needs["AE"]
+            steps = max(1, round(self.pre_training * plain.steps))
+            needs["AE"] = replace(plain, model=self._codes(plain), steps=steps)
         return replace(
-            base,
-            model=self._codes(base),
-            objective=objective,
-            needs={"AE": before} if self.pre_training else {},
-            begins_with="AE" if self.pre_training else "",
+            base, model=self._codes(base), objective=objective, needs=needs, begins_with="AE" if needs else ""
         )
 
     def _codes(self, recipe: Recipe) -> Any:
         halves = recipe.model.halves
         return replace(recipe.model, sphere=self.sphere, halves=replace(halves, latent=self.latent or halves.latent))
-
-
-def _times(share: float, base: int) -> int:
-    """Return a share of the base's number, at least 1 unless it is nothing."""
-    return max(1, round(share * base)) if share else 0
 
 
 LONGER = 5.0  # table 7: chains of 50 steps instead of 10

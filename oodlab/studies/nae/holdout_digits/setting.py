@@ -79,7 +79,7 @@ def printed_alone(rows: pd.DataFrame) -> pd.DataFrame:
             for one in table
             if one.method not in set(rows["score"])
         ]
-    return pd.DataFrame(found, columns=rows.columns)
+    return pd.DataFrame(found)
 
 
 def last_aurocs(rows: pd.DataFrame) -> pd.DataFrame:
