@@ -1,6 +1,7 @@
 """Figures: one function per kind, tables, and save_figure, through which every figure leaves."""
 
 from oodlab.plotting.ablations import code_sizes, pre_training_aurocs, sampling_aurocs
+from oodlab.plotting.aurocs import auroc_panels
 from oodlab.plotting.base import COLOURS, DENSITY_MAP, STYLE, figure, to_png
 from oodlab.plotting.clusters import Reconstructions, live_manifold, manifold_panels
 from oodlab.plotting.courses import courses
@@ -56,6 +57,7 @@ __all__ = [
     "Studied",
     "Table",
     "Used",
+    "auroc_panels",
     "beside_reconstructions",
     "chosen_images",
     "code_sizes",
