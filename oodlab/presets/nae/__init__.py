@@ -45,7 +45,6 @@ from oodlab.presets.nae.outlier_reconstruction import (
     outlier_inputs,
 )
 from oodlab.presets.nae.samples import SAMPLES, SAMPLES_RELEASED, sample_trainings
-from oodlab.presets.nae.shipped import SHIPPED
 from oodlab.presets.nae.two_clusters import TWO_CLUSTERS
 
 __all__ = [
@@ -71,7 +70,6 @@ __all__ = [
     "SAMPLES",
     "SAMPLES_RELEASED",
     "SETTINGS",
-    "SHIPPED",
     "SPACE",
     "TEMPERATURES",
     "TWO_CLUSTERS",

@@ -239,6 +239,29 @@ def scale_of(profile: str, source: str, channels: int) -> Scale:
     return FULL[source, channels] if profile == "full" else small[profile][channels]
 
 
+def shapes_at(profile: str) -> dict[str, tuple[int, int, int]]:
+    """Return (C, H, W) that mnist's and cifar10's images are brought to at a profile."""
+    return {
+        name: (channels, side, side)
+        for name, channels in {"mnist": GREY, "cifar10": COLOUR}.items()
+        for side in [scale_of(profile, "printed", channels).side]
+    }
+
+
+def digits_task(*held_out: int, profile: str = "full") -> Task:
+    """Return mnist, some digits held out, as large as at a profile; the embedded digits stand in for it."""
+    return Task(
+        "mnist",
+        outside=() if held_out else ("omniglot",),
+        held_out=held_out,
+        shape=shapes_at(profile)["mnist"],
+        train="train-val",
+        stand_in="digits",
+        stand_in_outside=() if held_out else ("photo_patches",),
+        stand_in_held_out=held_out,
+    )
+
+
 # --------------------------------------------------------------------------------------- the trainings
 
 
@@ -396,15 +419,6 @@ def image_method(method: str, profile: str, source: str) -> Method:
     """Return one of METHODS at a profile."""
     scales = {channels: scale_of(profile, source, channels) for channels in (GREY, COLOUR)}
     return Method(method, ImageTraining(method, scales, source), unit_prepared, ImageScores(method))
-
-
-def shapes_at(profile: str) -> dict[str, tuple[int, int, int]]:
-    """Return (C, H, W) that mnist's and cifar10's images are brought to at a profile."""
-    return {
-        name: (channels, side, side)
-        for name, channels in {"mnist": GREY, "cifar10": COLOUR}.items()
-        for side in [scale_of(profile, "printed", channels).side]
-    }
 
 
 @dataclass(frozen=True)
