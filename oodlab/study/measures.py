@@ -78,7 +78,7 @@ def measured(study: Study, trained: Trained | None, measure: Measure) -> pd.Data
     found: dict[Place, pd.DataFrame] = {}
     missing: dict[Place, str] = {}
     for method in study.chosen:
-        for task in study.tasks:
+        for task in filter(method.plays, study.tasks):
             for seed in study.seeds if method.trainings(task) else study.seeds[:1]:
                 for one in dict.fromkeys((task, task.here())):  # kept numbers of the real set come first
                     place, key = (one, method, seed), _key(study, one, method, measure)
