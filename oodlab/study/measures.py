@@ -38,6 +38,7 @@ class Measured:
         prepare: prepare(stored values) -> a model's input.
         seed: Seed.
         device: Device of the models.
+        labels: Classes of the training items, (N,); None of a known distribution's points.
     """
 
     task: Task | Drawn
@@ -48,6 +49,7 @@ class Measured:
     prepare: Prepare
     seed: int
     device: torch.device
+    labels: Tensor | None = None
 
 
 Measure = Callable[[Measured], Mapping[str, float]]
@@ -145,6 +147,7 @@ def _rows(
             prepare=method.prepare(inputs, needs),
             seed=seed,
             device=pick_device(trained.device),
+            labels=None if drawn else inputs.train.y,
         )
     )
     strange = [name for name, value in numbers.items() if not math.isfinite(value)]
