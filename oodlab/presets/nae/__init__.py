@@ -22,29 +22,9 @@ from oodlab.presets.nae.holdout_digits import (
     held_out_inputs,
 )
 from oodlab.presets.nae.image_budgets import BUDGETS, COLOUR_BUDGETS
-from oodlab.presets.nae.image_chains import (
-    FreshChains,
-    image_features,
-    likeness,
-    nearest_images,
-)
 from oodlab.presets.nae.image_methods import METHODS, SETTINGS
 from oodlab.presets.nae.images import KINDS, image_detectors, image_training
 from oodlab.presets.nae.linear_case import LINEAR_CASE, PLANE, SPACE, TEMPERATURES
-from oodlab.presets.nae.ood_detection import (
-    OOD_DETECTION,
-    OOD_DETECTION_RELEASED,
-    OOD_SETS,
-    OodInputs,
-    ood_inputs,
-)
-from oodlab.presets.nae.outlier_reconstruction import (
-    OUTLIER_RECONSTRUCTION,
-    OUTLIER_RECONSTRUCTION_RELEASED,
-    OutlierInputs,
-    outlier_inputs,
-)
-from oodlab.presets.nae.samples import SAMPLES, SAMPLES_RELEASED, sample_trainings
 from oodlab.presets.nae.two_clusters import TWO_CLUSTERS
 
 __all__ = [
@@ -61,30 +41,14 @@ __all__ = [
     "KINDS",
     "LINEAR_CASE",
     "METHODS",
-    "OOD_DETECTION",
-    "OOD_DETECTION_RELEASED",
-    "OOD_SETS",
-    "OUTLIER_RECONSTRUCTION",
-    "OUTLIER_RECONSTRUCTION_RELEASED",
     "PLANE",
-    "SAMPLES",
-    "SAMPLES_RELEASED",
     "SETTINGS",
     "SPACE",
     "TEMPERATURES",
     "TWO_CLUSTERS",
     "Ablation",
-    "FreshChains",
-    "OodInputs",
-    "OutlierInputs",
     "ablated_training",
     "held_out_inputs",
     "image_detectors",
-    "image_features",
     "image_training",
-    "likeness",
-    "nearest_images",
-    "ood_inputs",
-    "outlier_inputs",
-    "sample_trainings",
 ]
