@@ -39,6 +39,7 @@ class Measured:
         seed: Seed.
         device: Device of the models.
         recipes: Settings of the trainings by role.
+        labels: Classes of the training items, (N,); None of a known distribution's points.
     """
 
     task: Task | Drawn
@@ -50,6 +51,7 @@ class Measured:
     seed: int
     device: torch.device
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    labels: Tensor | None = None
 
 
 Measure = Callable[[Measured], Mapping[str, float]]
@@ -80,7 +82,7 @@ def measured(study: Study, trained: Trained | None, measure: Measure) -> pd.Data
     found: dict[Place, pd.DataFrame] = {}
     missing: dict[Place, str] = {}
     for method in study.chosen:
-        for task in study.tasks:
+        for task in filter(method.plays, study.tasks):
             for seed in study.seeds if method.trainings(task) else study.seeds[:1]:
                 for one in dict.fromkeys((task, task.here())):  # kept numbers of the real set come first
                     place, key = (one, method, seed), _key(study, one, method, measure)
@@ -148,6 +150,7 @@ def _rows(
             seed=seed,
             device=pick_device(trained.device),
             recipes=method.trainings(task),
+            labels=None if drawn else inputs.train.y,
         )
     )
     strange = [name for name, value in numbers.items() if not math.isfinite(value)]
