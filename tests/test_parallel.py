@@ -29,7 +29,7 @@ from test_runner import alive, hear_interrupts, notebooks, wait_for, write  # no
 from test_training import SETTINGS, STEPS, Erupting, asking, assert_same_bits, left_behind, on_manifold, run
 from torch import Tensor, nn
 
-from oodlab import presets, runner, train, workspace
+from oodlab import runner, train, workspace
 from oodlab.data import eight_gaussians
 from oodlab.models import MLP, EnergyWithGenerator, JointEnergy, NoisyGenerator, TableGenerator, vector_realnvp
 from oodlab.objectives import (
@@ -482,7 +482,7 @@ def test_when_one_rank_keeps_diverging_all_end_with_advice(pair: Pair, tmp_path:
 
 
 def test_every_notebooks_experiment_is_found_by_its_name() -> None:
-    found = presets.experiments() | studies()
+    found = studies()
     names = {str(path.relative_to(NOTEBOOKS).with_suffix("")) for path in NOTEBOOKS.glob("*/*.ipynb")}
     assert names
     assert names <= set(found)
@@ -524,10 +524,9 @@ def test_arguments_that_do_not_fit_are_answered_before_anything_starts(
 def test_the_list_names_every_training(capsys: pytest.CaptureFixture) -> None:
     assert train.main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    names = {run.name for experiment in presets.experiments().values() for run in experiment.runs.values()}
     own = {recipe.name for study in studies().values() for recipe in study.at("quick").recipes.values()}
     assert "nae/eight_gaussians/NAE-CD" in own and len(own) > 3
-    assert sorted(lines) == sorted(names | own)
+    assert sorted(lines) == sorted(own)
     assert train.main(["--list", "--profile", "smoke", "--source", "released"]) == 0
     released = capsys.readouterr().out.splitlines()
     assert len(released) == 3 and all(line.startswith("mass/epoch_curves/") for line in released)
