@@ -94,7 +94,7 @@ def test_parameters_have_the_types_of_their_defaults(notebooks: Path) -> None:
         ("rate=nan", "a number must be finite"),
         ("restart=1", "a bool is true or false"),
         ("sampler=cdd", "the choices are omi | cd | pcd (the nearest is cd)"),
-        ("profile=fast", "the choices are smoke | quick | paper"),
+        ("profile=fast", "the choices are smoke | quick | long | full"),
         ("sizes=8", 'a tuple is written like "[1, 2]"'),
         ("sizes=8,1.5", "its element 1.5 differs in type"),
         ("sizes=8,0", "the range is 1..512"),
