@@ -120,7 +120,7 @@ def flow() -> nn.Module:
 def parameter(given: str) -> None:
     """Give a notebook with a few parameters a value, as by -p."""
     known = (
-        Parameter("profile", "quick", "", ("smoke", "quick", "paper")),
+        Parameter("profile", "quick", "", ("smoke", "quick", "long", "full")),
         Parameter("gamma", 1.0, "", (), (0.0, 100.0)),
         Parameter("steps", 3, "", (), (1, 10)),
     )
@@ -514,7 +514,7 @@ ROWS: dict[str, tuple] = {
     "-p type": (UsageError, lambda: parameter("steps=1.5"), "ebm/a expects steps of type int", "got '1.5'", "write for example steps=3"),
     "-p range": (UsageError, lambda: parameter("gamma=-1"), "ebm/a expects gamma of type float", "got '-1'", "the range is 0..100"),
     "-p nan": (UsageError, lambda: parameter("gamma=nan"), "ebm/a expects gamma of type float", "got 'nan'", "finite"),
-    "-p profile": (UsageError, lambda: parameter("profile=fast"), "ebm/a expects profile of type str", "got 'fast'", "smoke | quick | paper"),
+    "-p profile": (UsageError, lambda: parameter("profile=fast"), "ebm/a expects profile of type str", "got 'fast'", "smoke | quick | long | full"),
     "-p no value": (UsageError, lambda: parameter("gamma"), "ebm/a expects NAME=VALUE", "got 'gamma'"),
     "experiment typo": (UsageError, lambda: choose(["gamma_swep"], Path("notebooks")), "oodlab expects an experiment", "got 'gamma_swep'"),
 }

@@ -446,8 +446,9 @@ def test_kept_numbers_of_a_larger_profile_keep_their_figure(tmp_path: Path, monk
     checkout = tmp_path / "checkout"
     monkeypatch.setattr(workspace, "checkout", lambda: checkout)
     monkeypatch.setenv("OODLAB_RUNS", str(tmp_path / "runs"))
-    path = write(checkout / "notebooks" / "nae" / "a.ipynb")
+    (checkout / "notebooks" / "nae").mkdir(parents=True)
     (checkout / "figures" / "nae").mkdir(parents=True)
+    path = write(checkout / "notebooks" / "nae" / "a.ipynb")
     for name in ("b-numbers.long.csv", "a-numbers.long.csv"):
         (run,) = runner.plan([path], folder=path.parent.parent, profile="quick")
         assert run.figures_folder == checkout / "figures", "nothing of its own is kept yet"
