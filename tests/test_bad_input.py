@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import oodlab
-from oodlab import data, detectors, grids, metrics, presets, replay, samplers, widgets, workspace
+from oodlab import data, detectors, grids, metrics, replay, samplers, widgets, workspace
 from oodlab.detectors import NotFittedError
 from oodlab.models import (
     MLP,
@@ -478,8 +478,6 @@ ROWS: dict[str, tuple] = {
     "study at None": (lambda: EIGHT_GAUSSIANS.at(None), "nae/eight_gaussians expects profile full, long, quick or smoke", "got None"),
     "recipe steps -1": (lambda: dataclasses.replace(PRESET, steps=-1), "nae/eight_gaussians/AE, D_z = 3 expects steps >= 1", "got -1"),
     "recipe model int": (lambda: dataclasses.replace(PRESET, model=3), "nae/eight_gaussians/AE, D_z = 3 expects model to be a function", "got int"),
-    "sweep": (lambda: presets.ebm.gamma_sweep.sweep('segmnt'), "sweep expects an in_set of segment, sensorless, fashion_mnist, cifar10 and", "got 'segmnt' and 'paper'"),
-    "sweep version": (lambda: presets.ebm.gamma_sweep.sweep('segment','relesed'), "sweep expects an in_set of segment, sensorless, fashion_mnist, cifar10 and", "got 'segment' and 'relesed'"),
     "tol str": (lambda: train_or_load('nae',seed=0), "train_or_load expects a recipe", "got str:"),
     "tol seed -1": (lambda: train_or_load(PRESET,seed=-1), "train_or_load expects seed >= 0", "got -1"),
     "tol seed a": (lambda: train_or_load(PRESET,seed='a'), "train_or_load expects seed >= 0", "got 'a'"),

@@ -17,11 +17,13 @@ import torch
 from torch import Tensor, nn
 
 import oodlab
-from oodlab import data, identity, notebook, presets, record
+from oodlab import data, identity, notebook, record
 from oodlab.data import MinMax, Stored, digests
 from oodlab.detectors import ApproximateMass, LogDensity, Typicality
 from oodlab.models import Autoencoder, JointEnergy, vector_realnvp
 from oodlab.objectives import PenalisedLikelihood, reconstruction
+from oodlab.studies.ebm.gamma_sweep.setting import STUDY as SWEEP
+from oodlab.studies.ebm.gamma_sweep.setting import Energies
 from oodlab.study import Budget, Made, Method, Study, Task
 from oodlab.study.evaluate import _wanted
 from oodlab.training import Adam, Recipe, Shuffled
@@ -299,9 +301,9 @@ def test_data_exchanged_under_their_name_void_what_was_made_of_them(source: Path
     assert (rows, trainings) == (row_keys(), training_keys()), "the old values are the old keys"
 
 
-def test_data_exchanged_under_their_name_void_a_preset_too(source: Path, tmp_path: Path) -> None:
+def test_data_exchanged_under_their_name_void_a_table_too(source: Path, tmp_path: Path) -> None:
     """As of segment, whose features were exchanged once and whose trainings were not done again."""
-    preset = presets.ebm.gamma_sweep.GAMMA_SWEEP.at("smoke").runs["segment CD 0"]
+    recipe = Energies("CD", 0.0, SWEEP.at("smoke").budget, "printed")(SWEEP.tasks[0])["energy"]
     (shape,) = data.sets.entry("segment").shape
     (tmp_path / "data" / "segment").mkdir()
     file = tmp_path / "data" / "segment" / "all.npz"
@@ -309,7 +311,7 @@ def test_data_exchanged_under_their_name_void_a_preset_too(source: Path, tmp_pat
     keys = []
     for values in (x, x + 1, x):
         np.savez(file, x=values, y=y)
-        keys.append(preset.key)
+        keys.append(recipe.key)
     assert keys[0] == keys[2] != keys[1]
 
 

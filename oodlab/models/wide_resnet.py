@@ -101,11 +101,14 @@ class WideBlock(nn.Module):
             nn.Conv2d(after, after, 3, stride=stride, padding=1),
         )
         same = before == after and stride == 1
-        self.shortcut = nn.Identity() if same else nn.Conv2d(before, after, 1, stride=stride)
+        self.stride, self.shortcut = stride, nn.Identity() if same else nn.Conv2d(before, after, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return branch plus shortcut, (B, before, H, W) -> (B, after, H / stride, W / stride)."""
-        return self.shortcut(x) + self.branch(x)
+        every = x[
+            :, :, :: self.stride, :: self.stride
+        ]  # of 1x1 convolutions with a stride oneDNN spoils memory: few channels
+        return self.shortcut(every) + self.branch(x)
 
 
 class Bottleneck(nn.Sequential):

@@ -1,31 +1,30 @@
 """The panel of ebm/gamma_sweep.
 
-Imports: detectors, presets, widgets.panel, widgets.scores.
+Imports: detectors, objectives, samplers, studies, training, widgets.panel, widgets.scores.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
+from dataclasses import replace
 from typing import Any
 
 import ipywidgets as w
 from torch import nn
 
-from oodlab import presets
 from oodlab.detectors import Detector, LogDensity
-from oodlab.presets import Preset
+from oodlab.objectives.settings import Contrastive, WithLabels
+from oodlab.samplers import LangevinChain
+from oodlab.studies.ebm.gamma_sweep.inside import MADE, OODOMAIN
+from oodlab.studies.ebm.gamma_sweep.setting import HIDDEN, LOSSES, SETS, STUDY, Energies, prepared
+from oodlab.studies.ebm.tables import TableEnergy, WithGenerator
+from oodlab.training import Recipe
 from oodlab.widgets.panel import WIDE, RunPanel, slider
 from oodlab.widgets.scores import ScoreWatch, score_panel
 
 SCORE = "log p up to a constant (nats)"
 SHOWN = 200  # test inputs per set
 GAMMAS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-COMBINATIONS = {
-    f"{in_set}, {method}": (in_set, method)
-    for in_set, methods in presets.ebm.gamma_sweep.TABLES_AND_FASHION.items()
-    for method in methods
-}
+COMBINATIONS = tuple(f"{in_set}, {loss}" for in_set in SETS for loss in LOSSES)
 
 
 def gamma_sweep() -> RunPanel:
@@ -34,7 +33,7 @@ def gamma_sweep() -> RunPanel:
     The rest of the setting is the quick profile's. Nothing is saved.
     """
     controls = {
-        "task": w.Dropdown(options=list(COMBINATIONS), description="data set, training", style=WIDE),
+        "task": w.Dropdown(options=COMBINATIONS, description="data set, training", style=WIDE),
         "gamma": w.SelectionSlider(
             options=[(f"{gamma:g}", gamma) for gamma in GAMMAS], value=1.0, description="supervision γ", **slider()
         ),
@@ -50,34 +49,46 @@ def gamma_sweep() -> RunPanel:
     return score_panel(controls, scores=(SCORE,), prepare=_prepare, name=_name)
 
 
-def _prepare(values: dict[str, Any]) -> tuple[Preset, ScoreWatch]:
-    in_set, method = COMBINATIONS[values["task"]]
-    runs = presets.ebm.gamma_sweep.sweep(in_set).at("quick").runs
-    preset = runs[f"{in_set} {method} {1 if values['gamma'] else 0}"]
-    generative = preset.objective.keywords["generative"]
-    if method == "CD":
-        chain = dataclasses.replace(
-            generative.keywords["chain"],
-            steps=values["chain"],
-            step_size=values["step_size"],
-            noise_std=values["noise_std"],
-        )
-        generative = functools.partial(generative.func, **{**generative.keywords, "chain": chain})
-    units = (values["width"],) * 5
-    preset = preset.changed(
-        model={"width": values["width"] // 25} if in_set == "fashion_mnist" else {"hidden": units},
-        objective={"gamma": values["gamma"], "generative": generative},
+def _prepare(values: dict[str, Any]) -> tuple[Recipe, ScoreWatch]:
+    in_set, loss = values["task"].split(", ")
+    study = STUDY.at("quick", dataset=in_set)
+    task = study.tasks[0].here()
+    size = replace(study.budget, width=values["width"] // 25)
+    recipe = Energies(loss, values["gamma"], size, "printed")(task)["energy"]
+    recipe = replace(
+        recipe,
+        model=_with_width(recipe.model, values["width"]),
+        objective=_with_chain(recipe.objective, values),
         steps=values["updates"],
     )
-    asked = presets.ebm.sweep_data.inputs_for(preset, n=SHOWN, seed=0)
-    inside = preset.batches.keywords["name"]
-    inputs = {inside: asked.inside, **asked.outs}
+    inputs = task.load(n=SHOWN, seed=study.draw_seed)
+    stored = {name: split.x for name, split in inputs.outside.items() if name not in MADE["released"]}
+    scale = prepared(inputs, {})
+    shown = {name: x.float() if name in inputs.prepared else scale(x) for name, x in stored.items()}
+    shown = {task.name: scale(inputs.test.x), **shown}
     pictures = {
-        name: (x / 255 if name == "oodomain" else (x + 1) / 2).clamp(0, 1).numpy()
-        for name, x in inputs.items()
+        name: (x / 255 if name == OODOMAIN else (x + 1) / 2).clamp(0, 1).numpy()
+        for name, x in shown.items()
         if x.ndim == 4
     }
-    return preset, ScoreWatch(inside, inputs, _detectors, pictures)
+    return recipe, ScoreWatch(task.name, shown, _detectors, pictures)
+
+
+def _with_width(model: Any, units: int) -> Any:
+    """Return a table's energy with so many units in each hidden layer; images' have their channels already."""
+    if isinstance(model, WithGenerator):
+        return replace(model, energy=_with_width(model.energy, units))
+    return replace(model, hidden=(units,) * len(HIDDEN)) if isinstance(model, TableEnergy) else model
+
+
+def _with_chain(objective: WithLabels, values: dict[str, Any]) -> WithLabels:
+    """Return contrastive divergence with the chain that the controls say; another objective as it is."""
+    generative = objective.generative
+    if not isinstance(generative, Contrastive):
+        return objective
+    chain = LangevinChain(values["chain"], step_size=values["step_size"], noise_std=values["noise_std"])
+    negatives = replace(generative.negatives, chain=chain)
+    return replace(objective, generative=replace(generative, negatives=negatives))
 
 
 def _detectors(model: nn.Module) -> dict[str, Detector]:

@@ -6,22 +6,6 @@
 Imports: its own folder.
 """
 
-from oodlab.presets.ebm import gamma_sweep, sweep_data
-from oodlab.presets.ebm.gamma_sweep import (
-    GAMMA_SWEEP,
-    GAMMA_SWEEP_CIFAR10,
-    GAMMA_SWEEP_CIFAR10_RELEASED,
-    GAMMA_SWEEP_RELEASED,
-)
 from oodlab.presets.ebm.smoothness import SMOOTHNESS, SMOOTHNESS_RELEASED
 
-__all__ = [
-    "GAMMA_SWEEP",
-    "GAMMA_SWEEP_CIFAR10",
-    "GAMMA_SWEEP_CIFAR10_RELEASED",
-    "GAMMA_SWEEP_RELEASED",
-    "SMOOTHNESS",
-    "SMOOTHNESS_RELEASED",
-    "gamma_sweep",
-    "sweep_data",
-]
+__all__ = ["SMOOTHNESS", "SMOOTHNESS_RELEASED"]
