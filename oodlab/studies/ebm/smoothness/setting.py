@@ -84,7 +84,7 @@ QUICK = Size(
 )
 SIZES = {
     "full": Size(seeds=3, test_items=1000, fit_items=100),
-    "long": replace(QUICK, seeds=3, updates=1600, chain=16, capacity=1000),
+    "long": replace(QUICK, seeds=3, updates=1600, images=54_000, chain=16, capacity=1000),
     "quick": QUICK,
     "smoke": replace(
         QUICK,
