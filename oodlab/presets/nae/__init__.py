@@ -6,21 +6,7 @@ code (swyoon/normalized-autoencoders).
 Imports: its own folder.
 """
 
-from oodlab.presets.nae.ablations import (
-    ABLATED,
-    ABLATIONS,
-    ABLATIONS_RELEASED,
-    EXTENTS,
-    Ablation,
-    ablated_training,
-)
 from oodlab.presets.nae.eight_gaussians import EIGHT_GAUSSIANS
-from oodlab.presets.nae.holdout_digits import (
-    HOLDOUT_DIGITS,
-    HOLDOUT_DIGITS_RELEASED,
-    HOLDOUT_DIGITS_SMALL,
-    held_out_inputs,
-)
 from oodlab.presets.nae.image_budgets import BUDGETS, COLOUR_BUDGETS
 from oodlab.presets.nae.image_chains import (
     FreshChains,
@@ -48,16 +34,9 @@ from oodlab.presets.nae.samples import SAMPLES, SAMPLES_RELEASED, sample_trainin
 from oodlab.presets.nae.two_clusters import TWO_CLUSTERS
 
 __all__ = [
-    "ABLATED",
-    "ABLATIONS",
-    "ABLATIONS_RELEASED",
     "BUDGETS",
     "COLOUR_BUDGETS",
     "EIGHT_GAUSSIANS",
-    "EXTENTS",
-    "HOLDOUT_DIGITS",
-    "HOLDOUT_DIGITS_RELEASED",
-    "HOLDOUT_DIGITS_SMALL",
     "KINDS",
     "LINEAR_CASE",
     "METHODS",
@@ -73,12 +52,9 @@ __all__ = [
     "SPACE",
     "TEMPERATURES",
     "TWO_CLUSTERS",
-    "Ablation",
     "FreshChains",
     "OodInputs",
     "OutlierInputs",
-    "ablated_training",
-    "held_out_inputs",
     "image_detectors",
     "image_features",
     "image_training",
