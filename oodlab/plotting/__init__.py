@@ -23,7 +23,6 @@ from oodlab.plotting.ood import (
     chosen_images,
     error_histograms,
     live_detection,
-    ood_aurocs,
 )
 from oodlab.plotting.outliers import error_distributions, picture_png
 from oodlab.plotting.pages import Gallery, Table, gallery
@@ -92,7 +91,6 @@ __all__ = [
     "metrics_by_gamma",
     "negatives_by_sampler",
     "normalising_courses",
-    "ood_aurocs",
     "picture_png",
     "save_figure",
     "save_study_figure",

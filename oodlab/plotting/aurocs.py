@@ -6,10 +6,8 @@ Imports: checks, its own folder.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -91,35 +89,3 @@ def _explain(fig: Figure, rows: pd.DataFrame) -> None:
         handles.append(Line2D([], [], label="paper", **PAPER))
     columns = max(2, int(fig.get_figwidth() / 1.5))  # an entry is as wide
     fig.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False, fontsize=7.5)
-
-
-def draw_aurocs(ax: Axes, rows: Sequence[Mapping[str, Any]], methods: Sequence[str], *, title: str) -> None:
-    """Draw a panel of rows that are no frame: to go with the last notebook that has such.
-
-    Args:
-        ax: Panel; the first method is line 0.
-        rows: Each with method, auroc (one per seed; none where only the paper has a number) and reported
-            (None where the paper has none).
-        methods: Of all lines.
-        title: Of the panel.
-    """
-    for row in rows:
-        y = methods.index(row["method"])
-        colour = _colour(row["method"])
-        if len(row["auroc"]):  # an empty line that is not clipped reaches to the figure's corner
-            ax.plot(row["auroc"], [y] * len(row["auroc"]), color=colour, alpha=0.6, **OWN)
-            ax.plot([np.mean(row["auroc"])], [y], color=colour, **MEAN)
-        if row["reported"] is not None:
-            ax.plot([row["reported"]], [y], **PAPER)
-    ax.axvline(0.5, color="0.6", linewidth=0.8, zorder=0)
-    ax.set(title=title, xlim=(-0.02, 1.02), xlabel="AUROC", yticks=range(len(methods)))
-    ax.grid(axis="x", color="0.93")
-
-
-def explain_aurocs(fig: Figure) -> None:
-    """Put the legend of such panels above them: to go with draw_aurocs."""
-    own = Line2D([], [], color=COLOURS[0], label="ours, a dot per seed", **OWN)
-    nae = Line2D([], [], color=COLOURS[1], label="ours, normalized", **OWN)
-    mean = Line2D([], [], color="0.4", label="mean over seeds", **MEAN)
-    paper = Line2D([], [], label="paper", **PAPER)
-    fig.legend(handles=[own, nae, mean, paper], loc="outside upper center", ncols=4, frameon=False, fontsize=7.5)

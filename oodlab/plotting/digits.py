@@ -145,7 +145,7 @@ def class_shares(rows: pd.DataFrame, held_out: Mapping[str, int]) -> Figure:
     methods, classes = list(dict.fromkeys(shares["method"])), sorted(set(shares["called"]))
     known = {"color": COLOURS[0], "alpha": 0.75}
     with rc_context(STYLE):
-        fig = figure(0.9 + 2.1 * len(held_out), 0.75 + 1.15 * len(methods))
+        fig = figure(max(4.6, 0.9 + 2.1 * len(held_out)), 0.75 + 1.15 * len(methods))
         grid = fig.subplots(len(methods), len(held_out), squeeze=False, sharex=True, sharey=True)
         for axes, method in zip(grid, methods, strict=True):
             for ax, (inside, digit) in zip(axes, held_out.items(), strict=True):
@@ -156,10 +156,9 @@ def class_shares(rows: pd.DataFrame, held_out: Mapping[str, int]) -> Figure:
                     bar.set(color=HELD_OUT if called == digit else known["color"])
                 if own["seed"].nunique() > 1:
                     ax.plot(own["called"], own["value"], ".", color="0.2", markersize=3)
-                if digit in means:
-                    ax.annotate(
-                        f"{means[digit]:.1%}", (digit, means[digit]), (0, 2), textcoords="offset points", **_ABOVE
-                    )
+                top = max(means.get(digit, 0.0), 1 / len(classes))  # above its bar, and above the line
+                said = f"{means.get(digit, 0.0):.1%}"
+                ax.annotate(said, (digit, top), (0, 2), textcoords="offset points", **_ABOVE)
                 ax.axhline(1 / len(classes), color="0.4", linestyle="--", linewidth=0.9)
                 ax.set_xticks(classes)
         for ax, inside in zip(grid[0], held_out, strict=True):

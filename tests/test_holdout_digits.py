@@ -1,89 +1,77 @@
-"""Trainings on digits, what is measured on the way, and how it is drawn; on the embedded digits, so without files."""
+"""The study nae/holdout_digits: what is trained, what is measured, how it is drawn; on the embedded digits."""
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib.colors import to_rgba
 from torch import nn
 
-from oodlab import data, metrics, plotting, presets, training, widgets
+from oodlab import data, metrics, plotting, training, widgets
 from oodlab.objectives import FromData, FromReplay, OnManifold
+from oodlab.objectives.negatives import Negatives
 from oodlab.plotting import NormalisingCourse, NormalisingSnapshot
-from oodlab.presets import Preset
-from oodlab.presets.nae import METHODS, held_out_inputs, image_detectors, image_training
-from oodlab.samplers import ClipElements, ClipRows
-from oodlab.training import Result
+from oodlab.studies.nae.coverage import Coverage
+from oodlab.studies.nae.holdout_digits.setting import CLAIMS, DIGITS, STUDY, normalising, printed, printed_alone
+from oodlab.studies.nae.images import (
+    GREY,
+    LONG,
+    METHODS,
+    NORMALISING,
+    QUICK,
+    SCORES,
+    digits_task,
+    image_recipe,
+    scale_of,
+    unit_pixels,
+    unit_prepared,
+)
+from oodlab.studies.nae.reconstructions import reconstructed
+from oodlab.study import Measured, evaluate, scores, verdicts
+from oodlab.training import Recipe, Result
 
-CHOICE = data.choose("digits", "digits")
+
+@pytest.fixture
+def embedded(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    """Have no mnist on this machine."""
+    monkeypatch.delenv("OODLAB_DATA", raising=False)
+    monkeypatch.setenv("OODLAB_CACHE", str(tmp_path / "cache"))
 
 
-def smoke(method: str, **changes: Any) -> Preset:
-    return image_training(method, 9, in_set="digits").at("smoke").changed(**changes)
+def recipe(method: str, *held_out: int, profile: str = "smoke") -> Recipe:
+    task = digits_task(*held_out, profile=profile).with_stand_ins()
+    return image_recipe(method, task, scale_of(profile, "printed", GREY), "printed")
 
 
-def trained(method: str, **changes: Any) -> Result:
-    return training.train_or_load(smoke(method, **changes), device="cpu")
+def trained(method: str) -> Result:
+    return training.train_or_load(recipe(method, 9), device="cpu")
 
 
 # ------------------------------------------------------------------------------------- what is trained on
 
 
 def test_images_are_those_of_the_split_without_the_digits_held_out() -> None:
-    preset = image_training("AE", 3, in_set="digits").changed(batches={"shape": (1, 8, 8)})
-    stored = preset.batches().batches
+    one = recipe("AE", 3)
+    stored = replace(one.batches, stored=replace(one.batches.stored, n=None), transform=unit_pixels)
     every, validation = (data.load("digits", split, without=3) for split in ("train", "val"))
-    assert set(stored.y.tolist()) == set(range(10)) - {3}
-    assert len(stored.x) == len(every) - len(validation) > 1000
+    x, y = stored.stored.load().x, stored.stored.load().y
+    assert set(y.tolist()) == set(range(10)) - {3}
+    assert len(x) == len(every) - len(validation) > 1000
     kept_back = {image.numpy().tobytes() for image in validation.x}
-    assert not any(image.numpy().tobytes() in kept_back for image in stored.x)
-    assert torch.equal(presets.sources.training_images(preset).x, stored.x)
-    x = preset.batches()(0, torch.Generator())["x"]
-    assert torch.equal(x * 255, (x * 255).round()) and x.max() == 1 and x.min() == 0
+    assert not any(image.numpy().tobytes() in kept_back for image in x)
+    batch = stored.begin()(0, torch.Generator())["x"]
+    assert torch.allclose(batch * 255, (batch * 255).round(), atol=1e-4) and batch.shape[1:] == (1, 14, 14)
 
 
-def test_inputs_of_the_test_have_the_form_of_those_of_the_training() -> None:
-    inputs = held_out_inputs(smoke("AE"), CHOICE, n=25)
-    assert (inputs.train.shape, inputs.inside.shape, inputs.outside.shape) == (
-        (200, 1, 14, 14),
-        (25, 1, 14, 14),
-        (25, 1, 14, 14),
-    )
-    assert [info.record for info in inputs.infos] == [
-        "digits/train-val(without=9, n=200, seed=1)",
-        "digits/test(without=9, n=25, seed=0)",
-        "digits/test(only=9, n=25, seed=0)",
-    ]
-    nines = data.load("digits", "test", only=9, n=25, seed=0).x
-    assert torch.equal(inputs.outside, data.as_shape(nines, (1, 14, 14)) / 255)
-    every = held_out_inputs(image_training("AE", in_set="digits").at("smoke"), CHOICE, n=10_000)
-    assert len(every.outside) == 0 and len(every.inside) == len(data.load("digits", "test"))
-    assert [info.record for info in every.infos] == ["digits/train-val(n=200, seed=1)", "digits/test"]
-    instead = held_out_inputs(smoke("AE"), dataclasses.replace(CHOICE, stand_in_for="mnist"), n=2)
-    assert {info.stand_in_for for info in instead.infos} == {"mnist"}
-
-
-# ------------------------------------------------------------------------------------------ the methods
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_method_trains_and_its_detectors_score(method: str) -> None:
-    result, inputs = trained(method), held_out_inputs(smoke(method), CHOICE, n=8)
-    assert result.finished
-    for name, detector in image_detectors(method, result.model).items():
-        assert metrics.reported("nae", table="table1", method=name)
-        scores = detector.fit(inputs.train).score_samples(inputs.outside)  # refuses what is not finite
-        assert scores.shape == (8,) and np.ptp(scores) > 0
-
-
-@pytest.mark.parametrize("profile", ["smoke", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "full"])
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "IGEBM"])
 def test_all_autoencoders_have_the_networks_of_the_plain_one(method: str, profile: str) -> None:
-    ours, plain = (image_training(name, 9).at(profile).model() for name in (method, "AE"))
+    ours, plain = (recipe(name, 9, profile=profile).build({}) for name in (method, "AE"))
     for part in ("encoder", "decoder"):
         shapes = [[tuple(p.shape) for p in getattr(model, part).parameters()] for model in (ours, plain)]
         if (method, part) == ("VAE", "encoder"):  # mean and variance
@@ -93,7 +81,7 @@ def test_all_autoencoders_have_the_networks_of_the_plain_one(method: str, profil
 
 
 def test_every_layer_of_the_energy_has_spectral_norm_1() -> None:
-    model = smoke("IGEBM", model={"width": 8}).model().train()
+    model = recipe("IGEBM", 9).build({}).train()
     for _ in range(200):  # each pass takes one step of the power iteration
         model.energy(torch.rand(2, 1, 14, 14))
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
@@ -101,10 +89,10 @@ def test_every_layer_of_the_energy_has_spectral_norm_1() -> None:
     assert norms == pytest.approx([1.0] * 4, abs=1e-3)
 
 
-@pytest.mark.parametrize("method", ["NAE-CD", "NAE-PCD", "NAE-OMI"])
+@pytest.mark.parametrize("method", NORMALISING)
 def test_normalising_begins_with_the_plain_autoencoder_and_keeps_its_temperature(method: str) -> None:
     plain, normalised = trained("AE"), trained(method)
-    measured = smoke(method).probe()(plain.model)
+    measured = recipe(method, 9).probe()(plain.model)
     first, last = normalised.probes[0], normalised.probes[-1]
     assert (first["step"], last["step"]) == (0, 3)
     for name, errors in measured.items():
@@ -113,67 +101,170 @@ def test_normalising_begins_with_the_plain_autoencoder_and_keeps_its_temperature
 
 
 def test_unknown_methods_are_refused_with_the_nearest() -> None:
-    for ask in (image_training, lambda name: image_detectors(name, nn.Identity())):
-        with pytest.raises(ValueError, match="got 'NAE-OMJ': did you mean 'NAE-OMI'"):
-            ask("NAE-OMJ")
+    with pytest.raises(ValueError, match="got 'NAE-OMJ': did you mean 'NAE-OMI'"):
+        recipe("NAE-OMJ", 9)
 
 
 def test_all_digits_are_trained_on_without_a_measurement_where_none_is_held_out() -> None:
-    whole = image_training("NAE-OMI", in_set="digits").at("smoke")
-    assert (whole.name, whole.start.name) == ("nae/images/digits-omi", "nae/images/digits-ae")
+    whole = recipe("NAE-OMI")
     assert whole.probe is None and whole.probes == 0
-    assert set(whole.batches().batches.y.tolist()) == set(range(10))
+    assert set(whole.batches.stored.load().y.tolist()) == set(range(10))
 
 
 def test_validation_errors_are_those_of_validation_images_of_both_kinds() -> None:
-    preset = smoke("NAE-OMI", probe={"n": 700})
-    model = preset.model()
-    measured = preset.probe()(model)
+    one = recipe("NAE-OMI", 9)
+    model = one.build({})
+    probe = replace(one.probe, n=700)
+    measured = probe()(model)
     for name, which in {"in": {"without": 9}, "out": {"only": 9}}.items():
         x = data.as_shape(data.load("digits", "val", **which).x, (1, 14, 14)).float() / 255
         with torch.no_grad():
             wanted = (x - model.decode(model.encode(x))).square().mean(dim=(1, 2, 3))
         assert torch.allclose(measured[name], wanted, rtol=1e-5)
         assert not measured[name].requires_grad
-    few = smoke("NAE-OMI", probe={"n": 4}).probe()(model)
-    assert {name: torch.allclose(errors, measured[name][:4]) for name, errors in few.items()} == {
-        "in": True,
-        "out": True,
-    }
-    parts = dataclasses.replace(preset.probe(), sets={"many": torch.zeros(1003, 1, 14, 14, dtype=torch.uint8)})
+    assert {len(errors) for errors in replace(probe, n=4)()(model).values()} == {4}
+    parts = replace(probe(), sets={"many": torch.zeros(1003, 1, 14, 14, dtype=torch.uint8)})
     assert parts(model)["many"].shape == (1003,)
 
 
-# ------------------------------------------------------------------------------------------ the figures
-
-ROWS = [
-    {"method": "AE", "held_out": 9, "auroc": [0.5, 0.6], "reported": 0.537},
-    {"method": "NAE-OMI", "held_out": 9, "auroc": [0.8, 0.9], "reported": 0.934},
-    {"method": "GLOW", "held_out": 9, "auroc": [], "reported": 0.426},
-    {"method": "AE", "held_out": 1, "auroc": [0.1, 0.2], "reported": None},
-]
+def test_long_is_quick_for_longer() -> None:
+    """Only updates, the normalising rate and looks differ."""
+    quick, long = QUICK[GREY], LONG[GREY]
+    same = replace(long, length=quick.length, normalising_lr=quick.normalising_lr, probes=quick.probes)
+    assert same == quick
+    assert all(long.length[name] >= length for name, length in quick.length.items())
 
 
-def test_every_seed_is_a_dot_and_every_printed_number_a_diamond() -> None:
-    nine, one = plotting.held_out_aurocs(ROWS).axes
-    assert [ax.get_title() for ax in (nine, one)] == ["without 9", "without 1"]
-    assert (nine.get_xlabel(), [label.get_text() for label in nine.get_yticklabels()]) == (
-        "AUROC",
-        ["AE", "NAE-OMI", "GLOW"],
-    )
-    drawn = {
-        marker: [
-            (float(x), float(y))
-            for line in nine.lines
-            if line.get_marker() == marker
-            for x, y in zip(*line.get_data(), strict=True)
-        ]
-        for marker in "o|D"
-    }
-    assert drawn["o"] == [(0.5, 0), (0.6, 0), (0.8, 1), (0.9, 1)]
-    assert np.allclose(drawn["|"], [(0.55, 0), (0.85, 1)])
-    assert drawn["D"] == [(0.537, 0), (0.934, 1), (0.426, 2)]
-    assert not any(line.get_marker() == "D" for line in one.lines)
+# ------------------------------------------------------------------------------------------- the setting
+
+
+def test_small_profiles_hold_out_the_same_digits_and_full_all() -> None:
+    assert [task.held_out for task in STUDY.at("full").tasks] == [(digit,) for digit in range(10)]
+    for profile in ("quick", "long"):
+        assert {task.held_out[0] for task in STUDY.at(profile).tasks} == set(DIGITS)
+        assert {task.shape for task in STUDY.at(profile).tasks} == {(1, 14, 14)}
+    assert STUDY.at("long").budget.seeds == 3 and STUDY.at("full").budget.seeds == 10
+
+
+def test_every_score_has_a_printed_number_after_its_training_and_none_before() -> None:
+    titles = [title for method in METHODS for title in SCORES.get(method, {method: None})]
+    for digit in range(10):
+        for title in titles:
+            row = {"score": title, "in_set": f"mnist without {digit}", "last": True}
+            assert len(metrics.find_reported("nae", metric="auroc", **printed(row))) == 1, title
+            assert printed({**row, "last": False}) is None
+
+
+def rows(**aurocs: tuple[float, ...]) -> pd.DataFrame:
+    """Return rows of scores without 9 at their last step, a number per seed, and 0.01 before any update."""
+    made = [
+        {"score": score, "method": score, "in_set": "mnist without 9", "seed": seed, "step": step, "auroc": value}
+        for score, values in aurocs.items()
+        for seed, last in enumerate(values)
+        for step, value in ((0, 0.01), (3, last))
+    ]
+    return pd.DataFrame(made).assign(profile="smoke", printed=0.5)
+
+
+def test_claims_are_leads_over_the_best_of_the_others_at_the_last_step() -> None:
+    some = rows(**{"AE": (0.5, 0.6), "NAE-CD": (0.7, 0.5), "NAE-PCD": (0.6, 0.95), "NAE-OMI": (0.8, 0.8)})
+    found = [list(claim.number(some).round(6)) for claim in CLAIMS]
+    assert found == [[0.3, 0.2], [0.1, -0.15], [0.1, -0.15]]
+    assert [one.word for one in verdicts(CLAIMS, some).each] == ["Partly", "Not reproduced", "Not reproduced"]
+
+
+def test_methods_that_only_the_paper_has_stand_beside_ours() -> None:
+    alone = printed_alone(rows(AE=(0.5,)))
+    assert "AE" not in set(alone["score"]) and {"GLOW", "PXCNN++", "GANOMALY(PUB)"} <= set(alone["score"])
+    assert alone.set_index("score").loc["GLOW", "printed"] == pytest.approx(0.426)
+    fig = plotting.auroc_panels(pd.concat([rows(AE=(0.5,)).assign(out_set="held out"), alone]))
+    assert sum(line.get_marker() == "D" for line in fig.axes[0].lines) == 1 + len(alone)
+
+
+# ------------------------------------------------------------------------------------------ the coverage
+
+
+class Told(nn.Module):
+    """Negatives that are some images, whatever the model; it counts how often it was asked."""
+
+    def __init__(self, images: torch.Tensor) -> None:
+        super().__init__()
+        self.images, self.asked = images, 0
+
+    def forward(self, model: nn.Module, x: torch.Tensor, **run: Any) -> Negatives:
+        self.asked += 1
+        return Negatives(self.images[: len(x)], start=x)
+
+
+def measure(images: torch.Tensor) -> tuple[dict[str, float], Told]:
+    task = digits_task(9, profile="smoke").with_stand_ins()
+    inputs, told = task.load(), Told(images)
+    objective = type("Objective", (), {"negatives": told})()
+    result = Result(nn.Identity(), objective, [], [], 3, 0.0, 0, True)
+    given = {"train": inputs.train.x, "test": inputs.test.x, "prepare": unit_prepared(inputs, {}), "seed": 0}
+    one = Measured(task, {"model": nn.Identity()}, {"model": result}, device=torch.device("cpu"), **given)
+    return Coverage(negatives=100, images=1000, validation_images=100)(one), told
+
+
+def test_negatives_are_called_what_they_look_like_and_the_replay_stays() -> None:
+    nines = data.as_shape(data.load("digits", "test", only=9).x, (1, 14, 14)).float() / 255
+    ones = data.as_shape(data.load("digits", "test", only=1).x, (1, 14, 14)).float() / 255
+    shares, told = measure(torch.cat([nines[:25], ones[:25]]).repeat(2, 1, 1, 1))
+    assert set(shares) == {*(f"called {digit}" for digit in range(10)), "accuracy"}
+    assert sum(shares[f"called {digit}"] for digit in range(10)) == pytest.approx(1)
+    assert shares["called 9"] == pytest.approx(0.5, abs=0.06) and shares["called 1"] == pytest.approx(0.5, abs=0.06)
+    assert shares["accuracy"] > 0.9
+    assert told.asked == 0, "a copy is asked: chains write to their replay"
+
+
+def test_a_bar_is_a_class_and_that_of_the_digit_held_out_has_its_own_colour() -> None:
+    shares = {digit: digit / 45 for digit in range(10)}
+    made = [
+        {"method": method, "in_set": "mnist without 9", "seed": seed, "quantity": f"called {digit}", "value": value}
+        for method in ("NAE-CD", "NAE-OMI")
+        for seed in (0, 1)
+        for digit, value in shares.items()
+    ]
+    made.append({**made[0], "quantity": "accuracy", "value": 0.9})
+    fig = plotting.class_shares(pd.DataFrame(made), {"mnist without 9": 9})
+    assert len(fig.axes) == 2
+    for ax in fig.axes:
+        bars = ax.patches
+        assert [bar.get_height() for bar in bars] == pytest.approx(list(shares.values()))
+        colours = [to_rgba(bar.get_facecolor())[:3] for bar in bars]
+        assert len(set(colours[:9])) == 1 and colours[9] != colours[0]
+        assert ax.texts[0].get_text() == "20.0%"
+
+
+def test_only_what_has_negatives_is_measured() -> None:
+    assert [method.name for method in normalising(STUDY.at("quick").budget, "printed")] == list(NORMALISING)
+
+
+# ------------------------------------------------------------------------------------------- the figures
+
+
+def test_an_image_is_wrong_where_its_score_is_on_the_other_side_of_the_threshold(embedded: None) -> None:
+    study = STUDY.at("smoke", dataset="embedded")
+    ready = study.trained(device="cpu")
+    found = reconstructed(study, ready, ["AE", "NAE-OMI"], seed=0, shown=5)
+    (task,) = study.played
+    assert list(found.images) == ["9, held out", "known, without 9"]
+    for method in (one for one in study.chosen if one.name in ("AE", "NAE-OMI")):
+        ((_, values),) = scores(study, ready, task, method, 0).items()
+        threshold = metrics.threshold_at_tpr(values[task.name])
+        assert list(found.wrong[method.name]["9, held out"]) == list(values["held out"][:5] >= threshold)
+        assert list(found.wrong[method.name]["known, without 9"]) == list(values[task.name][:5] < threshold)
+        for title, name in {"9, held out": "held out", "known, without 9": task.name}.items():
+            errors = ((found.images[title] - found.made[method.name][title]) ** 2).mean(axis=(1, 2))
+            assert errors == pytest.approx(-values[name][:5], rel=1e-4)
+
+
+def test_the_study_has_rows_at_every_look_and_the_paper_beside_the_last(embedded: None) -> None:
+    study = STUDY.at("smoke", dataset="embedded")
+    found = evaluate(study, study.trained(device="cpu"))
+    steps = found.groupby("score")["step"].agg(list)
+    assert steps["NAE-OMI"] == [0, 1, 2, 3] and steps["AE"] == [3]
+    assert found["printed"].isna().all(), "a stand-in has no printed numbers"
 
 
 def test_reconstructions_stand_below_their_inputs_and_wrong_ones_are_outlined() -> None:
@@ -205,8 +296,10 @@ def test_a_course_is_read_off_history_and_probes() -> None:
     assert (told.probed, told.aurocs) == ([7], [0.75])
 
 
-def test_courses_are_a_row_per_digit_and_a_line_per_seed() -> None:
-    fig = plotting.normalising_courses({9: {"NAE-CD": [COURSE], "NAE-OMI": [COURSE, COURSE]}, 1: {"NAE-OMI": [COURSE]}})
+def test_courses_are_a_row_per_inside_set_and_a_line_per_seed() -> None:
+    fig = plotting.normalising_courses(
+        {"without 9": {"NAE-CD": [COURSE], "NAE-OMI": [COURSE, COURSE]}, "without 1": {"NAE-OMI": [COURSE]}}
+    )
     nine, one = fig.axes[:3], fig.axes[3:]
     assert [ax.get_ylabel() for ax in nine] == [ax.get_ylabel() for ax in one]
     assert [ax.get_xlabel() for ax in fig.axes] == [""] * 3 + ["update"] * 3
@@ -249,13 +342,6 @@ def test_the_live_figure_shows_negatives_below_the_course() -> None:
 
 
 # -------------------------------------------------------------------------------------------- the panel
-
-
-@pytest.fixture
-def embedded(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    """Have no mnist on this machine."""
-    monkeypatch.delenv("OODLAB_DATA", raising=False)
-    monkeypatch.setenv("OODLAB_CACHE", str(tmp_path / "cache"))
 
 
 def panel_with(**values: Any) -> widgets.RunPanel:
@@ -338,35 +424,3 @@ def test_stop_during_the_pre_training_ends_the_run(embedded: None) -> None:
     assert "stopped. plain autoencoder" in panel.status.value, panel.status.value
     assert not panel.result.finished and panel._snapshot.course == NormalisingCourse()
     assert panel.result.step > 0, "the plain autoencoder's, nothing was normalised"
-
-
-def test_the_released_setting_differs_where_the_released_code_does() -> None:
-    """As printed: noise sigma / (1 + t), no L2; as released: full noise twice, encoder L2, a clipped pre-training."""
-    paper, released = (
-        image_training("NAE-OMI", 9, in_set="digits", setting=s).at("quick") for s in ("paper", "released")
-    )
-    noise = [[p.objective.keywords["chain"].noise_std(t) for t in range(3)] for p in (paper, released)]
-    assert noise == [pytest.approx([0.05, 0.025, 0.05 / 3]), pytest.approx([0.05, 0.05, 0.025])]
-    assert [p.objective.keywords["encoder_l2"] for p in (paper, released)] == [0, 1e-4]
-    assert [p.objective.keywords["chain"].clip for p in (paper, released)] == [ClipElements(0.01), ClipRows(0.01)]
-    assert [p.start.optimiser.keywords["clip"] for p in (paper, released)] == [None, 0.1]
-    assert paper.objective.keywords["chain"].steps == released.objective.keywords["chain"].steps
-    cd = [image_training("NAE-CD", 9, setting=s).objective.keywords["penalise_data"] for s in ("paper", "released")]
-    assert cd == [False, True]
-    assert paper.name != released.name
-
-
-def test_the_small_setting_has_quicks_networks_for_longer_at_paper() -> None:
-    """Only updates, the normalising rate, importance samples and looks differ from quick's; at quick nothing does."""
-    for method in ("AE", "NAE-OMI", "VAE", "IGEBM"):
-        small, printed = (image_training(method, 9, setting=setting) for setting in ("small", "paper"))
-        quick = printed.at("quick")
-        assert small.model.keywords | {"samples": 0} == quick.model.keywords | {"samples": 0}
-        assert small.batches.keywords == quick.batches.keywords
-        assert quick.steps < small.steps < printed.steps
-        assert dataclasses.replace(small.at("quick"), name=quick.name, start=quick.start).text == quick.text
-    small = image_training("NAE-OMI", 9, setting="small")
-    assert small.objective.keywords == image_training("NAE-OMI", 9).at("quick").objective.keywords
-    assert small.start.name == "nae/images/mnist-ae-without-9-small"
-    with pytest.raises(ValueError, match=r"image_training expects setting paper or released, got .small."):
-        image_training("AE", in_set="cifar10", setting="small")
