@@ -42,7 +42,7 @@ class Size(Budget):
 
 SIZES = {
     "full": Size(seeds=3, scale="full", shapes=shapes_at("full")),  # seeds: ours
-    "long": Size(seeds=3, scale="long", test_items=10_000, shapes=shapes_at("long")),
+    "long": Size(seeds=3, scale="long", test_items=2000, shapes=shapes_at("long")),
     "quick": Size(seeds=1, scale="quick", test_items=1000, shapes=shapes_at("quick")),
     "smoke": Size(
         seeds=1,
