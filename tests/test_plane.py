@@ -205,7 +205,7 @@ def test_the_normalized_autoencoder_keeps_the_decoder_it_starts_from() -> None:
     assert not any(kept for name, kept in same.items() if name.endswith("weight") and name.startswith("encoder."))
     assert not same["log_temperature"]
     largest = max(float((before[name] - after[name]).abs().max()) for name in before)
-    rate = 100 * one.recipes["two_uniforms", clusters.NAE, "NAE"].optimiser.lr
+    rate = one.recipes["two_uniforms", clusters.NAE, "NAE"].optimiser.lr
     assert largest < 8 * 1.01 * rate  # eight updates of about a learning rate at most from the weights it starts from
 
 

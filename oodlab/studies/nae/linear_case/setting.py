@@ -39,24 +39,26 @@ class Size(Budget):
     """What a profile spends.
 
     Attributes:
-        steps: Updates of each training.
+        steps: Updates with the exact gradient.
+        watched_steps: Updates of the trainings that sample negatives, and of the one beside them.
         probes: Measurements on the way of those that are compared with the exact gradient.
         batch_size: Points per update where negatives are sampled, of 500.
         points: Grid lines per axis in the plane.
     """
 
     steps: int
+    watched_steps: int
     probes: int = 20
     batch_size: int = 100
     points: int = 161
 
 
-LONG = Size(seeds=3, test_items=500, fit_items=500, steps=3000)
+LONG = Size(seeds=3, test_items=500, fit_items=500, steps=3000, watched_steps=3000)
 SIZES = {
     "full": LONG,
     "long": LONG,
-    "quick": replace(LONG, steps=600),
-    "smoke": replace(LONG, seeds=1, steps=4, probes=2, batch_size=20, points=41),
+    "quick": replace(LONG, steps=1500, watched_steps=600),
+    "smoke": replace(LONG, seeds=1, steps=4, watched_steps=4, probes=2, batch_size=20, points=41),
 }
 
 
@@ -172,7 +174,7 @@ class Training:
                 objective=self.objective,
                 batches=GaussianBatches(task.draw, self.size.batch_size if self.sampled else 500),
                 optimiser=Adam(self.lr, lr_of={log_temperature: 0.0} if self.fixed else {}),
-                steps=self.size.steps,
+                steps=self.size.watched_steps if self.watched else self.size.steps,
                 schedule=LinearTail(0.5),
                 probe=Excess(task.draw.covariance) if self.watched else None,
                 probes=self.size.probes if self.watched else 0,
