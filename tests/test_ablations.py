@@ -103,7 +103,9 @@ def test_at_full_size_normalising_takes_20_epochs() -> None:
     assert recipes["mnist without 9", "table 7: No.1, the base", "AE"].steps == 100 * 380
 
 
-@pytest.mark.parametrize("variation", [Variation(latent_steps=0, replay=False), Variation(sphere=False, latent=3)])
+@pytest.mark.parametrize(
+    "variation", [Variation(), Variation(latent_steps=0, replay=False), Variation(sphere=False, latent=3)]
+)
 def test_negatives_start_where_the_variation_says(variation: Variation) -> None:
     recipe = variation(base())
     torch.manual_seed(0)
@@ -113,7 +115,7 @@ def test_negatives_start_where_the_variation_says(variation: Variation) -> None:
     lengths = found.z.flatten(1).norm(dim=1)
     if variation.sphere:
         assert torch.allclose(lengths, torch.ones(6), atol=1e-5)
-        assert torch.allclose(found.start, model.decode(found.z).clamp(0, 1), atol=1e-6), "decoded draws"
+        assert torch.allclose(found.start, model.decode(found.z).clamp(0, 1), atol=1e-6), "decoded codes"
     else:
         assert lengths.std() > 0.1 and recipe.objective.latent_penalty == LATENT_PENALTY
 
