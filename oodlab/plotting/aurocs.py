@@ -87,5 +87,5 @@ def _explain(fig: Figure, rows: pd.DataFrame) -> None:
     handles.append(Line2D([], [], color="0.4", label="mean over seeds", **MEAN))
     if rows["printed"].notna().any():
         handles.append(Line2D([], [], label="paper", **PAPER))
-    columns = max(2, int(fig.get_figwidth() / 1.5))  # an entry is as wide
+    columns = max(2, int(fig.get_figwidth() / 1.4))  # an entry is as wide
     fig.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False, fontsize=7.5)
