@@ -65,7 +65,7 @@ def test_a_models_energy_and_its_gradient_are_those_of_the_cpu(name: str) -> Non
     model.cuda()
     there = model.log_density(x.cuda()).detach().cpu()
     print(f"{name}: largest difference {float((there - expected).abs().max()):.1e}")
-    close = 1e-5 if "flow of images" in name else 1e-9  # weight norm's kernel sums in float32 or so: printed above
+    close = 1e-7 if "flow of images" in name else 1e-9  # 2.6e-8 seen: weight norm has a kernel of its own
     assert torch.allclose(there, expected, rtol=close, atol=close)
     assert torch.allclose(stein_score(model, x.cuda()).cpu(), slope, rtol=1e-7, atol=1e-7)
 
@@ -296,9 +296,10 @@ def test_an_interrupted_training_ends_where_the_whole_one_does(name: str, tmp_pa
     few digits, which chains and Adam's division by small moments let grow over the second half."""
     recipe = replace(RECIPES[name][0], steps=30)
 
-    def trained(folder: Path, stop: Callable[[], bool] | None = None) -> Result:
+    def trained(folder: Path, last: int = recipe.steps) -> Result:
         torch.manual_seed(0)
         model = recipe.build({})
+        done = [0]
         return fit(
             model,
             recipe.begin(model, {}),
@@ -309,18 +310,13 @@ def test_an_interrupted_training_ends_where_the_whole_one_does(name: str, tmp_pa
             device="cuda",
             folder=folder,
             checkpoint_every=10,
-            should_stop=stop,
+            on_step=lambda step, *_: done.append(step),
+            should_stop=lambda: done[-1] >= last,
             show_progress=False,
         )
 
-    calls = [0]
-
-    def after_fifteen() -> bool:
-        calls[0] += 1
-        return calls[0] > 15
-
     whole = trained(tmp_path / "whole")
-    part = trained(tmp_path / "parts", after_fifteen)
+    part = trained(tmp_path / "parts", last=15)
     assert part.step == 15
     resumed = trained(tmp_path / "parts")
     assert resumed.step == 30

@@ -1,6 +1,6 @@
 """Figures: one function per kind, tables, and save_figure, through which every figure leaves."""
 
-from oodlab.plotting.ablations import code_sizes, pre_training_aurocs, sampling_aurocs
+from oodlab.plotting.ablations import errors_by_line, stage_panels
 from oodlab.plotting.aurocs import auroc_panels
 from oodlab.plotting.base import COLOURS, DENSITY_MAP, STYLE, figure, to_png
 from oodlab.plotting.clusters import Reconstructions, live_manifold, manifold_panels
@@ -9,7 +9,7 @@ from oodlab.plotting.digits import (
     NormalisingCourse,
     NormalisingSnapshot,
     beside_reconstructions,
-    held_out_aurocs,
+    class_shares,
     live_normalising,
     normalising_courses,
 )
@@ -60,7 +60,7 @@ __all__ = [
     "auroc_panels",
     "beside_reconstructions",
     "chosen_images",
-    "code_sizes",
+    "class_shares",
     "courses",
     "density_along_rays",
     "density_scale",
@@ -70,11 +70,11 @@ __all__ = [
     "energies_along_chains",
     "error_distributions",
     "error_histograms",
+    "errors_by_line",
     "figure",
     "first_negatives",
     "gallery",
     "gaussian_panels",
-    "held_out_aurocs",
     "histograms",
     "image_blocks",
     "image_rows",
@@ -94,9 +94,8 @@ __all__ = [
     "normalising_courses",
     "ood_aurocs",
     "picture_png",
-    "pre_training_aurocs",
-    "sampling_aurocs",
     "save_figure",
     "save_study_figure",
+    "stage_panels",
     "to_png",
 ]

@@ -156,6 +156,7 @@ def mass_rows(kinds: Sequence[str] = KINDS) -> list[Row]:
         with fast(model, device):
             loss = objective(model, x)["loss"]
         loss.backward()
+        del loss  # its graph would keep the parameters' nodes on this stream, and no other could capture them
         error = float((_gradient(model) - exact).norm() / exact.norm())
         model.zero_grad()
         ours, theirs = _training_steps(model, objective, objective, x)
