@@ -105,7 +105,7 @@ def tests(session: Session) -> None:
             session.keep("skipped", what, "the tests' share of the time is used")
             return []
         command = [*pytest, *limit, "--tb=short", "-rfEs", *group]
-        status, printed = session.run(command, session.left("tests"), OMP_NUM_THREADS="2")
+        status, printed = session.run(command, session.left("tests"), OMP_NUM_THREADS="2", COLUMNS="200")
         counts = printed.splitlines()[-1] if status is not None and printed.strip() else outcome(status)
         failed = re.findall(r"^(?:FAILED|ERROR) (\S+?::[^\[\s]+(?:\[.*?\])?)(?: - |$)", printed, re.M)
         text = {} if status == 0 else {"failed": failed, "text": last(printed, 120)}

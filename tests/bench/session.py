@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ class Session:
     def __init__(self, out: Path, budget: float, device: str, jobs: int) -> None:
         self.out, self.budget, self.device, self.jobs, self.started = out, budget, device, jobs, time.monotonic()
         self.found: dict[str, Any] = {"tests": [], "bench": [], "trainings": [], "skipped": []}
+        self.one_writes = threading.Lock()
         out.mkdir(parents=True, exist_ok=True)
 
     def left(self, part: str = "") -> float:
@@ -42,8 +44,9 @@ class Session:
     def keep(self, part: str, what: str, said: str, **entry: Any) -> None:
         """Add an entry to a part of the report, and a line to the log."""
         self.say(f"{part}: {what}: {said}")
-        self.found[part].append({"what": what, "said": said, **entry})
-        workspace.write_json(self.out / "report.json", self.found)
+        with self.one_writes:
+            self.found[part].append({"what": what, "said": said, **entry})
+            workspace.write_json(self.out / "report.json", self.found)
 
     def run(self, arguments: Sequence[str], limit: float, **environment: str) -> tuple[int | None, str]:
         """Run a Python command from the checkout; return its status (None: its time was used) and what it printed."""
