@@ -12,9 +12,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from oodlab.plotting.base import COLOURS, STYLE, figure
-
-DATA_COLOUR = "0.15"
+from oodlab.plotting.base import STYLE, figure
+from oodlab.plotting.sets import KNOWN, set_looks
 
 
 def image_rows(rows: Mapping[str, ArrayLike], *, low: float = -1.0, high: float = 1.0, columns: int = 8) -> Figure:
@@ -38,30 +37,38 @@ def image_rows(rows: Mapping[str, ArrayLike], *, low: float = -1.0, high: float 
         return fig
 
 
-def log_density_panels(panels: Mapping[str, Mapping[str, ArrayLike]], *, data: str = "") -> Figure:
-    """Draw how log-densities are distributed, one panel per model, one curve per set of images.
+def log_density_panels(
+    panels: Mapping[str, Mapping[str, ArrayLike]], printed: Mapping[str, Mapping[str, float]], *, data: str
+) -> Figure:
+    """Draw how log-densities are distributed, a panel per title: a histogram per set, and the peaks that the paper prints.
 
     Args:
-        panels: Log-densities (N,) by title and set, nats.
-        data: Name of the set drawn in grey: in-distribution images beside the others.
+        panels: Quantiles of log-densities by set, by title, nats, rising, of evenly spaced shares from 0 to 1: between two
+            neighbours lie as many images as between any others, and that is a bar. Bars are scaled to each set's highest one.
+        printed: Positions of the paper's peaks by set, by the same titles; hollow diamonds above the bars.
+        data: Name of the inside set.
     """
-    import seaborn
-
     columns = min(2, len(panels))
     lines = -(-len(panels) // columns)
+    looks = set_looks(dict.fromkeys(name for sets in panels.values() for name in sets if name != data))
     with rc_context(STYLE):
         fig = figure(3.4 * columns, 2.2 * lines)
         axes = fig.subplots(lines, columns, squeeze=False)
+        for ax, (title, sets) in zip(axes.flat, panels.items(), strict=False):
+            for place, (name, values) in enumerate(sets.items()):
+                colour = (KNOWN if name == data else looks[name])["color"]
+                edges = np.asarray(values)
+                bars = 1 / np.maximum(np.diff(edges), 1e-9)  # of equal images a bar would have no width
+                ax.stairs(bars / bars.max(), edges, fill=True, color=colour, alpha=0.25)
+                ax.stairs(bars / bars.max(), edges, color=colour, linewidth=1, label=name)
+                peak = printed.get(title, {}).get(name)
+                if peak is not None:  # each set at its own height: the paper's peaks lie close together
+                    ax.plot(peak, 1.12 + 0.11 * place, "D", mfc="none", mec=colour, markersize=5)
+            ax.plot([], [], "D", mfc="none", mec="0.4", markersize=5, label="paper, peak")
+            ax.set(title=title, xlabel="log-density $f$ (nats, up to a constant)", yticks=[], ylim=(0, 1.7))
+            ax.legend(frameon=False, fontsize=6.5, loc="upper left", bbox_to_anchor=(1, 1))
         for ax in axes.flat[len(panels) :]:
             ax.set_axis_off()
-        for ax, (title, sets) in zip(axes.flat, panels.items(), strict=False):
-            hues = iter(COLOURS)
-            for name, values in sets.items():
-                colour = DATA_COLOUR if name == data else next(hues)
-                values = np.asarray(values)
-                width = {"element": "step", "stat": "density", "bins": 30, "alpha": 0.25, "linewidth": 0}
-                if np.ptp(values) > 0:  # a constant has no density
-                    seaborn.histplot(x=values, ax=ax, color=colour, kde=True, label=name, **width)
-            ax.set(title=title, xlabel="log-density $f$ (nats, up to a constant)", ylabel="share of images per nat")
-            ax.legend(frameon=False, fontsize=6.5)
+        for ax in axes[:, 0]:
+            ax.set_ylabel("images, scaled")
         return fig

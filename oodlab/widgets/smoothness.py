@@ -1,21 +1,22 @@
 """The panel of ebm/smoothness.
 
-Imports: data, detectors, presets, widgets.panel, widgets.scores.
+Imports: data, detectors, objectives, samplers, studies, training, widgets.panel, widgets.scores.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
+from dataclasses import replace
 from typing import Any
 
 import ipywidgets as w
-import torch
 from torch import nn
 
-from oodlab import data, presets
+from oodlab import data
 from oodlab.detectors import Detector, LogDensity
-from oodlab.presets import Preset
+from oodlab.objectives import Contrastive, WithLabels
+from oodlab.samplers import LangevinChain
+from oodlab.studies.ebm.smoothness.setting import STUDY, Training, smooth_images
+from oodlab.training import Recipe
 from oodlab.widgets.panel import WIDE, RunPanel, slider
 from oodlab.widgets.scores import ScoreWatch, score_panel
 
@@ -28,7 +29,7 @@ def smoothness() -> RunPanel:
 
     The rest of the setting is the quick profile's. Nothing is saved.
     """
-    chain = presets.ebm.SMOOTHNESS.at("quick").runs["unsupervised"].objective.keywords["chain"]
+    size = STUDY.at("quick").budget
     controls = {
         "in_set": w.Dropdown(options=["fashion_mnist", "mnist"], description="data set", style=WIDE),
         "gamma": w.FloatSlider(0.0, min=0.0, max=10.0, step=0.5, description="supervision γ", **slider()),
@@ -38,45 +39,35 @@ def smoothness() -> RunPanel:
             style=WIDE,
         ),
         "width": w.IntSlider(8, min=5, max=16, description="width of the network", **slider()),
-        "chain": w.IntSlider(chain.steps, min=1, max=60, description="chain length", **slider()),
-        "step_size": w.FloatLogSlider(chain.step_size, base=10, min=-3, max=1, description="step size", **slider()),
-        "noise_std": w.FloatLogSlider(
-            chain.noise_std, base=10, min=-4, max=-0.5, description="noise (std per step)", **slider()
-        ),
-        "l2": w.FloatSlider(0.0, min=0.0, max=2.0, step=0.1, description="weight of f² in the loss", **slider()),
+        "chain": w.IntSlider(size.chain, min=1, max=60, description="chain length", **slider()),
+        "step_size": w.FloatLogSlider(1.0, base=10, min=-3, max=1, description="step size", **slider()),
+        "noise_std": w.FloatLogSlider(0.01, base=10, min=-4, max=-0.5, description="noise (std per step)", **slider()),
+        "l2": w.FloatSlider(1.0, min=0.0, max=2.0, step=0.1, description="weight of f² in the loss", **slider()),
         "updates": w.IntSlider(100, min=20, max=1000, step=20, description="updates", **slider()),
         "seed": w.IntSlider(0, min=0, max=9, description="seed", **slider()),
     }
     return score_panel(controls, scores=(SCORE,), prepare=_prepare, name=_name)
 
 
-def _prepare(values: dict[str, Any]) -> tuple[Preset, ScoreWatch]:
-    experiment = presets.ebm.SMOOTHNESS.at("quick")
-    supervised = values["gamma"] > 0
-    preset = experiment.runs["supervised" if supervised else "unsupervised"]
-    generative = preset.objective.keywords["generative"] if supervised else preset.objective
-    chain = dataclasses.replace(
-        generative.keywords["chain"],
-        steps=values["chain"],
-        step_size=values["step_size"],
-        noise_std=values["noise_std"],
-    )
-    changed = {"chain": chain, "l2": values["l2"]}
-    generative = functools.partial(generative.func, **{**generative.keywords, **changed})
-    shape = preset.batches.keywords["shape"]
-    choice = data.choose(values["in_set"], "photo_patches")
-    test = data.load(choice, "test", n=SHOWN, download=False)
-    preset = preset.changed(
-        model={"width": values["width"], "bottleneck": values["bottleneck"]},
-        objective={"generative": generative, "gamma": values["gamma"]} if supervised else changed,
-        batches={"name": choice.name},
-        steps=values["updates"],
-    )
-    images = {choice.name: data.scale_unit(data.as_shape(test.x, shape))}
-    for k in experiment.settings["pool_sizes"]:
-        images[f"pool {k}"] = data.smoothness_images(SHOWN, shape, k, torch.Generator().manual_seed(k))
-    inputs = {name: 2 * x - 1 for name, x in images.items()}
-    return preset, ScoreWatch(choice.name, inputs, _detectors, {name: x.numpy() for name, x in images.items()})
+def _prepare(values: dict[str, Any]) -> tuple[Recipe, ScoreWatch]:
+    study = STUDY.at("quick")
+    task = replace(study.tasks[0], inside=values["in_set"]).here()
+    size = replace(study.budget, width=values["width"], updates=values["updates"])
+    training = Training(_name(values), size, "released", labels=values["gamma"] > 0, bottleneck=values["bottleneck"])
+    recipe = training(task)["energy"]
+    recipe = replace(recipe, objective=_changed(recipe.objective, values), probe=None, probes=0)
+    test = task.load(n=SHOWN).test
+    inputs = {task.name: data.scale_signed(test.x), **smooth_images(SHOWN)}
+    images = {name: ((x + 1) / 2).numpy() for name, x in inputs.items()}
+    return recipe, ScoreWatch(task.name, inputs, _detectors, images)
+
+
+def _changed(objective: Contrastive | WithLabels, values: dict[str, Any]) -> Contrastive | WithLabels:
+    """Return the objective with the chain and the weights that the controls say."""
+    if isinstance(objective, WithLabels):
+        return replace(objective, generative=_changed(objective.generative, values), gamma=values["gamma"])
+    chain = LangevinChain(values["chain"], step_size=values["step_size"], noise_std=values["noise_std"])
+    return replace(objective, negatives=replace(objective.negatives, chain=chain), l2=values["l2"])
 
 
 def _detectors(model: nn.Module) -> dict[str, Detector]:
