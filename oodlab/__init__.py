@@ -16,7 +16,6 @@ training    one loop: budget, checkpoints, divergence guard
 detectors   score_samples: high = in-distribution
 study       Task, Method, Study, evaluate: from a setting to the rows of its tables
 studies     the papers' settings
-presets     the papers' settings, of notebooks that are not studies yet
 plotting    figures, save_figure
 widgets     panels for notebooks
 """
@@ -38,7 +37,6 @@ __all__ = [
     "models",
     "objectives",
     "plotting",
-    "presets",
     "replay",
     "samplers",
     "studies",

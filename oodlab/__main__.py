@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from oodlab import workspace
-from oodlab.notebook import PROFILES, STUDY_PROFILES, Experiment, UsageError, choose, find, read
+from oodlab.notebook import PROFILES, Experiment, UsageError, choose, find, read
 from oodlab.progress import Progress, minutes, table
 from oodlab.record import recorded
 from oodlab.runner import cores, execute, plan, summary
@@ -132,7 +132,7 @@ def _describe(experiment: Experiment) -> str:
         value = f"    {name}: {parameter.type} = {parameter.default!r}"
         lines.append(f"{value:36}  {parameter.comment}".rstrip())
     runs = list(recorded(experiment.name).values())
-    for profile in dict.fromkeys((*PROFILES, *STUDY_PROFILES)):
+    for profile in PROFILES:
         estimate = experiment.estimate.get(profile, {})
         measured = [run["seconds"] for run in runs if run["profile"] == profile]
         parts = []
@@ -177,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--all", action="store_true", help="every experiment")
     run.add_argument(
         "--profile",
-        choices=tuple(dict.fromkeys((*PROFILES, *STUDY_PROFILES))),
+        choices=PROFILES,
         help="budget; default: the notebook's own",
     )
     run.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="set a parameter")

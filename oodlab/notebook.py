@@ -25,9 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PROFILES = ("smoke", "quick", "paper")  # of notebooks that are no studies yet
-STUDY_PROFILES = ("smoke", "quick", "long", "full")
-PAPERS_SIZE = ("full", "paper")  # one budget: a study's name of it, and that of notebooks that are none yet
+PROFILES = ("smoke", "quick", "long", "full")
 TYPES = (bool, int, float, str, list, tuple)
 
 
@@ -205,8 +203,6 @@ def resolve(experiment: Experiment, given: Iterable[str]) -> dict[str, Any]:
     for pair in given:
         name, equals, text = pair.partition("=")
         parameter = experiment.parameters.get(name)
-        if name == "profile" and text in PAPERS_SIZE:
-            text = next((own for own in PAPERS_SIZE if own in parameter.choices), text)
         if not equals:
             wrong.append(f"{experiment.name} expects NAME=VALUE, got {pair!r}: it has no =; add one.")
         elif parameter is None:
@@ -276,13 +272,10 @@ def _limits(name: str, comment: str) -> tuple[tuple[str, ...], tuple[float, floa
     """Read the choices and the range that a parameter's comment declares."""
     choices = re.search(r"choices: *([^;]+)", comment)
     bounds = re.search(r"range: *(\S+?)\.\.([^\s;,]+)", comment)
+    named = tuple(choice.strip() for choice in choices[1].split("|")) if choices else ()
     if name == "profile":
-        named = tuple(choice.strip() for choice in choices[1].split("|")) if choices else ()
-        return (STUDY_PROFILES if "full" in named else PROFILES), None
-    return (
-        tuple(choice.strip() for choice in choices[1].split("|")) if choices else (),
-        (float(bounds[1]), float(bounds[2])) if bounds else None,
-    )
+        return named or PROFILES, None
+    return named, (float(bounds[1]), float(bounds[2])) if bounds else None
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

@@ -343,7 +343,7 @@ def _figures(experiment: Experiment, values: dict[str, Any], folder: Path) -> Pa
     """Return the folder for a run's figures when the user names none."""
     here = workspace.checkout()
     reference = here is not None and folder.resolve() == here / "notebooks"
-    drawn = ("quick", "paper", "long", "full")
+    drawn = ("quick", "long", "full")
     if reference and values["profile"] in drawn and not _own(experiment, values) and not _larger(experiment, values):
         return workspace.reference_figures()
     variant = _variant(values["profile"], _own(experiment, values))
@@ -353,8 +353,9 @@ def _figures(experiment: Experiment, values: dict[str, Any], folder: Path) -> Pa
 def _larger(experiment: Experiment, values: dict[str, Any]) -> bool:
     """Say whether a larger profile has committed rows: its figure is the committed one."""
     larger = {"quick": ("long", "full"), "long": ("full",)}.get(values["profile"], ())
-    folder = workspace.reference_figures()
-    return any((folder / f"{experiment.name}.{profile}.csv").is_file() for profile in larger)
+    kept = workspace.reference_figures() / experiment.name
+    files = [f"{kept.name}{kind}.{profile}*.csv" for profile in larger for kind in ("", "-numbers")]
+    return any(any(kept.parent.glob(file)) for file in files)
 
 
 def _variant(profile: str, own: dict[str, Any]) -> str:

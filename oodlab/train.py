@@ -1,8 +1,8 @@
 """Train one of the kit's recipes, alone or as one of torchrun's processes.
 
-    python -m oodlab.train nae/eight_gaussians/omi-3 --profile quick --seed 0
+    python -m oodlab.train nae/eight_gaussians/NAE-CD --profile quick --seed 0
     python -m oodlab.train "mass/epoch_curves/fashion_mnist: ReLU, vanilla" --profile long
-    torchrun --standalone --nproc-per-node 2 -m oodlab.train nae/eight_gaussians/omi-3
+    torchrun --standalone --nproc-per-node 2 -m oodlab.train nae/eight_gaussians/NAE-CD
 
 The notebook then loads what was trained. An interrupted or terminated training ends
 after its step, and the same command continues it.
@@ -10,7 +10,7 @@ after its step, and the same command continues it.
 Exit status: 0 trained; 1 failed; 2 the arguments do not fit and nothing ran; 130
 interrupted, 143 terminated. torchrun itself answers a failure of any process with 1.
 
-Imports: checks, workspace, runner, training, presets, study, studies.
+Imports: checks, workspace, runner, training, study, studies.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 
 import torch
 
-from oodlab import checks, presets, study, workspace
+from oodlab import checks, study, workspace
 from oodlab.runner import cores
 from oodlab.studies import studies
 from oodlab.training import Recipe, parallel, pick_device, train_or_load
@@ -106,10 +106,8 @@ def _named(arguments: argparse.Namespace) -> Recipe:
 def _trainings(arguments: argparse.Namespace) -> dict[str, Recipe]:
     """Return every training of the kit at a profile and as a source has it, by its name."""
     profile, source = arguments.profile, arguments.source
-    checks.one_of("oodlab.train", "profile", profile, tuple(dict.fromkeys((*presets.PROFILES, *study.PROFILES))))
-    recipes = []
-    if profile in presets.PROFILES and source == "printed":
-        recipes += [run for one in presets.experiments().values() for run in one.at(profile).runs.values()]
+    checks.one_of("oodlab.train", "profile", profile, study.PROFILES)
+    recipes: list[Recipe] = []
     for one in studies().values():
         if profile in one.budgets and source in one.sources:
             recipes += one.at(profile, source).recipes.values()

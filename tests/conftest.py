@@ -49,8 +49,16 @@ from oodlab.models import (
     vector_realnvp,
 )
 from oodlab.models.flows import ActNorm
+from oodlab.studies.nae.eight_gaussians.setting import STUDY as EIGHT_GAUSSIANS
+from oodlab.study import Recipe
 
 torch.set_num_threads(1)  # the tests' nets are tiny: threads only get into each other's way
+
+
+def plane_recipe(name: str) -> Recipe:
+    """Return a training of nae/eight_gaussians at its smallest."""
+    study = EIGHT_GAUSSIANS.at("smoke")
+    return study.recipes[study.tasks[0].name, name, "model"]
 
 
 def smooth_nae(latent: int, *, sphere: bool = False, temperature: float = 0.5) -> Autoencoder:

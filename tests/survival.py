@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,10 +38,11 @@ import torch
 from matplotlib import image
 from torch import Tensor, nn
 
-from oodlab import plotting, presets, training, workspace
+from oodlab import plotting, training, workspace
 from oodlab.__main__ import main as command
 from oodlab.plotting.saving import read_figure
 from oodlab.samplers import MalaChain, RejectOutside
+from oodlab.studies.nae.eight_gaussians.setting import STUDY
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 MARK = "OODLAB_SURVIVAL"  # in the environment of every process that a victim starts
@@ -65,11 +66,16 @@ def probing() -> Callable[[nn.Module], dict[str, Tensor]]:
     return weight_norms
 
 
-def settings(*variants: str) -> dict[str, presets.Preset]:
+def settings(*variants: str) -> dict[str, training.Recipe]:
     """Return tiny trainings with chains, and with a replay buffer where the method has one."""
-    runs = presets.nae.EIGHT_GAUSSIANS.at("smoke").runs
-    short = {"chain": MalaChain(4, 0.005, 0.1, bounds=RejectOutside(-5.0, 5.0))}
-    return {name: runs[name].changed(steps=STEPS, probe=probing, probes=6, objective=short) for name in variants}
+    runs = STUDY.at("smoke").recipes
+    short = MalaChain(4, 0.005, 0.1, bounds=RejectOutside(-5.0, 5.0))
+    found = {}
+    for name in variants:
+        recipe = runs["eight_gaussians", name, "model"]
+        objective = replace(recipe.objective, negatives=replace(recipe.objective.negatives, chain=short))
+        found[name] = replace(recipe, steps=STEPS, probe=probing, probes=6, objective=objective)
+    return found
 
 
 def train(variant: str) -> None:
@@ -169,7 +175,7 @@ def _begin(place: str, folder: Path) -> None:
 def server() -> multiprocessing.context.ForkServerContext:
     """Return the context whose processes start with torch and papermill imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["survival", "oodlab.kernel", "oodlab.presets"])
+    context.set_forkserver_preload(["survival", "oodlab.kernel", "oodlab.studies"])
     return context
 
 

@@ -1,257 +1,223 @@
-"""One thing of NAE-OMI varied at a time; on the embedded digits, so without files."""
+"""The study nae/ablations: what a row of the tables changes, its claims, its drawings and its panel."""
 
 from __future__ import annotations
 
-import dataclasses
-import re
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from oodlab import metrics, plotting, training, widgets
+from oodlab import identity, metrics, plotting, training, widgets
 from oodlab.plotting import COLOURS, NormalisingCourse, NormalisingSnapshot
-from oodlab.plotting.sets import HELD_OUT, KNOWN
-from oodlab.presets import PROFILES, Preset
-from oodlab.presets.base import numbers
-from oodlab.presets.nae import (
-    ABLATED,
-    ABLATIONS,
-    ABLATIONS_RELEASED,
-    BUDGETS,
-    EXTENTS,
-    Ablation,
-    ablated_training,
-    image_training,
+from oodlab.studies.nae import images
+from oodlab.studies.nae.ablations.setting import (
+    CLAIMS,
+    EPOCHS,
+    LATENT_PENALTY,
+    ROWS,
+    STUDY,
+    Variation,
+    ends,
+    name_of,
+    printed,
 )
+from oodlab.studies.nae.holdout_digits.setting import STUDY as HOLDOUT_DIGITS
+from oodlab.studies.nae.images import GREY, digits_task, image_recipe, scale_of
+from oodlab.study import verdicts
+from oodlab.training import Recipe
 
-ROWS = [(table, row) for table, rows in ABLATED.items() for row in rows]
-
-
-def smoke(ablation: Ablation) -> Preset:
-    return ablated_training(ablation, in_set="digits", profile="smoke")
-
-
-def base_at(profile: str, setting: str = "paper") -> Preset:
-    base = image_training("NAE-OMI", 9, setting=setting)
-    return base if profile == "paper" else base.at(profile)
+ablations_panel = sys.modules["oodlab.widgets.ablations"]
 
 
-def nameless(preset: Preset) -> str:
-    return re.sub(r"name = 'nae/[^']*'", "", preset.text)
+def base(profile: str = "smoke", source: str = "printed") -> Recipe:
+    task = digits_task(9, profile=profile).with_stand_ins()
+    return image_recipe("NAE-OMI", task, scale_of(profile, source, GREY), source)
 
 
-def numbers_of(preset: Preset) -> dict[str, float]:
-    begun = {f"start.{path}": value for path, value in numbers(preset.start)} if preset.start else {}
-    return {**dict(numbers(preset)), **begun}
+# ------------------------------------------------------------------------------------- what a row changes
 
 
-# ----------------------------------------------------------------------------------------- the trainings
-
-
-@pytest.mark.parametrize("profile", PROFILES)
-def test_what_differs_in_nothing_is_the_training_that_all_notebooks_share(
-    profile: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(EXTENTS, profile, dataclasses.replace(EXTENTS[profile], share=1.0))
-    base = base_at(profile)
-    for ablation in (Ablation(), Ablation(latent=base.model.keywords["latent"])):
-        same = ablated_training(ablation, profile=profile)
-        assert (same.hash, same.name) == (base.hash, base.name)
-    other = ablated_training(Ablation(replay=False), profile=profile)
-    assert other.name != base.name and other.start.hash == base.start.hash, "the plain autoencoder is shared"
-
-
-@pytest.mark.parametrize("setting", ["paper", "released"])
-@pytest.mark.parametrize("profile", PROFILES)
-def test_an_ablation_changes_its_own_numbers_and_no_other(profile: str, setting: str) -> None:
-    plain = ablated_training(Ablation(), profile=profile, setting=setting)
-    at_base, chain = numbers_of(plain), plain.objective.keywords["latent_chain"].steps
-    assert plain.steps == round(EXTENTS[profile].share * base_at(profile).steps)
-    assert plain.start.hash == base_at(profile, setting).start.hash
-    wanted = {
-        Ablation(pre_training=0.5): {"start.steps": max(1, round(at_base["start.steps"] / 2))},
-        Ablation(pre_training=2): {"start.steps": 2 * at_base["start.steps"]},
-        Ablation(latent_steps=0, replay=False): {"objective.latent_chain.steps": 0, "objective.restart": 1},
-        Ablation(latent_steps=5): {"objective.latent_chain.steps": 5 * chain},
-        Ablation(replay=False): {"objective.restart": 1},
-        Ablation(sphere=False): {"objective.latent_penalty": 0.01},
-        Ablation(latent=77): {"model.latent": 77, "start.model.latent": 77},
+@pytest.mark.parametrize("profile", ["smoke", "quick"])
+def test_what_differs_in_nothing_is_the_training_of_holdout_digits(profile: str) -> None:
+    theirs = {
+        name: recipe.key for (task, name, role), recipe in HOLDOUT_DIGITS.at(profile).recipes.items() if "9" in task
     }
-    for ablation, changes in wanted.items():
-        own = ablated_training(ablation, profile=profile, setting=setting)
-        assert {path: value for path, value in numbers_of(own).items() if at_base.get(path) != value} == changes
-        assert set(at_base) <= set(numbers_of(own))
-        assert own.name.startswith("nae/ablations/mnist-omi-without-9") and own.name != plain.name
-        sphere = [training.model.keywords["sphere"] for training in (own, own.start)]
-        assert sphere == [ablation.sphere] * 2
-        assert (own.objective.keywords["latent_chain"].bounds is None) == (not ablation.sphere)
-    fresh = ablated_training(Ablation(pre_training=0), profile=profile, setting=setting)
-    assert fresh.start is None and dict(numbers(fresh)) == dict(numbers(plain))
+    ours = {name: recipe.key for (_, name, role), recipe in STUDY.at(profile).recipes.items() if role == "model"}
+    same = {name for name, key in ours.items() if key == theirs["NAE-OMI"]}
+    own = {"quick": {"table 8: 16 numbers"}, "smoke": set()}[profile]
+    assert same == {"table 6: 100 epochs", "table 7: No.1, the base", *own}
 
 
-def test_the_rows_are_those_that_the_paper_prints() -> None:
-    for table, setting in {"table6": "pretrain_epochs", "table8": "z_dim"}.items():
-        printed = {r.setting for r in metrics.reported("nae", table=table)}
-        assert printed == {f"{setting}={row}" for row in ABLATED[table]}
-    assert all(ablation == Ablation(pre_training=epochs / 100) for epochs, ablation in ABLATED["table6"].items())
-    assert all(ablation == Ablation(latent=latent) for latent, ablation in ABLATED["table8"].items())
-    answer = {True: "Yes", False: "No"}
-    for r in metrics.reported("nae", table="table7"):
-        how = ABLATED["table7"][r.method]
-        said = (f"latent_chain_length={10 * how.latent_steps:g}", f"replay_buffer={answer[how.replay]}")
-        assert r.setting == "; ".join((*said, f"spherical_latent={answer[how.sphere]}"))
-    assert len(metrics.reported("nae", table="table7")) == len(ABLATED["table7"])
-    epochs = 50 * EXTENTS["paper"].share  # of normalising; NAE-OMI's own are 50
-    assert f"NAE (after {epochs:g} NAE epochs)" in {r.method for r in metrics.reported("nae", table="table6")}
-    for profile, extent in EXTENTS.items():
-        assert all(row in ABLATED[table] for table, rows in extent.tables.items() for row in rows), profile
-        assert "No.1" in extent.tables["table7"], "the notebook's base"
+CHANGES = {
+    Variation(pre_training=0.5): {"needs.AE.steps"},
+    Variation(latent_steps=5): {"objective.negatives.latent_chain.steps"},
+    Variation(replay=False): {"objective.negatives.restart"},
+    Variation(latent_steps=0, replay=False): {"objective.negatives.latent_chain.steps", "objective.negatives.restart"},
+    Variation(latent=8): {"model.halves.latent", "needs.AE.model.halves.latent"},
+    Variation(sphere=False): {
+        "model.sphere",
+        "needs.AE.model.sphere",
+        "objective.latent_penalty",
+        "objective.negatives.latent_chain.bounds",
+    },
+}
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize(("experiment", "setting"), [(ABLATIONS, "paper"), (ABLATIONS_RELEASED, "released")])
-def test_the_experiment_lists_what_its_notebook_trains(experiment: Any, setting: str, profile: str) -> None:
-    """Under one name at all profiles, where a profile's own base may be another row."""
-    listed = {nameless(run) for run in experiment.at(profile).runs.values()}
-    trained = {nameless(ablated_training(ABLATED[table][row], profile=profile, setting=setting)) for table, row in ROWS}
-    assert trained == listed
+@pytest.mark.parametrize("source", ["printed", "released"])
+@pytest.mark.parametrize("variation", CHANGES, ids=repr)
+def test_a_variation_changes_its_own_numbers_and_no_other(variation: Variation, source: str) -> None:
+    plain = base("full", source)
+    changed = {path for path, _, _ in identity.differences(variation(plain), plain)}
+    numbers = {path for path in CHANGES[variation] if not path.endswith(("sphere", "bounds"))}
+    assert changed >= numbers and all(path in CHANGES[variation] for path in changed), changed
+    assert variation(plain).key != plain.key
 
 
-def test_an_impossible_ablation_is_refused() -> None:
-    for wrong in ({"pre_training": -1}, {"latent_steps": -0.5}, {"latent": 0}):
-        with pytest.raises(ValueError, match=f"Ablation expects {next(iter(wrong))}"):
-            Ablation(**wrong)
+def test_without_pre_training_normalising_begins_with_fresh_weights() -> None:
+    fresh = Variation(pre_training=0)(base())
+    assert (dict(fresh.needs), fresh.begins_with) == ({}, "")
+    assert replace(fresh, needs=base().needs, begins_with="AE").text == base().text
 
 
-# ------------------------------------------------------------------------------------- how chains start
+def test_rows_are_the_papers_lengths_chains_and_sizes() -> None:
+    before = {n: row[1](base("full")).needs for n, row in ROWS["table6"].items()}
+    epoch = base("full").needs["AE"].steps // EPOCHS
+    assert {n: needs["AE"].steps // epoch if needs else 0 for n, needs in before.items()} == {n: n for n in before}
+    chains = {n: row[1](base("full")).objective.negatives for n, row in ROWS["table7"].items()}
+    assert {n: one.latent_chain.steps for n, one in chains.items()} == {1: 10, 2: 0, 3: 50, 4: 10, 5: 50, 6: 10}
+    assert {n for n, one in chains.items() if one.restart == 1.0} == {2, 4, 5}
+    assert {n for n, one in chains.items() if one.latent_chain.bounds is None} == {6}
+    assert {n: row[1](base("full")).model.halves.latent for n, row in ROWS["table8"].items()} == {
+        n: n for n in (2, 4, 8, 16, 32, 64, 128, 256)
+    }
 
 
-def begun(ablation: Ablation) -> tuple[Any, Any, Any]:
-    """Return a model, and its objective's negatives twice; before the second call the replay holds one state only."""
-    preset = smoke(ablation)
-    torch.manual_seed(0)
-    model = preset.model()
-    objective = preset.objective(model)
-    x = torch.rand(64, 1, 14, 14)
-    first = objective.negatives(model, x, generator=torch.Generator().manual_seed(1))
-    objective.negatives.replay.states.fill_(0.5)
-    return model, first, objective.negatives(model, x, generator=torch.Generator().manual_seed(2))
-
-
-def test_without_replay_or_latent_steps_chains_start_at_decoded_draws_of_the_sphere() -> None:
-    model, first, second = begun(Ablation(latent_steps=0, replay=False))
-    for negatives in (first, second):
-        assert torch.allclose(negatives.z.norm(dim=1), torch.ones(64, 1, 1), atol=1e-5)
-        assert torch.equal(negatives.start, model.decode(negatives.z).clamp(0, 1))
-    assert not (second.z == 0.5).all(dim=1).any(), "none is from the replay"
-    many = torch.cat([first.z, second.z]).mean(dim=0)
-    assert many.abs().max() < 5 / (3 * 128) ** 0.5  # uniform on S^2: variance 1/3 a coordinate, five standard errors
-    _, _, kept = begun(Ablation(latent_steps=0))
-    assert 40 < int((kept.z == 0.5).all(dim=1).sum()) <= 64, "95 % go on where they ended"
-
-
-def test_off_the_sphere_codes_have_any_length_and_long_ones_cost() -> None:
-    preset = smoke(Ablation(sphere=False, latent_steps=0, replay=False))
-    torch.manual_seed(0)
-    model = preset.model()
-    x = torch.rand(64, 1, 14, 14)
-    objective = preset.objective(model)
-    negatives = objective.negatives(model, x, generator=torch.Generator().manual_seed(1))
-    assert negatives.z.norm(dim=1).std() > 0.3  # N(0, I) in three dimensions: 0.67
-    moved = smoke(Ablation(sphere=False)).objective(model).negatives(model, x)
-    assert not torch.allclose(moved.z.norm(dim=1), torch.ones(64, 1, 1), atol=0.01), "nothing projects them"
-
-    def loss(weight: float) -> float:
-        objective.latent_penalty = weight
-        return float(objective(model, x, generator=torch.Generator().manual_seed(1))["loss"].detach())
-
-    squares = model.encode(torch.cat([x, negatives.x])).square().mean().item()
-    assert loss(0.01) - loss(0) == pytest.approx(0.01 * squares, rel=0.02, abs=1e-7)
+def test_at_full_size_normalising_takes_20_epochs() -> None:
+    """48,600 images in batches of 128 are 380 updates an epoch."""
+    recipes = STUDY.at("full").recipes
+    assert {recipe.steps for (_, _, role), recipe in recipes.items() if role == "model"} == {20 * 380}
+    assert recipes["mnist without 9", "table 7: No.1, the base", "AE"].steps == 100 * 380
 
 
 @pytest.mark.parametrize(
-    "ablation", [ABLATED["table6"][0], ABLATED["table7"]["No.2"], ABLATED["table7"]["No.6"], ABLATED["table8"][2]]
+    "variation", [Variation(), Variation(latent_steps=0, replay=False), Variation(sphere=False, latent=3)]
 )
-def test_an_ablation_trains(ablation: Ablation) -> None:
-    preset = smoke(ablation)
-    result = training.train_or_load(preset, device="cpu")
-    assert result.finished and result.step == preset.steps
-    if preset.start is None:  # the notebook scores these weights as the model before normalising
-        torch.manual_seed(0)
-        begun_with = preset.probe()(preset.model())
-        assert all(torch.equal(result.probes[0]["values"][kind], errors) for kind, errors in begun_with.items())
+def test_negatives_start_where_the_variation_says(variation: Variation) -> None:
+    recipe = variation(base())
+    torch.manual_seed(0)
+    model = recipe.build({})
+    negatives = recipe.begin(model, {}).negatives
+    found = negatives(model, torch.rand(6, 1, 14, 14), generator=torch.Generator().manual_seed(0))
+    lengths = found.z.flatten(1).norm(dim=1)
+    if variation.sphere:
+        assert torch.allclose(lengths, torch.ones(6), atol=1e-5)
+        assert torch.allclose(found.start, model.decode(found.z).clamp(0, 1), atol=1e-6), "decoded codes"
+    else:
+        assert lengths.std() > 0.1 and recipe.objective.latent_penalty == LATENT_PENALTY
 
 
-# ------------------------------------------------------------------------------------------ the figures
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"pre_training": -1}, "pre_training"), ({"latent_steps": -1}, "latent_steps"), ({"latent": 0}, "latent")],
+)
+def test_an_impossible_variation_is_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=f"Variation expects {said}"):
+        Variation(**given)
 
 
-def row(at: int, **changes: Any) -> dict[str, Any]:
-    told = {"epochs": at, "updates": 10 * at, "latent": at, "label": f"way {at}"}
-    numbers = {"before": [0.5, 0.6], "after": [0.8, 0.9], "paper_before": 0.55, "paper_after": 0.95}
-    return {**told, **numbers, **changes}
+# ------------------------------------------------------------------------------------ what the paper says
 
 
-def marks(ax: Any, marker: str, colour: str) -> list[tuple[float, float]]:
-    lines = [line for line in ax.lines if line.get_marker() == marker and line.get_color() == colour]
-    return [(float(x), float(y)) for line in lines for x, y in zip(*line.get_data(), strict=True)]
+def test_every_printed_number_has_its_row_before_or_after() -> None:
+    found = []
+    for table, rows in ROWS.items():
+        for row in rows:
+            for step, last in ((0, False), (7, False), (9, True)):
+                named = printed({"method": name_of(table, row), "step": step, "last": last})
+                found += metrics.find_reported("nae", metric="auroc", **named) if named else []
+    wanted = [one for table in ROWS for one in metrics.reported("nae", table=table)]
+    assert sorted(found, key=repr) == sorted(wanted, key=repr)
 
 
-def legend_of(fig: Any) -> list[str]:
-    return [text.get_text() for text in fig.legends[0].get_texts()]
+def rows(*given: tuple[str, float, float], seeds: int = 1) -> pd.DataFrame:
+    """Return rows of (method, AUROC before, AUROC after), with one look between; the errors are 1 less these."""
+    made = [
+        {"method": method, "score": "NAE-OMI", "in_set": "mnist without 9", "seed": seed, "step": step, "auroc": value}
+        for method, before, after in given
+        for seed in range(seeds)
+        for step, value in ((0, before), (5, 0.001), (9, after))
+    ]
+    frame = pd.DataFrame(made).assign(profile="smoke", printed=np.nan)
+    frame.loc[frame["step"] == 9, "printed"] = 0.9
+    for side, factor in {"in": 1.0, "out": 2.0}.items():
+        for name, quantile in {"q10": 1.5, "q50": 1.0, "q90": 0.5}.items():
+            frame[f"{side}_{name}"] = -factor * quantile * frame["auroc"]
+    return frame
 
 
-def test_pre_training_is_drawn_at_its_length_before_and_after() -> None:
-    fig = plotting.pre_training_aurocs([row(0, paper_before=None), row(50, after=[0.7])])
-    (ax,) = fig.axes
-    before, after = COLOURS[:2]
-    assert marks(ax, "o", before) == [(0, 0.5), (0, 0.6), (50, 0.5), (50, 0.6)]
-    assert marks(ax, "o", after) == [(0, 0.8), (0, 0.9), (50, 0.7)]
-    assert (marks(ax, "D", before), marks(ax, "D", after)) == ([(50, 0.55)], [(0, 0.95), (50, 0.95)])
-    means = [line.get_ydata() for line in ax.lines if line.get_marker() == "None" and len(line.get_xdata()) == 2]
-    assert np.allclose(means[:2], [[0.55, 0.55], [0.85, 0.7]])
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["0\n(0)", "500\n(50)"]
-    assert "paper" in legend_of(fig)
-    alone = plotting.pre_training_aurocs([row(0, paper_before=None, paper_after=None)])
-    assert "paper" not in legend_of(alone), "stand-in images are compared with nothing"
+BASE = (name_of("table7", 1), 0.5, 0.9)
 
 
-def test_ways_to_start_chains_are_lines_from_above() -> None:
-    fig = plotting.sampling_aurocs([row(1), row(2, after=[0.7], paper_after=None)])
-    (ax,) = fig.axes
-    before, after = COLOURS[:2]
-    assert marks(ax, "o", after) == [(0.8, 0), (0.9, 0), (0.7, 1)]
-    assert marks(ax, "o", before) == [(0.5, 0), (0.6, 0), (0.5, 1), (0.6, 1)]
-    assert marks(ax, "D", after) == [(0.95, 0)]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["way 1", "way 2"]
-    assert ax.get_ylim()[0] > ax.get_ylim()[1]
+def number(claim: int, *given: tuple[str, float, float]) -> list[float]:
+    return list(CLAIMS[claim].number(rows(BASE, *given)).round(6))
 
 
-def test_errors_over_code_sizes_are_medians_in_bands_of_80_percent() -> None:
-    even = np.arange(101) / 100
-    errors = {
-        stage: {n: {"known": even * n * share, "9": even * n * share + 1} for n in (8, 2)}
-        for stage, share in {"before": 1, "after": 2}.items()
-    }
-    fig = plotting.code_sizes([row(2), row(8)], errors)
-    auroc, *stages = fig.axes
-    assert marks(auroc, "o", COLOURS[1]) == [(2, 0.8), (2, 0.9), (8, 0.8), (8, 0.9)]
-    assert marks(auroc, "D", COLOURS[0]) == [(2, 0.55), (8, 0.55)]
-    assert [ax.get_title() for ax in stages] == ["before normalising", "after normalising"]
-    for ax, share in zip(stages, (1, 2), strict=True):
-        known, nine = ax.lines
-        assert list(known.get_xdata()) == [2, 8], "in the order of their sizes"
-        assert (known.get_color(), nine.get_color()) == (KNOWN["color"], HELD_OUT), "as in energies_along_chains"
-        assert np.allclose(known.get_ydata(), [share, 4 * share]) and np.allclose(
-            nine.get_ydata(), known.get_ydata() + 1
-        )
-        corners = ax.collections[0].get_paths()[0].vertices
-        at_8 = corners[corners[:, 0] == 8][:, 1]
-        assert (at_8.min(), at_8.max()) == pytest.approx((0.8 * share, 7.2 * share))
-    assert stages[0].get_ylim() == stages[1].get_ylim()
-    assert all(ax.get_xscale() == "log" for ax in fig.axes)
+def test_claims_are_differences_after_normalising_less_what_was_fixed() -> None:
+    assert number(0, (name_of("table6", 0), 0.9, 0.6)) == [0.2]
+    assert number(1, (name_of("table7", 2), 0.9, 0.8)) == [0.07]
+    assert number(2, (name_of("table7", 5), 0.9, 0.91)) == [0.02]
+    assert number(3, (name_of("table7", 6), 0.9, 0.85)) == [-0.05]
+    assert number(4, (name_of("table8", 2), 0.6, 0.62), (name_of("table8", 8), 0.8, 0.7)) == [0.01, 0.13]
+    assert number(5, (name_of("table8", 16), 0.6, 0.8), (name_of("table8", 4), 0.6, 0.1)) == [0.2]
+
+
+def test_a_claim_whose_row_a_profile_lacks_is_not_tested() -> None:
+    assert {one.word for one in verdicts(CLAIMS, rows(BASE)).each} == {"Not tested"}
+
+
+def test_a_row_is_before_at_its_first_step_and_after_at_its_last() -> None:
+    both = ends(rows(BASE))
+    assert list(zip(both["stage"], both["auroc"], strict=True)) == [("before", 0.5), ("after", 0.9)]
+
+
+# ------------------------------------------------------------------------------------------- the drawings
+
+
+def points(ax: Any, marker: str, colour: str) -> list[tuple[float, float]]:
+    return [
+        (round(float(x), 6), float(y))
+        for line in ax.lines
+        if (line.get_marker(), line.get_color()) == (marker, colour)
+        for x, y in zip(*line.get_data(), strict=True)
+    ]
+
+
+def test_a_table_is_a_panel_a_row_a_line_and_a_stage_a_colour() -> None:
+    some = ends(rows(BASE, (name_of("table7", 2), 0.4, 0.7), (name_of("table8", 4), 0.3, 0.2), seeds=2))
+    seven, eight = plotting.stage_panels(some).axes
+    assert [ax.get_title(loc="left") for ax in (seven, eight)] == ["table 7", "table 8"]
+    labels = [label.get_text() for label in seven.get_yticklabels()]
+    assert labels == ["No.1, the base", "No.2, no latent chain, no replay"]
+    assert sorted(points(seven, "o", COLOURS[0])) == [(0.4, 1)] * 2 + [(0.5, 0)] * 2
+    assert sorted(points(seven, "o", COLOURS[1])) == [(0.7, 1)] * 2 + [(0.9, 0)] * 2
+    assert sorted(points(eight, "|", COLOURS[1])) == [(0.2, 0)]
+    assert points(seven, "D", COLOURS[0]) == [] and sorted(points(seven, "D", COLOURS[1])) == [(0.9, 0), (0.9, 1)]
+
+
+def test_errors_are_medians_in_bands_of_80_percent() -> None:
+    sizes = {name_of("table8", n): str(n) for n in (4, 16)}
+    some = ends(rows((name_of("table8", 4), 0.2, 0.4), (name_of("table8", 16), 0.3, 0.6)))
+    before, after = plotting.errors_by_line(some, sizes).axes
+    assert [ax.get_title() for ax in (before, after)] == ["before normalising", "after normalising"]
+    assert [list(line.get_ydata()) for line in before.lines] == [pytest.approx([0.2, 0.3]), pytest.approx([0.4, 0.6])]
+    assert [list(line.get_ydata()) for line in after.lines] == [pytest.approx([0.4, 0.6]), pytest.approx([0.8, 1.2])]
+    band = before.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == pytest.approx((0.1, 0.45))
+    assert [label.get_text() for label in after.get_xticklabels()] == ["4", "16"]
 
 
 def test_another_course_is_drawn_in_grey_below() -> None:
@@ -273,7 +239,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     """Have no mnist on this machine, and a base that is trained at once."""
     monkeypatch.delenv("OODLAB_DATA", raising=False)
     monkeypatch.setenv("OODLAB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(sys.modules["oodlab.widgets.ablations"], "PROFILE", "smoke")
+    monkeypatch.setitem(images.QUICK, GREY, images.SMOKE[GREY])
 
 
 def run(panel: widgets.RunPanel, **values: Any) -> list[str]:
@@ -292,16 +258,16 @@ def run(panel: widgets.RunPanel, **values: Any) -> list[str]:
 
 def test_the_panel_draws_its_training_over_the_base_that_it_keeps(tiny: None) -> None:
     panel = widgets.ablations()
-    steps, start = smoke(Ablation()).steps, smoke(Ablation()).start.steps
+    steps, start = base().steps, base().needs["AE"].steps
     said = run(panel, updates=5, latent=2)
     assert sum(text.startswith("the base's plain autoencoder, error") for text in said) == start
     assert sum(text.startswith("the base, error") for text in said) == steps
     assert sum(text.startswith("plain autoencoder, error") for text in said) == start, "of another code size"
     snapshot = panel._snapshot
-    kept = training.train_or_load(smoke(Ablation()), anew=False)
+    kept = training.train_or_load(ablations_panel._base(), anew=False)
     assert snapshot.beside == NormalisingCourse.of(kept.history, kept.probes)
     assert list(snapshot.course.steps) == [1, 2, 3, 4, 5] and snapshot.negatives.shape[1:] == (14, 14)
-    again = run(panel, latent=smoke(Ablation()).model.keywords["latent"])
+    again = run(panel, latent=base().model.halves.latent)
     assert not any(text.startswith(("the base", "plain autoencoder")) for text in again), "both are kept"
     snapshot = panel._snapshot
     assert snapshot.course.aurocs[0] == snapshot.beside.aurocs[0], "both begin with the same plain autoencoder"
@@ -311,21 +277,18 @@ def test_the_panel_draws_its_training_over_the_base_that_it_keeps(tiny: None) ->
 
 def test_the_controls_decide_the_training(tiny: None) -> None:
     panel = widgets.ablations()
-    base = smoke(Ablation())
-    latent_steps = base.objective.keywords["latent_chain"].steps
+    values = {name: widget.value for name, widget in panel.controls.items()}
+    own = ablations_panel._base()
+    untouched = replace(ablations_panel.recipe_of(values), snapshots=own.snapshots)
+    assert untouched.key == own.key, "untouched controls are the base"
     run(panel, updates=2, latent=8, sphere=False, latent_steps=0, replay=False, pre_training=0, beside=False)
     negatives = panel.result.objective.negatives
     assert (negatives.latent_chain.steps, negatives.latent_chain.bounds, negatives.replay.restart) == (0, None, 1.0)
     assert (panel.result.model.latent, panel.result.model.sphere, panel.result.step) == (8, False, 2)
     assert panel.result.objective.latent_penalty > 0
-    module = sys.modules["oodlab.widgets.ablations"]
-    values = {name: widget.value for name, widget in widgets.ablations().controls.items()}
-    assert module._preset(values).hash == base.hash, "untouched controls are the base"
-    longer = module._preset({**values, "pre_training": 2 * base.start.steps, "latent_steps": latent_steps + 3})
-    assert longer.start.steps == 2 * base.start.steps
-    assert longer.objective.keywords["latent_chain"].steps == latent_steps + 3
-    first, second = (module._preset({**values, "seed": seed}).hash for seed in (0, 1))
-    assert first == second, "a seed is no part of a setting"
+    latent_steps = own.objective.negatives.latent_chain.steps
+    longer = ablations_panel.recipe_of({**values, "pre_training": 6, "latent_steps": latent_steps + 3})
+    assert longer.needs["AE"].steps == 6 and longer.objective.negatives.latent_chain.steps == latent_steps + 3
 
 
 def test_stop_while_the_base_is_trained_ends_the_run(tiny: None) -> None:
@@ -344,12 +307,9 @@ def test_stop_while_the_base_is_trained_ends_the_run(tiny: None) -> None:
 
 
 def test_the_quick_base_is_within_the_panel_s_sliders() -> None:
-    panel, quick = widgets.ablations(), BUDGETS["quick"]
+    panel, own = widgets.ablations(), base("quick")
     values = {name: widget.value for name, widget in panel.controls.items()}
-    assert (values["latent"], values["latent_steps"], values["pre_training"]) == (
-        quick.latent,
-        quick.latent_steps,
-        quick.updates("AE"),
-    )
-    assert values["updates"] == round(EXTENTS["quick"].share * quick.updates("NAE-OMI"))
-    assert all(text in panel._name(values) for text in (f"{quick.latent} numbers", "with replay", "sphere"))
+    assert values["latent"] == own.model.halves.latent
+    assert values["latent_steps"] == own.objective.negatives.latent_chain.steps
+    assert (values["pre_training"], values["updates"]) == (own.needs["AE"].steps, own.steps)
+    assert all(text in panel._name(values) for text in (f"{values['latent']} numbers", "with replay", "sphere"))

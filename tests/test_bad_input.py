@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import EIGHT_GAUSSIANS, plane_recipe
 from PIL import Image
 from torch import Tensor, nn
 
 import oodlab
-from oodlab import data, detectors, grids, metrics, presets, replay, samplers, widgets, workspace
+from oodlab import data, detectors, grids, metrics, replay, samplers, widgets, workspace
 from oodlab.detectors import NotFittedError
 from oodlab.models import (
     MLP,
@@ -63,7 +64,7 @@ nan, inf = math.nan, math.inf
 X = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
 XI = torch.zeros(20, 1, 8, 8, dtype=torch.uint8)
 Y = torch.arange(20) % 2
-PRESET = presets.nae.EIGHT_GAUSSIANS.at("smoke").runs["AE, D_z = 3"]
+PRESET = plane_recipe("AE, D_z = 3")
 CHAIN = samplers.LangevinChain(1, 0.1, 0.1)
 
 
@@ -119,7 +120,7 @@ def flow() -> nn.Module:
 def parameter(given: str) -> None:
     """Give a notebook with a few parameters a value, as by -p."""
     known = (
-        Parameter("profile", "quick", "", ("smoke", "quick", "paper")),
+        Parameter("profile", "quick", "", ("smoke", "quick", "long", "full")),
         Parameter("gamma", 1.0, "", (), (0.0, 100.0)),
         Parameter("steps", 3, "", (), (1, 10)),
     )
@@ -473,21 +474,17 @@ ROWS: dict[str, tuple] = {
     "grid float": (lambda: grids.grid_points(11.), "grid_points expects points >= 5", "got 11.0"),
     "grid hw": (lambda: grids.grid_points(11,-1.), "grid_points expects half_width > 0", "got -1"),
     "temp bad": (lambda: grids.best_temperature(lambda x:x[:,0],X,points=10), "grid_points expects an odd number of at least 5 points", "got 10"),
-    "preset at typo": (lambda: presets.nae.EIGHT_GAUSSIANS.at('quik'), "nae/eight_gaussians expects profile smoke, quick or paper", "got 'quik'"),
-    "preset at None": (lambda: presets.nae.EIGHT_GAUSSIANS.at(None), "nae/eight_gaussians expects profile smoke, quick or paper", "got None"),
-    "preset at twice": (lambda: presets.nae.EIGHT_GAUSSIANS.at('smoke').at('smoke'), "nae/eight_gaussians expects at() on the paper's preset", "got one at 'smoke'"),
-    "preset changed typo": (lambda: PRESET.changed(stpes=3), "nae/eight_gaussians/ae-3.changed expects a field of name, model, objective, batches, optimiser, steps", "got 'stpes'"),
-    "preset changed arg typo": (lambda: PRESET.changed(model={'widht':3}), "a change expects arguments of plane_autoencoder", "got ['widht']"),
-    "preset changed steps -1": (lambda: PRESET.changed(steps=-1), "nae/eight_gaussians/ae-3 expects steps >= 1", "got -1"),
-    "preset changed model int": (lambda: PRESET.changed(model=3), "nae/eight_gaussians/ae-3 expects model to be a function", "got int"),
-    "exp run typo": (lambda: presets.nae.EIGHT_GAUSSIANS.at('smoke').runs['NAE-OIM'], "runs expects a training of AE, circle, AE, D_z = 3, VAE, D_z = 1, VAE, D_", "got 'NAE-OIM'"),
+    "study at typo": (lambda: EIGHT_GAUSSIANS.at('quik'), "nae/eight_gaussians expects profile full, long, quick or smoke", "got 'quik'"),
+    "study at None": (lambda: EIGHT_GAUSSIANS.at(None), "nae/eight_gaussians expects profile full, long, quick or smoke", "got None"),
+    "recipe steps -1": (lambda: dataclasses.replace(PRESET, steps=-1), "nae/eight_gaussians/AE, D_z = 3 expects steps >= 1", "got -1"),
+    "recipe model int": (lambda: dataclasses.replace(PRESET, model=3), "nae/eight_gaussians/AE, D_z = 3 expects model to be a function", "got int"),
     "tol str": (lambda: train_or_load('nae',seed=0), "train_or_load expects a recipe", "got str:"),
     "tol seed -1": (lambda: train_or_load(PRESET,seed=-1), "train_or_load expects seed >= 0", "got -1"),
     "tol seed a": (lambda: train_or_load(PRESET,seed='a'), "train_or_load expects seed >= 0", "got 'a'"),
     "tol seed 1.5": (lambda: train_or_load(PRESET,seed=1.5), "train_or_load expects seed >= 0", "got 1.5"),
     "tol device gpu": (lambda: train_or_load(PRESET,device='gpu'), "device expects 'auto', 'cpu' or 'cuda'", "got 'gpu'"),
     "tol precision": (lambda: train_or_load(PRESET,precision='fp16'), "precision expects one of auto, float32 or bfloat16", "got 'fp16'"),
-    "tol exp": (lambda: train_or_load(presets.nae.EIGHT_GAUSSIANS), "train_or_load expects a recipe", "got Experiment:"),
+    "tol exp": (lambda: train_or_load(EIGHT_GAUSSIANS), "train_or_load expects a recipe", "got Study:"),
     "tol graph": (lambda: train_or_load(PRESET,graph='none'), "train_or_load expects graph auto or off", "got 'none'"),
     "tola precision": (lambda: train_or_load_all({'a':PRESET},{'a':[0]},precision='fp16'), "precision expects one of auto, float32 or bfloat16", "got 'fp16'"),
     "tola graph": (lambda: train_or_load_all({'a':PRESET},{'a':[0]},graph=False), "train_or_load_all expects graph auto or off", "got False"),
@@ -498,7 +495,7 @@ ROWS: dict[str, tuple] = {
     "tolp seed -1": (lambda: train_or_load_in_parallel(PRESET,processes=2,seed=-1), "train_or_load_in_parallel expects seed >= 0", "got -1"),
     "tolp precision": (lambda: train_or_load_in_parallel(PRESET,processes=2,precision='fp16'), "precision expects one of auto, float32 or bfloat16", "got 'fp16'"),
     "tolp graph": (lambda: train_or_load_in_parallel(PRESET,processes=2,graph='on'), "train_or_load_in_parallel expects graph auto or off", "got 'on'"),
-    "tolp lambda": (lambda: train_or_load_in_parallel(dataclasses.replace(PRESET, objective=lambda model: no_step),processes=2), "train_or_load_in_parallel expects a recipe whose parts come from modules", "got nae/eight_gaussians/ae-3 with one defined in", "put it into a file of its own"),
+    "tolp lambda": (lambda: train_or_load_in_parallel(dataclasses.replace(PRESET, objective=lambda model: no_step),processes=2), "train_or_load_in_parallel expects a recipe whose parts come from modules", "got nae/eight_gaussians/AE, D_z = 3 with one defined in", "put it into a file of its own"),
     "tolp lock": (lambda: train_or_load_in_parallel(dataclasses.replace(PRESET, objective=functools.partial(print, threading.Lock())),processes=2), "train_or_load_in_parallel expects a recipe whose parts come from modules", "put it into a file of its own"),
     "tola seeds missing": (lambda: train_or_load_all({'a':PRESET},{'b':[0]}), "train_or_load_all expects seeds for 'a'", "got None"),
     "tola seeds int": (lambda: train_or_load_all({'a':PRESET},{'a':0}), "train_or_load_all expects seeds for 'a'", "got 0"),
@@ -510,12 +507,12 @@ ROWS: dict[str, tuple] = {
     "a hole in a fresh batch": (FloatingPointError, lambda: run(batches=Fresh(lambda n, g: holed(6)[:n], 5)), "fit expects finite numbers", "got NaN or infinite entries in 1 of 5 inputs of the batch of step 1, the first at index 3"),
     "panel built": (lambda: widgets.show(widgets.eight_gaussians()), "show expects build to be a function", "got RunPanel", "without calling it"),
     "panel noise": (lambda: panel_run(noise_std=nan), "MalaChain expects noise_std >= 0", "got nan"),
-    "panel updates": (lambda: panel_run(updates=0), "nae/eight_gaussians/omi-3 expects steps >= 1", "got 0"),
+    "panel updates": (lambda: panel_run(updates=0), "nae/eight_gaussians/NAE-OMI, D_z = 3 expects steps >= 1", "got 0"),
     "-p typo": (UsageError, lambda: parameter("gama=1"), "ebm/a expects a parameter of its own", "got 'gama'", "write gamma"),
     "-p type": (UsageError, lambda: parameter("steps=1.5"), "ebm/a expects steps of type int", "got '1.5'", "write for example steps=3"),
     "-p range": (UsageError, lambda: parameter("gamma=-1"), "ebm/a expects gamma of type float", "got '-1'", "the range is 0..100"),
     "-p nan": (UsageError, lambda: parameter("gamma=nan"), "ebm/a expects gamma of type float", "got 'nan'", "finite"),
-    "-p profile": (UsageError, lambda: parameter("profile=fast"), "ebm/a expects profile of type str", "got 'fast'", "smoke | quick | paper"),
+    "-p profile": (UsageError, lambda: parameter("profile=fast"), "ebm/a expects profile of type str", "got 'fast'", "smoke | quick | long | full"),
     "-p no value": (UsageError, lambda: parameter("gamma"), "ebm/a expects NAME=VALUE", "got 'gamma'"),
     "experiment typo": (UsageError, lambda: choose(["gamma_swep"], Path("notebooks")), "oodlab expects an experiment", "got 'gamma_swep'"),
 }

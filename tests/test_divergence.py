@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import plane_recipe
 from torch import Tensor, nn
 
 from oodlab import training
 from oodlab.objectives import Joint, SlicedScoreMatching
-from oodlab.presets import nae
 from oodlab.samplers import LangevinChain, MalaChain
 from oodlab.studies.ebm.gamma_sweep.setting import STUDY as SWEEP
 from oodlab.studies.ebm.gamma_sweep.setting import Energies
 from oodlab.studies.mass.epoch_curves.setting import STUDY as FLOWS
 from oodlab.study import Task
-from oodlab.training import Adam, Fresh, Guard, Recipe, Result, adam
+from oodlab.training import Fresh, Guard, Recipe, Result, adam
 
 STEPS = 24
 LOOKS = 6  # in a run: most steps pass before anybody looks at them
@@ -46,15 +46,14 @@ def flow(name: str, source: str = "printed") -> Recipe:
     return dataclasses.replace(recipe, snapshots=0)
 
 
-PLANE = nae.EIGHT_GAUSSIANS.at("smoke").runs
 CHAINS, CLIPPING = "step_size or more steps of the chain", "clipping the gradient"
 METHODS = {  # name: (setting, what helps it)
-    "AE": (PLANE["AE, circle"], CLIPPING),
-    "VAE": (PLANE["VAE, D_z = 1"], CLIPPING),
-    "NAE-OMI": (PLANE["NAE-OMI, D_z = 3"], CHAINS),
-    "NAE-OMI, circle": (PLANE["NAE-OMI, circle"], CHAINS),
-    "NAE-CD": (PLANE["NAE-CD"], CHAINS),
-    "NAE-PCD": (PLANE["NAE-PCD"], CHAINS),
+    "AE": (plane_recipe("AE, circle"), CLIPPING),
+    "VAE": (plane_recipe("VAE, D_z = 1"), CLIPPING),
+    "NAE-OMI": (plane_recipe("NAE-OMI, D_z = 3"), CHAINS),
+    "NAE-OMI, circle": (plane_recipe("NAE-OMI, circle"), CHAINS),
+    "NAE-CD": (plane_recipe("NAE-CD"), CHAINS),
+    "NAE-PCD": (plane_recipe("NAE-PCD"), CHAINS),
     "PCD": (table("CD", 0.0), CHAINS),
     "PCD without l2": (without_l2(table("CD", 0.0)), "a larger l2"),
     "JEM": (table("CD", 1.0), "a smaller gamma, a smaller step_size"),
@@ -67,7 +66,7 @@ METHODS = {  # name: (setting, what helps it)
 }
 
 
-def faster(preset: Recipe, factor: float) -> Recipe:
+def faster(recipe: Recipe, factor: float) -> Recipe:
     """Multiply every learning rate."""
 
     def scaled(value: Any) -> Any:
@@ -75,39 +74,33 @@ def faster(preset: Recipe, factor: float) -> Recipe:
             return {key: rate if key == "betas" else scaled(rate) for key, rate in value.items()}
         return factor * value
 
-    if isinstance(preset.optimiser, Adam):
-        optimiser = preset.optimiser
-        rates = {"lr": factor * optimiser.lr, "lr_of": scaled(dict(optimiser.lr_of))}
-        return dataclasses.replace(preset, optimiser=dataclasses.replace(optimiser, **rates))
-    rates = {key: scaled(value) for key, value in preset.optimiser.keywords.items() if key in ("lr", "lr_of")}
-    return preset.changed(optimiser=rates)
+    rates = {"lr": factor * recipe.optimiser.lr, "lr_of": scaled(dict(recipe.optimiser.lr_of))}
+    return dataclasses.replace(recipe, optimiser=dataclasses.replace(recipe.optimiser, **rates))
 
 
-def with_chains(preset: Recipe, **factors: float) -> Recipe:
+def with_chains(recipe: Recipe, **factors: float) -> Recipe:
     """Multiply numbers of every chain."""
 
     def scaled(part: Any) -> Any:
         if isinstance(part, LangevinChain | MalaChain):
             return dataclasses.replace(part, **{key: getattr(part, key) * factor for key, factor in factors.items()})
-        if isinstance(part, partial):
-            return partial(part.func, *part.args, **{key: scaled(value) for key, value in part.keywords.items()})
         if dataclasses.is_dataclass(part) and not isinstance(part, type):
             return dataclasses.replace(
                 part, **{f.name: scaled(getattr(part, f.name)) for f in dataclasses.fields(part)}
             )
         return part
 
-    return dataclasses.replace(preset, objective=scaled(preset.objective))
+    return dataclasses.replace(recipe, objective=scaled(recipe.objective))
 
 
-def unclipped(preset: Recipe, factor: float) -> Recipe:
+def unclipped(recipe: Recipe, factor: float) -> Recipe:
     """Leave gradients as they are, and multiply every learning rate."""
-    free = dataclasses.replace(preset.optimiser, clip=None)
-    return faster(dataclasses.replace(preset, optimiser=free), factor)
+    free = dataclasses.replace(recipe.optimiser, clip=None)
+    return faster(dataclasses.replace(recipe, optimiser=free), factor)
 
 
-def clips(preset: Recipe) -> bool:
-    return isinstance(preset.optimiser, Adam) and preset.optimiser.clip is not None
+def clips(recipe: Recipe) -> bool:
+    return recipe.optimiser.clip is not None
 
 
 WAYS: dict[str, Callable[[Recipe], Recipe]] = {
@@ -121,11 +114,11 @@ WAYS: dict[str, Callable[[Recipe], Recipe]] = {
 }
 CASES = [
     (method, way)
-    for method, (preset, _) in METHODS.items()
+    for method, (recipe, _) in METHODS.items()
     for way, change in WAYS.items()
     if way.startswith("rate")
-    or ("clip" in way and clips(preset))
-    or ("clip" not in way and change(preset).text != preset.text)
+    or ("clip" in way and clips(recipe))
+    or ("clip" not in way and change(recipe).text != recipe.text)
 ]
 PROVOKED = {  # beyond every "rate x 10,000": cases that must not pass for healthy, so that the table cannot be empty
     ("PCD without l2", "rate x 100"),
@@ -133,17 +126,17 @@ PROVOKED = {  # beyond every "rate x 10,000": cases that must not pass for healt
 }
 
 
-def train(preset: Recipe, folder: Path | None = None, **options: Any) -> Result:
+def train(recipe: Recipe, folder: Path | None = None, **options: Any) -> Result:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = preset.build({})
+        model = recipe.build({})
     return training.fit(
         model,
-        preset.begin(model, {}),
-        preset.feed({}),
-        optimiser=preset.optimiser,
-        **{"steps": STEPS, "schedule": preset.schedule, "device": "cpu", "precision": "float32"},
-        **{"probe": preset.probe and preset.probe(), "probes": 5 if preset.probe else 0},
+        recipe.begin(model, {}),
+        recipe.feed({}),
+        optimiser=recipe.optimiser,
+        **{"steps": STEPS, "schedule": recipe.schedule, "device": "cpu", "precision": "float32"},
+        **{"probe": recipe.probe and recipe.probe(), "probes": 5 if recipe.probe else 0},
         **{"folder": folder, "checkpoint_every": 7, **options},
     )
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from oodlab import presets, training, widgets
-from oodlab.presets.nae import BUDGETS, image_training
+from oodlab import training, widgets
+from oodlab.studies.nae import images, shipped
+from oodlab.studies.nae.images import GREY, digits_task, image_recipe, scale_of
+from oodlab.training import Recipe
 from oodlab.widgets import kept as kept_module
 from oodlab.widgets import ship
 from oodlab.widgets.kept import FOLDER, kept, ready, shipped_file, write_shipped
@@ -21,8 +23,9 @@ HALF = 2.0**-11  # largest relative rounding of half precision
 TO_DO = "run `make trained` and commit oodlab/trained"
 
 
-def smoke(method: str = "AE", without: int | None = None) -> presets.Preset:
-    return image_training(method, without, in_set="digits").at("smoke")
+def smoke(method: str = "AE", *held_out: int, profile: str = "smoke") -> Recipe:
+    task = digits_task(*held_out, profile=profile).with_stand_ins()
+    return image_recipe(method, task, scale_of(profile, "printed", GREY), "printed")
 
 
 @pytest.fixture
@@ -35,11 +38,11 @@ def own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def get(preset: presets.Preset, *, stop_at: int | None = None, seed: int = 0) -> tuple[Any, list[tuple[str, int, int]]]:
+def get(recipe: Recipe, *, stop_at: int | None = None, seed: int = 0) -> tuple[Any, list[tuple[str, int, int]]]:
     """Return what is kept, and which training told what: its name, updates done, updates of all."""
     told: list[tuple[str, int, int]] = []
     found = kept(
-        preset,
+        recipe,
         seed=seed,
         should_stop=lambda: stop_at is not None and len(told) >= stop_at,
         on_step=lambda stage, done, total, numbers, parts: told.append((stage.name, done, total)),
@@ -55,92 +58,92 @@ def without_training(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_progress_goes_over_what_a_training_starts_from_and_it(own: Path) -> None:
-    preset = smoke("NAE-OMI")
-    assert ready(preset, seed=0) is None
-    found, told = get(preset)
-    names = [preset.start.name] * 3 + [preset.name] * 3
+    recipe = smoke("NAE-OMI")
+    assert ready(recipe, seed=0) is None
+    found, told = get(recipe)
+    names = [recipe.needs["AE"].name] * 3 + [recipe.name] * 3
     assert told == [(name, i + 1, 6) for i, name in enumerate(names)]
-    assert (found.preset, found.done, found.note, found.result.finished) == (preset, 6, "", True)
-    again, told = get(preset)
+    assert (found.recipe, found.done, found.note, found.result.finished) == (recipe, 6, "", True)
+    again, told = get(recipe)
     assert told == [] and again.done == 6
-    assert ready(preset.start, seed=0).result.step == 3
+    assert ready(recipe.needs["AE"], seed=0).result.step == 3
 
 
 def test_stop_says_which_training_it_ended(own: Path) -> None:
-    preset = smoke("NAE-OMI")
-    found, _ = get(preset, stop_at=2)
-    assert (found.preset, found.done, found.result.finished) == (preset.start, 2, False)
-    found, told = get(preset, stop_at=2)
-    assert told[0] == (preset.start.name, 3, 6), "it goes on"
-    assert (found.preset, found.done) == (preset, 4)
+    recipe = smoke("NAE-OMI")
+    found, _ = get(recipe, stop_at=2)
+    assert (found.recipe, found.done, found.result.finished) == (recipe.needs["AE"], 2, False)
+    found, told = get(recipe, stop_at=2)
+    assert told[0] == (recipe.needs["AE"].name, 3, 6), "it goes on"
+    assert (found.recipe, found.done) == (recipe, 4)
 
 
 def test_the_store_comes_first_then_the_kit_and_an_unfinished_training_is_none(
     own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    preset = smoke()
-    full = get(preset)[0].result
-    write_shipped(preset, full, seed=0)
-    assert ready(preset, seed=0).note == ""
+    recipe = smoke()
+    full = get(recipe)[0].result
+    write_shipped(recipe, full, seed=0)
+    assert ready(recipe, seed=0).note == ""
     monkeypatch.setenv("OODLAB_RUNS", str(own / "others"))
-    get(preset.changed(optimiser={"lr": 0.002}))
-    training.train_or_load(preset, should_stop=lambda: True)
+    get(replace(recipe, optimiser=training.Adam(0.002)))
+    training.train_or_load(recipe, should_stop=lambda: True)
     without_training(monkeypatch)
-    found, told = get(preset)
-    assert told == [] and found.result.finished and found.done == preset.steps
-    assert found.note == "comes with the kit: trained by the same preset, seed 0, weights in half precision"
+    found, told = get(recipe)
+    assert told == [] and found.result.finished and found.done == recipe.steps
+    assert found.note == "comes with the kit: trained by the same recipe, seed 0, weights in half precision"
 
 
-@pytest.mark.parametrize("other", ["seed", "setting", "profile", "set"])
+@pytest.mark.parametrize("other", ["seed", "setting", "profile", "held out"])
 def test_a_file_of_another_training_is_none_of_this(own: Path, other: str) -> None:
-    preset = smoke()
-    write_shipped(preset, get(preset)[0].result, seed=0)
+    recipe = smoke()
+    write_shipped(recipe, get(recipe)[0].result, seed=0)
     asked, seed = {
-        "seed": (preset, 1),
-        "setting": (preset.changed(steps=4), 0),
-        "profile": (image_training("AE", in_set="digits").at("quick"), 0),
-        "set": (image_training("AE", in_set="mnist").at("smoke"), 0),
+        "seed": (recipe, 1),
+        "setting": (replace(recipe, steps=4), 0),
+        "profile": (smoke(profile="quick"), 0),
+        "held out": (smoke("AE", 4), 0),
     }[other]
-    assert ready(asked, seed=seed) is None and ready(preset, seed=0)
+    assert ready(asked, seed=seed) is None and ready(recipe, seed=0)
 
 
 def test_what_is_kept_never_begins_with_a_file_of_the_kit(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    preset = smoke("NAE-OMI")
-    whole = get(preset)[0].result
-    write_shipped(preset.start, ready(preset.start, seed=0).result, seed=0)
+    recipe = smoke("NAE-OMI")
+    whole = get(recipe)[0].result
+    write_shipped(recipe.needs["AE"], ready(recipe.needs["AE"], seed=0).result, seed=0)
     monkeypatch.setenv("OODLAB_RUNS", str(own / "empty"))
-    found, told = get(preset)
-    assert [name for name, *_ in told] == [preset.start.name] * 3 + [preset.name] * 3
+    found, told = get(recipe)
+    assert [name for name, *_ in told] == [recipe.needs["AE"].name] * 3 + [recipe.name] * 3
     for name, value in whole.model.state_dict().items():
         assert torch.equal(found.result.model.state_dict()[name], value), name
 
 
 def test_a_live_training_is_the_kept_one_unwatched(own: Path) -> None:
     """Rates, warm-up and schedule among them: one left out gives other weights."""
-    preset = smoke("NAE-OMI").changed(start=None, steps=6, warm_up=3, schedule=training.LinearTail(0.2))
-    whole = training.train_or_load(preset, seed=2)
+    recipe = replace(
+        smoke("NAE-OMI"), needs={}, begins_with="", snapshots=0, steps=6, warm_up=3, schedule=training.LinearTail(0.2)
+    )
+    whole = training.train_or_load(recipe, seed=2)
     state = torch.random.get_rng_state()
-    model, seen = fresh_model(preset, seed=2), []
+    model, seen = fresh_model(recipe, seed=2), []
     assert torch.equal(torch.random.get_rng_state(), state), "the notebook's own random numbers go on"
     given = {"seed": 2, "should_stop": lambda: False}
-    result = train_live(model, preset, on_step=lambda step, *_: seen.append(step), **given)
+    result = train_live(model, recipe, on_step=lambda step, *_: seen.append(step), **given)
     assert result.model is model and seen == [1, 2, 3, 4, 5, 6]
     for name, value in whole.model.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
-    assert not train_live(model, preset, on_step=lambda *_: None, seed=2, should_stop=lambda: True).finished
+    assert not train_live(model, recipe, on_step=lambda *_: None, seed=2, should_stop=lambda: True).finished
 
 
 @pytest.mark.parametrize("name", ["samples", "holdout_digits", "ablations", "ood_detection", "outlier_reconstruction"])
 def test_a_panel_on_digits_trains_nothing_that_comes_with_the_kit_and_says_so(
     own: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setitem(BUDGETS, "quick", BUDGETS["smoke"])
-    monkeypatch.setattr(sys.modules["oodlab.widgets.holdout_digits"], "QUICK", BUDGETS["smoke"])
-    for preset, seed in presets.nae.SHIPPED:
-        held_out = 9 if "without" in preset.name else None
-        method = "NAE-OMI" if preset.start else "AE"
-        ours = image_training(method, held_out, in_set="digits").at("quick")
-        write_shipped(ours, get(ours, seed=seed)[0].result, seed=seed)
+    monkeypatch.setitem(images.QUICK, GREY, images.SMOKE[GREY])
+    for held_out in ((), (9,)):
+        for method in ("AE", "NAE-OMI"):
+            ours = smoke(method, *held_out, profile="quick")
+            write_shipped(ours, get(ours)[0].result, seed=0)
     monkeypatch.setenv("OODLAB_RUNS", str(own / "empty"))
     without_training(monkeypatch)
     panel = getattr(widgets, name)()
@@ -150,7 +153,7 @@ def test_a_panel_on_digits_trains_nothing_that_comes_with_the_kit_and_says_so(
         panel.run()
     panel.wait(120)
     said = panel.status.value
-    assert "comes with the kit: trained by the same preset, seed 0, weights in half precision" in said, said
+    assert "comes with the kit: trained by the same recipe, seed 0, weights in half precision" in said, said
     assert "Error" not in said and not (own / "empty").exists()
     if name == "ablations":
         assert panel.snapshot.beside.steps == [1, 2, 3]
@@ -160,13 +163,13 @@ def test_a_panel_on_digits_trains_nothing_that_comes_with_the_kit_and_says_so(
 
 
 def test_a_file_gives_the_training_back_but_for_rounding(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    preset = smoke("NAE-OMI", 4)
-    full = get(preset)[0].result
+    recipe = smoke("NAE-OMI", 4)
+    full = get(recipe)[0].result
     with torch.no_grad():
         full.model.log_temperature.fill_(-3.21987654)
-    file = write_shipped(preset, full, seed=0)
+    file = write_shipped(recipe, full, seed=0)
     monkeypatch.setenv("OODLAB_RUNS", str(own / "empty"))
-    found = ready(preset, seed=0).result
+    found = ready(recipe, seed=0).result
     assert (found.step, found.seconds, found.history) == (full.step, full.seconds, full.history)
     assert [probe["step"] for probe in found.probes] == [probe["step"] for probe in full.probes]
     assert torch.equal(found.probes[-1]["values"]["in"], full.probes[-1]["values"]["in"])
@@ -183,64 +186,66 @@ def test_a_file_gives_the_training_back_but_for_rounding(own: Path, monkeypatch:
         ours, theirs = (model.cpu().energy(x) for model in (found.model, full.model))
     assert torch.allclose(ours, theirs, rtol=20 * HALF) and not torch.equal(ours, theirs)
     record = torch.load(file, weights_only=True)
-    assert (record["name"], record["profile"], record["seed"]) == (preset.name, "smoke", 0)
-    assert record["identity"] == preset.text and record["versions"]["torch"] == torch.__version__
-    assert record["key"] == preset.key
+    assert (record["name"], record["seed"]) == (recipe.name, 0)
+    assert record["identity"] == recipe.text and record["versions"]["torch"] == torch.__version__
+    assert record["key"] == recipe.key
 
 
 def test_damage_is_said(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    preset = smoke()
-    file = write_shipped(preset, get(preset)[0].result, seed=0)
+    recipe = smoke()
+    file = write_shipped(recipe, get(recipe)[0].result, seed=0)
     monkeypatch.setenv("OODLAB_RUNS", str(own / "empty"))
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 1]) + whole[len(whole) // 2 + 1 :])
     with pytest.raises(ValueError, match="is damaged"):
-        ready(preset, seed=0)
+        ready(recipe, seed=0)
     file.write_bytes(whole)
-    file.rename(shipped_file(preset, 1))
+    file.rename(shipped_file(recipe, 1))
     with pytest.raises(ValueError, match="expects seed 0, got 1"):
-        ready(preset, seed=1)
-    shipped_file(preset, 1).rename(shipped_file(preset.changed(steps=9), 0))
+        ready(recipe, seed=1)
+    shipped_file(recipe, 1).rename(shipped_file(replace(recipe, steps=9), 0))
     with pytest.raises(ValueError, match="expects the recipe it was made with"):
-        ready(preset.changed(steps=9), seed=0)
+        ready(replace(recipe, steps=9), seed=0)
 
 
 def test_weights_without_half_precision_and_unfinished_trainings_are_refused(own: Path) -> None:
-    preset = smoke()
-    result = get(preset)[0].result
-    with pytest.raises(ValueError, match="expects a finished training, got nae/images/digits-ae at update 3"):
-        write_shipped(preset, dataclasses.replace(result, finished=False), seed=0)
+    recipe = smoke()
+    result = get(recipe)[0].result
+    with pytest.raises(
+        ValueError, match="expects a finished training, got nae/images/digits for mnist: AE at update 3"
+    ):
+        write_shipped(recipe, dataclasses.replace(result, finished=False), seed=0)
     with torch.no_grad():
         result.model.encoder[0].bias[0] = 1e5
     with pytest.raises(ValueError, match=r"got larger ones in \['encoder.0.bias'\]"):
-        write_shipped(preset, result, seed=0)
-    assert not shipped_file(preset, 0).exists()
+        write_shipped(recipe, result, seed=0)
+    assert not shipped_file(recipe, 0).exists()
 
 
 def test_the_kit_is_written_from_the_store_and_old_files_go(
     own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    preset = smoke("NAE-OMI")
-    monkeypatch.setattr(presets.nae, "SHIPPED", ((preset.start, 0), (preset, 0)))
-    old = write_shipped(preset.changed(steps=2), get(preset.changed(steps=2))[0].result, seed=0)
+    recipe = smoke("NAE-OMI")
+    monkeypatch.setattr(shipped, "SHIPPED", ((recipe.needs["AE"], 0), (recipe, 0)))
+    old = write_shipped(replace(recipe, steps=4), get(replace(recipe, steps=4))[0].result, seed=0)
     ship.main()
-    files = {shipped_file(stage, 0) for stage in (preset.start, preset)}
+    files = {shipped_file(stage, 0) for stage in (recipe.needs["AE"], recipe)}
     assert set(kept_module.FOLDER.iterdir()) == files and not old.exists()
     told = capsys.readouterr().out
     assert all(str(file) in told for file in files)
 
 
 def test_the_kit_has_a_file_of_every_training_named_and_no_other() -> None:
-    wanted = {shipped_file(preset, seed).name for preset, seed in presets.nae.SHIPPED}
+    wanted = {shipped_file(recipe, seed).name for recipe, seed in shipped.SHIPPED}
     there = {file.name for file in FOLDER.iterdir()}
-    assert there == wanted, f"a preset has changed since its file was written: {TO_DO}"
+    assert there == wanted, f"a recipe or its code has changed since its file was written: {TO_DO}"
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 4e6
 
 
-@pytest.mark.parametrize(("preset", "seed"), presets.nae.SHIPPED, ids=lambda value: getattr(value, "name", value))
-def test_a_file_of_the_kit_fits_its_preset(preset: presets.Preset, seed: int) -> None:
-    record = training.read_checkpoint(shipped_file(preset, seed), preset.text)
-    assert (record["name"], record["profile"], record["seed"]) == (preset.name, preset.profile, seed)
-    shapes = {name: tuple(value.shape) for name, value in fresh_model(preset, seed=seed).state_dict().items()}
+@pytest.mark.parametrize(("recipe", "seed"), shipped.SHIPPED, ids=lambda value: getattr(value, "name", value))
+def test_a_file_of_the_kit_fits_its_recipe(recipe: Recipe, seed: int) -> None:
+    record = training.read_checkpoint(shipped_file(recipe, seed), recipe.text)
+    assert (record["name"], record["seed"]) == (recipe.name, seed)
+    shapes = {name: tuple(value.shape) for name, value in fresh_model(recipe, seed=seed).state_dict().items()}
     assert {name: tuple(value.shape) for name, value in record["weights"].items()} == shapes, TO_DO
-    assert record["history"][-1]["step"] == preset.steps and bool(record["probes"]) == bool(preset.probe)
+    assert record["history"][-1]["step"] == recipe.steps and bool(record["probes"]) == bool(recipe.probe)

@@ -1,30 +1,38 @@
-"""Colour images, the OOD sets of nae/ood_detection, its figures and its panel; on embedded sets, so without files."""
+"""The OOD sets of nae/ood_detection, its setting, figures and panel; on embedded sets where files are not asked for."""
 
 from __future__ import annotations
 
-import dataclasses
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib.colors import to_rgba
 from torch import nn
 
-from oodlab import data, metrics, plotting, presets, training, widgets
+from oodlab import data, metrics, plotting, widgets
 from oodlab.plotting import DetectionSnapshot
 from oodlab.plotting.sets import set_looks
-from oodlab.presets.nae import (
-    BUDGETS,
-    COLOUR_BUDGETS,
-    METHODS,
-    OOD_DETECTION,
-    OOD_DETECTION_RELEASED,
-    OOD_SETS,
-    image_detectors,
-    image_training,
-    ood_inputs,
+from oodlab.studies.nae import images
+from oodlab.studies.nae.images import COLOUR, FULL, METHODS, image_recipe
+from oodlab.studies.nae.ood_detection.setting import (
+    CLAIMS,
+    OF_TABLE_2,
+    PAPER_ONLY,
+    README,
+    STUDY,
+    TABLES,
+    above,
+    lead,
+    methods,
+    paper_only,
+    printed,
 )
+from oodlab.studies.nae.outside import GREY_LEVELS, MADE, NOISE, PRINTED_AS
+from oodlab.study import Inputs, decide, evaluate
 
 
 @pytest.fixture
@@ -34,196 +42,171 @@ def embedded(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setenv("OODLAB_CACHE", str(tmp_path / "cache"))
 
 
-def smoke(method: str, in_set: str = "photo_patches", **changes: Any) -> presets.Preset:
-    return image_training(method, in_set=in_set).at("smoke").changed(**changes)
+def played(in_set: str, n: int = 40) -> Inputs:
+    """Return the inputs of a task at profile smoke."""
+    (task,) = STUDY.at("smoke", dataset=in_set).played
+    return task.load(n=n)
 
 
-# -------------------------------------------------------------------------------- trainings on colour images
+# ----------------------------------------------------------------------------------------------- the setting
 
 
-@pytest.mark.parametrize("setting", ["paper", "released"])
-def test_colour_images_have_the_chains_and_epochs_of_cifar10(setting: str) -> None:
-    """Table 11 and the released configuration: latent 1, .02, 20; visible 10, .02, 40; 120 and 50 epochs, or 180 and 10."""
-    run = image_training("NAE-OMI", in_set="cifar10", setting=setting)
-    given = run.objective.keywords
-    latent, visible = given["latent_chain"], given["chain"]
-    assert (latent.steps, latent.step_size, latent.noise_std) == (20, 1.0, 0.02)
-    assert (visible.steps, visible.step_size, visible.noise_std(0)) == (40, 10.0, 0.02)
-    assert visible.noise_std(1) == (0.01 if setting == "paper" else 0.02), "the released noise falls a step later"
-    batches = 352  # of 128 among 45,000
-    epochs = {"paper": (120, 50), "released": (180, 10)}[setting]
-    assert (run.start.steps, run.steps) == (epochs[0] * batches, epochs[1] * batches)
-    assert run.start.objective.keywords["objective"].keywords["encoder_l2"] == given["encoder_l2"] == 0.0
-    assert run.start.optimiser.keywords["clip"] == (None if setting == "paper" else 0.1)
-    igebm = image_training("IGEBM", in_set="cifar10", setting=setting).objective.keywords
-    assert (igebm["chain"].steps, igebm["chain"].noise_std, igebm["shape"]) == (60, 0.005, (3, 32, 32))
-
-
-def test_grey_images_keep_their_own() -> None:
-    run = image_training("NAE-OMI", in_set="fashion_mnist")
-    given = run.objective.keywords
-    assert (given["latent_chain"].steps, given["chain"].steps, given["chain"].noise_std(0)) == (10, 50, 0.05)
-    assert (run.start.steps, run.steps) == (100 * 422, 50 * 422)  # of 128 among 54,000
-    assert image_training("NAE-OMI", 9).steps == 50 * 380  # and among 48,600
-
-
-@pytest.mark.parametrize("setting", ["paper", "released"])
-def test_colour_images_have_the_networks_of_either_source(setting: str) -> None:
+@pytest.mark.parametrize("source", ["printed", "released"])
+def test_colour_images_have_the_networks_of_either_source(source: str) -> None:
+    colour = STUDY.at("full", dataset="cifar10").tasks[0]
     with torch.device("meta"):
-        model = image_training("AE", in_set="cifar10", setting=setting).model()
+        model = image_recipe("AE", colour, FULL[source, COLOUR], source).model()
     sizes = [sum(p.numel() for p in half.parameters()) for half in (model.encoder, model.decoder)]
-    if setting == "paper":
+    kinds = [type(half).__name__ for half in (model.encoder, model.decoder)]
+    if source == "printed":
         assert sizes == [438_336, 952_451]
     else:
-        assert [type(half).__name__ for half in (model.encoder, model.decoder)] == [
-            "Conv32BigEncoder",
-            "Conv32BigDecoder",
-        ]
-        assert model.encoder[0].out_channels == 128
-    for profile in ("quick", "smoke"):
-        small = image_training("AE", in_set="cifar10", setting=setting).at(profile).model()
-        assert small.decode(small.encode(torch.zeros(2, 3, 16, 16))).shape == (2, 3, 16, 16)
+        assert kinds == ["Conv32BigEncoder", "Conv32BigDecoder"] and model.encoder[0].out_channels == 128
 
 
-@pytest.mark.parametrize("setting", ["paper", "released"])
-def test_only_the_released_training_on_colour_images_is_dequantised(setting: str) -> None:
-    run = image_training("AE", in_set="photo_patches", setting=setting).at("smoke")
-    x = run.batches()(0, torch.Generator().manual_seed(0))["x"]
-    assert x.shape == (16, 3, 16, 16) and float(x.min()) >= 0 and float(x.max()) <= 1
-    whole = torch.allclose(x * 255, (x * 255).round(), atol=1e-4)
-    assert whole == (setting == "paper")
-    if setting == "released":
-        stored = run.batches().batches(0, torch.Generator())["x"]
-        assert torch.equal((x * 256).floor().to(torch.uint8), stored)
+@pytest.mark.parametrize("source", ["printed", "released"])
+def test_cifar10_has_the_methods_of_table_2_and_mnist_all(source: str) -> None:
+    study = STUDY.at("quick", source=source)
+    trained = {task.inside: tuple(method.name for method in study.on(task)) for task in study.tasks}
+    assert trained == {"mnist": METHODS, "cifar10": OF_TABLE_2}
+    places = {(task, method) for task, method, _ in study.recipes}
+    assert places == {(name, method) for name, of in trained.items() for method in of}
+    embedded = STUDY.at("smoke", dataset="embedded")
+    assert [len(embedded.on(task)) for task in embedded.tasks] == [3, 3], "a stand-in is played by the same methods"
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_trains_on_colour_images_and_scores(method: str) -> None:
-    result = training.train_or_load(smoke(method), device="cpu")
-    x = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    assert result.finished
-    for detector in image_detectors(method, result.model).values():
-        scores = detector.fit(x).score_samples(x)
-        assert scores.shape == (5,) and np.ptp(scores) > 0
+def test_every_printed_column_and_method_is_here_or_named_as_the_papers_own() -> None:
+    for task in STUDY.tasks:
+        rows = metrics.reported("nae", table=TABLES[task.inside], in_set=task.inside)
+        outside = {PRINTED_AS.get(name, name) for name in task.outsides()}
+        ours = {"fashion_mnist"} if task.inside == "mnist" else set()
+        assert {row.out_set for row in rows} == outside - ours
+        names = [method.name for method in STUDY.on(task)]
+        titles = {title.removesuffix("-OMI") for name in names for title in images.SCORES.get(name, {name: None})}
+        assert {row.method for row in rows} <= titles | set(PAPER_ONLY)
 
 
-def test_a_class_of_colour_images_can_be_held_out_and_watched() -> None:
-    run = image_training("NAE-CD", 1, in_set="photo_patches").at("smoke")
-    assert run.probe().sets["out"].shape[1:] == (3, 16, 16)
-    assert set(run.batches().batches.y.tolist()) == {0}
-
-
-def test_a_table_is_no_set_of_images() -> None:
-    with pytest.raises(ValueError, match=r"image_training expects a set of images, got 'wine': .* shape \(13,\)"):
-        image_training("AE", in_set="wine")
-
-
-@pytest.mark.parametrize("experiment", [OOD_DETECTION, OOD_DETECTION_RELEASED], ids=["paper", "released"])
-def test_the_study_trains_what_the_other_notebooks_train(experiment: presets.Experiment) -> None:
-    """So that their trainings are one in the run store."""
-    setting = "released" if experiment is OOD_DETECTION_RELEASED else "paper"
-    for in_set, methods in experiment.settings["methods"].items():
-        for method in methods:
-            run = experiment.at("quick").runs[f"{in_set} {method}"]
-            assert run.text == image_training(method, in_set=in_set, setting=setting).at("quick").text
-    of_table_2 = {r.method for r in metrics.reported("nae", table="table2", in_set="cifar10")}
-    titles = {
-        experiment.settings["printed_as"].get(title, title)
-        for method in experiment.settings["methods"]["cifar10"]
-        for title in METHODS[method].detectors or {method: None}
-    }
-    assert titles | set(experiment.settings["paper_only"]) - {"PXCNN"} == of_table_2
-    assert set(experiment.settings["methods"]["mnist"]) == set(METHODS)
+def test_rows_are_named_as_the_paper_prints_them() -> None:
+    row = {"in_set": "mnist", "out_set": "chimera_digits", "score": "NAE-OMI", "last": True}
+    found = metrics.find_reported("nae", in_set="mnist", **printed(row))
+    assert [one.value for one in found] == [0.992]
+    assert printed({**row, "last": False}) is None
+    row = {"in_set": "cifar10", "out_set": "celeba", "score": "VAE(L)", "last": True}
+    assert [one.value for one in metrics.find_reported("nae", in_set="cifar10", **printed(row))] == [0.684]
 
 
 def test_the_released_weights_have_the_printed_numbers() -> None:
-    printed = {r.out_set: r.value for r in metrics.reported("nae", table="table2", in_set="cifar10", method="NAE")}
-    assert printed == {out: round(value, 3) for out, value in OOD_DETECTION.settings["readme"].items()}
+    table = {r.out_set: r.value for r in metrics.reported("nae", table="table2", in_set="cifar10", method="NAE")}
+    assert table == {out: round(value, 3) for out, value in README.items()}
+
+
+# -------------------------------------------------------------------------------------------------- the claims
+
+
+def made_rows(*given: tuple) -> pd.DataFrame:
+    """Return rows of (in_set, out_set, score, seed, step, auroc)."""
+    frame = pd.DataFrame(given, columns=["in_set", "out_set", "score", "seed", "step", "auroc"])
+    return frame.assign(profile="quick", stand_in_for="", method=frame["score"])
+
+
+ROWS = made_rows(
+    ("mnist", "half_digits", "AE", 0, 9, 0.5),
+    ("mnist", "half_digits", "DAE", 0, 9, 0.8),
+    ("mnist", "half_digits", "NAE-OMI", 0, 0, 0.1),
+    ("mnist", "half_digits", "NAE-OMI", 0, 5, 0.7),
+    ("mnist", "noise", "AE", 0, 9, 1.0),
+    ("mnist", "noise", "NAE-OMI", 0, 5, 0.4),
+    ("cifar10", "svhn", "AE", 0, 9, 0.2),
+    ("cifar10", "svhn", "NAE-OMI", 0, 5, 0.3),
+)
+
+
+def test_the_claims_compare_the_ends_of_trainings_by_outside_set() -> None:
+    half = {"in_set": "mnist", "out_sets": ("half_digits",)}
+    assert lead(ROWS, over=("AE",), **half).to_dict() == {(0, "half_digits"): pytest.approx(0.2)}
+    assert lead(ROWS, **half).to_dict() == {(0, "half_digits"): pytest.approx(-0.1)}
+    numbers = {"score": "AE", "in_set": "cifar10", "out_sets": ("svhn",)}
+    assert above(ROWS, **numbers).tolist() == pytest.approx([-0.3])
+    assert above(ROWS, sign=-1, **numbers).tolist() == pytest.approx([0.3])
+    words = [decide(claim, ROWS).word for claim in CLAIMS]
+    assert words == ["Partly", "Not reproduced", "Partly", "Partly", "Partly", "Not reproduced"], (
+        "noise is no part of it"
+    )
+    alone = ROWS[ROWS["in_set"] == "mnist"]
+    assert [decide(claim, alone).word for claim in CLAIMS[2:]] == ["Not tested"] * 4
+
+
+def test_methods_of_the_paper_only_have_its_numbers_and_none_of_ours() -> None:
+    extra = paper_only(ROWS)
+    glow = extra[extra["score"] == "GLOW"].set_index(["in_set", "out_set"])["printed"].to_dict()
+    assert glow == {("mnist", "half_digits"): 0.948, ("mnist", "noise"): 1, ("cifar10", "svhn"): 0.26}
+    assert extra["auroc"].isna().all() and not set(extra["score"]) & set(METHODS)
+    fig = plotting.auroc_panels(pd.concat([ROWS.assign(printed=math.nan), extra]), panel="out_set")
+    assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["AE", "DAE", "NAE-OMI", "GLOW", "PXCNN"]
+    assert paper_only(ROWS.assign(stand_in_for="mnist")).empty
 
 
 # ------------------------------------------------------------------------------------------------ the inputs
 
 
 def test_without_files_mnist_is_played_by_digits(embedded: None) -> None:
-    run = smoke("AE", "digits")
-    inputs = ood_inputs(run, "mnist", n=40, made=7)
-    shapes = {name: tuple(x.shape) for name, x in inputs.outside.items()}
-    assert shapes == {
-        "constant_gray": (7, 1, 14, 14),
-        "half_digits": (40, 1, 14, 14),
-        "chimera_digits": (40, 1, 14, 14),
-        "photo_patches": (40, 1, 14, 14),
-        "noise": (7, 1, 14, 14),
-    }
-    assert inputs.inside.shape == (40, 1, 14, 14) and inputs.train.shape == (200, 1, 14, 14)
-    assert all(float(x.min()) >= 0 and float(x.max()) <= 1 for x in (inputs.inside, *inputs.outside.values()))
-    assert [info.stand_in_for for info in inputs.infos] == ["mnist", "mnist", "omniglot, fashion_mnist"]
-    assert "digits" in inputs.sentence
-    again = ood_inputs(run, "mnist", n=40, made=7)
-    assert all(torch.equal(x, again.outside[name]) for name, x in inputs.outside.items())
+    inputs = played("mnist")
+    shapes = {name: tuple(split.x.shape) for name, split in inputs.outside.items()}
+    assert shapes == dict.fromkeys(
+        ["photo_patches", "constant_gray", "half_digits", "chimera_digits", "noise"], (40, 1, 14, 14)
+    )
+    assert inputs.task.name == "digits for mnist" and inputs.test.x.shape == (40, 1, 14, 14)
+    again = played("mnist")
+    assert all(torch.equal(split.x, again.outside[name].x) for name, split in inputs.outside.items())
 
 
 def test_halves_and_chimeras_are_cut_from_the_test_images_before_they_are_resized(embedded: None) -> None:
-    inputs = ood_inputs(smoke("AE", "digits"), "mnist", n=40, made=2)
+    inputs = played("mnist")
     test = data.load("digits", "test", n=40, seed=0)
     for name, cut in {
         "half_digits": data.half_digits(test.x),
         "chimera_digits": data.chimera_digits(test.x, test.y),
     }.items():
-        assert torch.equal(inputs.outside[name], data.as_shape(cut, (1, 14, 14)).float() / 255), name
-    assert torch.equal(inputs.inside, data.as_shape(test.x, (1, 14, 14)).float() / 255)
+        assert torch.equal(inputs.outside[name].x, data.as_shape(cut, (1, 14, 14))), name
+    assert torch.equal(inputs.test.x, data.as_shape(test.x, (1, 14, 14)))
+
+
+def test_outside_images_come_by_way_of_the_stored_size_of_the_inside_set(embedded: None) -> None:
+    """As in the paper: a grey 28 x 28 image outside of cifar10 is one of 3 x 32 x 32 before anything shrinks."""
+    inputs = played("cifar10")
+    stored = data.load("digits", "test", n=40, seed=0).x
+    large = data.as_shape(stored, (3, 32, 32))
+    outside = inputs.outside["digits"].x
+    assert torch.equal(outside, data.as_shape(large, (3, 16, 16)))
+    assert not torch.equal(outside, data.as_shape(stored, (3, 16, 16))), "another way gives another image"
+    assert torch.equal(outside, outside[:, :1].expand_as(outside)), "all channels are alike"
+    plain = replace(inputs.task, shape=None).load(n=40)
+    assert torch.equal(plain.outside["digits"].x, stored), "as stored, where a task has no shape"
 
 
 def test_grey_levels_and_noise_are_drawn_at_the_size_of_the_training(embedded: None) -> None:
-    inputs = ood_inputs(smoke("AE"), "cifar10", n=10, made=400)
-    grey, noise = inputs.outside["constant_gray"], inputs.outside["noise"]
+    inputs = played("cifar10", 400)
+    grey, noise = inputs.outside["constant_gray"].x, inputs.outside["noise"].x
     assert grey.shape == noise.shape == (400, 3, 16, 16)
     assert torch.equal(grey, grey[:, :1, :1, :1].expand_as(grey)) and len(grey[:, 0, 0, 0].unique()) > 100
-    assert float(noise.var()) == pytest.approx(1 / 12, rel=0.02), "noise that is shrunk has less"
-    assert list(inputs.outside) == ["constant_gray", "digits", "noise"]
+    assert float((noise / 255.0).var()) == pytest.approx(1 / 12, rel=0.02), "noise that is shrunk has less"
 
 
-def test_inputs_for_a_training_on_another_set_are_refused(embedded: None) -> None:
-    with pytest.raises(ValueError, match=r"expects a training on digits, got one on photo_patches: .* Train on that"):
-        ood_inputs(smoke("AE"), "mnist", n=10, made=2)
-    with pytest.raises(ValueError, match=r"ood_inputs expects in_set .*got 'cifar100': did you mean 'cifar10'"):
-        ood_inputs(smoke("AE"), "cifar100", n=10, made=2)
+def test_no_more_is_made_than_table_9_says(embedded: None) -> None:
+    assert GREY_LEVELS.n == NOISE.n == MADE == 4000
+    task = replace(STUDY.at("smoke", dataset="mnist").played[0], outside=(replace(NOISE, n=7),))
+    assert len(task.load().outside["noise"].x) == 7 and len(task.load(n=5).outside["noise"].x) == 5
 
 
-def test_every_printed_ood_set_is_made_or_loaded() -> None:
-    for in_set, table in OOD_DETECTION.settings["tables"].items():
-        printed = {r.out_set for r in metrics.reported("nae", table=table, in_set=in_set)}
-        sets = OOD_SETS[in_set]
-        cut = {f"half_{in_set}", f"chimera_{in_set}"} if sets.cut else set()
-        assert printed <= {"constant_gray", "noise", *cut, *sets.outs}
+def test_the_study_runs_on_embedded_sets(embedded: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = evaluate(STUDY.at("smoke", dataset="embedded"))
+    assert set(rows["in_set"]) == {"digits for mnist", "photo_patches for cifar10"}
+    assert rows["printed"].isna().all() and paper_only(rows).empty
+    assert [decide(claim, rows).word for claim in CLAIMS] == ["Not tested"] * len(CLAIMS), "no claim is on stand-ins"
+    assert [one.name for one in methods(STUDY.budgets["smoke"], "printed")] == ["AE", "VAE", "NAE-OMI"]
 
 
 # ----------------------------------------------------------------------------------------------- the figures
-
-ROWS = [
-    {"in_set": "a", "out_set": "x", "method": "AE", "auroc": [0.1, 0.3], "reported": 0.4},
-    {"in_set": "a", "out_set": "y", "method": "AE", "auroc": [0.5], "reported": None},
-    {"in_set": "b", "out_set": "x", "method": "NAE-OMI", "auroc": [0.9], "reported": 1.0},
-    {"in_set": "a", "out_set": "x", "method": "GLOW", "auroc": [], "reported": 0.7},
-]
-
-
-@pytest.mark.filterwarnings("error")  # a layout that collapses
-def test_every_ood_set_has_a_panel_in_the_row_of_what_was_trained_on() -> None:
-    fig = plotting.ood_aurocs(ROWS)
-    first, second, third, empty = fig.axes
-    assert [ax.get_title() for ax in (first, second, third)] == ["x", "y", "x"] and not empty.axison
-    assert [ax.get_ylabel() for ax in (first, third)] == ["trained on a", "trained on b"]
-    assert [t.get_text() for t in first.get_yticklabels()] == ["AE", "GLOW"]
-    assert [t.get_text() for t in third.get_yticklabels()] == ["NAE-OMI"]
-    drawn = {
-        marker: [
-            (float(x), int(y)) for line in first.lines if line.get_marker() == marker for x, y in line.get_xydata()
-        ]
-        for marker in "o|D"
-    }
-    assert drawn == {"o": [(0.1, 0), (0.3, 0)], "|": [(pytest.approx(0.2), 0)], "D": [(0.4, 0), (0.7, 1)]}
-    assert plotting.to_png(fig).startswith(b"\x89PNG")
 
 
 def test_error_histograms_hold_all_images_on_one_scale_per_set() -> None:
@@ -335,8 +318,7 @@ def test_the_live_figure_can_be_drawn_before_there_is_anything_and_for_a_set_tha
 def tiny(embedded: None, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     """Let the quick profile be smoke's, with a store of its own."""
     monkeypatch.setenv("OODLAB_RUNS", str(tmp_path / "runs"))
-    for budgets in (BUDGETS, COLOUR_BUDGETS):
-        monkeypatch.setitem(budgets, "quick", budgets["smoke"])
+    monkeypatch.setattr(images, "QUICK", images.SMOKE)
 
 
 def run(panel: widgets.RunPanel) -> list[str]:
@@ -355,14 +337,14 @@ def test_the_panel_trains_what_is_not_kept_and_shows_every_ood_set(tiny: None) -
     seen = run(panel)
     assert "done." in panel.status.value, panel.status.value
     assert [text.split(",")[0] for text in seen if text.startswith("training")] == [
-        *["training nae/images/digits-ae"] * 3,
-        *["training nae/images/digits-omi"] * 3,
+        *["training nae/images/digits for mnist: AE"] * 3,
+        *["training nae/images/digits for mnist: NAE-OMI"] * 3,
     ]
     assert panel.bar.value == panel.bar.max == 9
     shown = panel._snapshot
     assert list(shown.scores) == ["AE", "NAE-OMI"] == list(shown.reconstructions)
-    outs = ("constant_gray", "half_digits", "chimera_digits", "photo_patches", "noise")
-    assert panel.views["out_set"].options == outs and tuple(shown.images) == ("digits", *outs)
+    outs = ("photo_patches", "constant_gray", "half_digits", "chimera_digits", "noise")
+    assert panel.views["out_set"].options == outs and tuple(shown.images) == ("digits for mnist", *outs)
     model = panel.result.model
     x = torch.from_numpy(shown.images["noise"])
     with torch.no_grad():
@@ -386,15 +368,15 @@ def test_the_controls_of_the_panel_decide_what_is_shown(tiny: None) -> None:
     panel = widgets.ood_detection()
     panel.controls["methods"].value = ("AE", "DAGMM")
     scores = []
-    for changes in ({}, {"seed": 2}, {"setting": "released"}, {"in_set": "cifar10", "methods": ("VAE", "IGEBM")}):
+    for changes in ({}, {"seed": 2}, {"source": "released"}, {"in_set": "cifar10", "methods": ("VAE", "IGEBM")}):
         for name, value in changes.items():
             panel.controls[name].value = value
         run(panel)
         scores.append(panel._snapshot.scores)
-    first, seed, setting, colour = scores
+    first, seed, source, colour = scores
     assert list(first) == ["AE", "DAGMM"], "the second has to learn from training images before it scores"
     assert not np.array_equal(first["AE"]["noise"], seed["AE"]["noise"])
-    assert not np.array_equal(seed["AE"]["noise"], setting["AE"]["noise"])
+    assert not np.array_equal(seed["AE"]["noise"], source["AE"]["noise"])
     assert list(colour) == ["VAE(R)", "VAE(L)", "IGEBM"]
     assert panel._snapshot.images["noise"].shape[1:] == (3, 16, 16)
     assert set(panel._snapshot.reconstructions) == {"VAE(R)", "VAE(L)"}, "IGEBM has no decoder"
@@ -404,19 +386,19 @@ def test_the_controls_of_the_panel_decide_what_is_shown(tiny: None) -> None:
 
 
 def test_stop_leaves_what_is_there(tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    long = dataclasses.replace(BUDGETS["smoke"], steps_of={"NAE-OMI": 3000})
-    monkeypatch.setitem(BUDGETS, "quick", long)
+    long = {channels: replace(scale, length={"": 3, "NAE-OMI": 3000}) for channels, scale in images.SMOKE.items()}
+    monkeypatch.setattr(images, "QUICK", long)
     panel = widgets.ood_detection()
     publish = panel._publish
 
     def stop_at_omi(snapshot: Any, done: int, total: int, text: str) -> None:
         publish(snapshot, done, total, text)
-        if "digits-omi" in text:
+        if "NAE-OMI, seed" in text:
             panel.stop()
 
     panel._publish = stop_at_omi
     panel.run()
     panel.wait(120)
-    assert "stopped. training nae/images/digits-omi" in panel.status.value, panel.status.value
+    assert "stopped. training nae/images/digits for mnist: NAE-OMI" in panel.status.value, panel.status.value
     assert list(panel._snapshot.scores) == ["AE"] and not panel.result.finished
     assert isinstance(panel.result.model, nn.Module)

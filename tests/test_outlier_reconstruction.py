@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import html
 import io
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import conv28
 from matplotlib.image import imread
 from test_browser import FIRST_ERROR, PRESS, browser, jupyter_lab, run_all, until  # noqa: F401
 
-from oodlab import data, metrics, plotting, presets, training, widgets
-from oodlab.presets.nae import image_training, outlier_inputs
+from oodlab import data, metrics, plotting, training, widgets
+from oodlab.studies.nae.images import image_method, unit_pixels
+from oodlab.studies.nae.ood_detection.setting import STUDY as OOD_DETECTION
+from oodlab.studies.nae.outlier_reconstruction import setting
+from oodlab.studies.nae.outlier_reconstruction.examples import SHIRT, SHOWN, examples
+from oodlab.studies.nae.outlier_reconstruction.setting import (
+    CLAIMS,
+    OF_TABLE_4,
+    STUDY,
+    fewer_missed,
+    gain,
+    outcomes,
+    printed,
+    spoilt,
+)
+from oodlab.study import decide
 from oodlab.widgets.canvas import SIDE, Canvas
 from oodlab.widgets.drawing import HALVES, Judge, erased, merged, seen
 from oodlab.widgets.outlier_reconstruction import PIXELS as ON_PAGE
-
-DIGITS = data.choose("digits", "digits")
 
 
 @pytest.fixture
@@ -36,67 +49,119 @@ def embedded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OODLAB_RUNS", str(tmp_path / "runs"))
 
 
-def smoke(method: str = "AE") -> presets.Preset:
-    return image_training(method, in_set="digits").at("smoke")
+def smoke(method: str = "AE") -> training.Recipe:
+    """Return a training at profile smoke, on embedded digits."""
+    return image_method(method, "smoke", "printed").recipes(STUDY.at("smoke", dataset="embedded").played[0])["model"]
 
 
 def noise(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(1, 256, (n, SIDE, SIDE), dtype=np.uint8)
 
 
-# ------------------------------------------------------------------------------------- the experiment
+# ---------------------------------------------------------------------------------------- the setting
 
 
-def test_the_experiment_shares_the_trainings_that_all_notebooks_on_images_share() -> None:
-    for experiment, setting in (
-        (presets.nae.OUTLIER_RECONSTRUCTION, "paper"),
-        (presets.nae.OUTLIER_RECONSTRUCTION_RELEASED, "released"),
-    ):
-        assert list(experiment.runs) == ["AE", "NAE-OMI"]
-        for name, run in experiment.at("quick").runs.items():
-            assert run.text == image_training(name, setting=setting).at("quick").text
-    assert set(presets.nae.OUTLIER_RECONSTRUCTION.settings["printed"].values()) < {
-        row.out_set for row in metrics.reported("nae", table="table4", method="NAE")
-    }
+@pytest.mark.parametrize("source", ["printed", "released"])
+@pytest.mark.parametrize("profile", ["quick", "long", "full"])
+def test_the_trainings_are_those_of_ood_detection(profile: str, source: str) -> None:
+    own, other = (
+        {place: recipe.key for place, recipe in study.at(profile, source=source, dataset="mnist").recipes.items()}
+        for study in (STUDY, OOD_DETECTION)
+    )
+    assert own.items() <= other.items() and {method for _, method, _ in own} == {"AE", "NAE-OMI"}
 
 
 def test_outliers_are_made_of_the_test_images_and_then_shrunk(embedded: None) -> None:
-    inputs = outlier_inputs(smoke(), DIGITS, n=50, greys=40)
+    inputs = STUDY.at("smoke").played[0].load(n=50)
     test = data.load("digits", "test", n=50, seed=0)
     small = (1, 14, 14)
-    stored = {"half": data.half_digits(test.x), "chimera": data.chimera_digits(test.x, test.y)}
-    assert list(inputs.outliers) == ["blank", "half", "chimera", "constant_gray"]
-    assert torch.equal(inputs.known, data.as_shape(test.x, small) / 255)
+    stored = {"half_digits": data.half_digits(test.x), "chimera_digits": data.chimera_digits(test.x, test.y)}
+    assert set(inputs.outside) == {"blank", "constant_gray", "photo_patches", *stored}
+    assert torch.equal(inputs.test.x, data.as_shape(test.x, small))
     for name, x in stored.items():
-        assert torch.equal(inputs.outliers[name], data.as_shape(x, small) / 255), name
-    assert torch.equal(inputs.outliers["blank"], torch.zeros(1, *small))
-    greys = inputs.outliers["constant_gray"].flatten(1)
-    assert greys.shape == (40, 14 * 14) and (greys == greys[:, :1]).all() and len(greys[:, 0].unique()) > 20
-    detection = presets.nae.ood_inputs(smoke(), "mnist", n=50, made=40).outside["constant_gray"]
-    assert torch.equal(inputs.outliers["constant_gray"], detection), "one way to make them in both studies"
-    again = outlier_inputs(smoke(), DIGITS, n=50, greys=40)
-    assert all(torch.equal(x, again.outliers[name]) for name, x in inputs.outliers.items())
-    assert "omniglot, fashion_mnist" in inputs.sentence
-    assert [info.record for info in inputs.infos][1:] == ["digits/test(n=50, seed=0)", "synthetic:constant_gray/all"]
-    assert len(outlier_inputs(smoke(), DIGITS, n=10_000, greys=1).known) == len(data.load("digits", "test"))
+        assert torch.equal(inputs.outside[name].x, data.as_shape(x, small)), name
+    assert inputs.outside["blank"].x.shape == (1, *small) and not inputs.outside["blank"].x.any()
+    detection = OOD_DETECTION.at("smoke", dataset="mnist").played[0].load(n=50).outside
+    for name in ("constant_gray", "half_digits", "chimera_digits"):
+        assert torch.equal(inputs.outside[name].x, detection[name].x), "one way to make them in both studies"
 
 
-def test_sets_with_files_are_taken_and_shirts_come_first(
+def test_rows_are_named_as_the_paper_prints_them() -> None:
+    row = {"in_set": "mnist", "out_set": "half_digits", "score": "NAE-OMI", "last": True}
+    numbers = [
+        metrics.find_reported("nae", in_set="mnist", **printed({**row, "out_set": name, "score": score}))[0].value
+        for name in OF_TABLE_4
+        for score in ("AE", "NAE-OMI")
+    ]
+    assert numbers == [0.523, 0.999, 0.761, 0.992, 0.885, 0.995, 0.934, 1]
+    assert printed({**row, "last": False}) is None
+    assert not metrics.find_reported("nae", in_set="mnist", **printed({**row, "out_set": "blank"}))
+
+
+def made_rows(*given: tuple) -> pd.DataFrame:
+    """Return rows of (out_set, score, step, auroc, rejected, median of known, median of outliers)."""
+    names = ["out_set", "score", "step", "auroc", "tnr_at_95tpr", "in_q50", "out_q50"]
+    return pd.DataFrame(given, columns=names).assign(seed=0, in_set="mnist", n_out=9, profile="quick")
+
+
+ROWS = made_rows(
+    ("half_digits", "AE", 9, 0.6, 0.4, -0.1, -0.1),
+    ("half_digits", "NAE-OMI", 0, 0.1, 0.0, -9.0, -9.0),
+    ("half_digits", "NAE-OMI", 5, 0.9, 0.7, -0.2, -0.4),
+    ("blank", "AE", 9, 1.0, 1.0, -0.1, -0.2),
+    ("blank", "NAE-OMI", 5, 1.0, 0.0, -0.2, -0.3),
+)
+
+
+def test_the_claims_read_the_ends_of_both_trainings() -> None:
+    table = outcomes(ROWS).reset_index(["seed", "in_set"], drop=True)
+    assert table["missed"].to_dict() == {
+        ("half_digits", "AE"): pytest.approx(0.6),
+        ("half_digits", "NAE-OMI"): pytest.approx(0.3),
+        ("blank", "AE"): 0,
+        ("blank", "NAE-OMI"): 1,
+    }
+    assert fewer_missed(ROWS, out_sets=("half_digits", "blank")).tolist() == pytest.approx([0.3]), (
+        "where the plain one misses none, nothing is to be seen"
+    )
+    assert gain(ROWS).tolist() == pytest.approx([0.3]), "the blank image is not in table 4"
+    spoilt_by_set = spoilt(ROWS).droplevel(["seed", "in_set"])
+    assert spoilt_by_set.to_dict() == {
+        "half_digits": pytest.approx(np.log(4 / 2)),
+        "blank": pytest.approx(np.log(1.5 / 2)),
+    }
+    assert [decide(claim, ROWS).word for claim in CLAIMS] == ["Partly"] * 3
+
+
+# --------------------------------------------------------------------------------------- images of the figure
+
+
+def test_examples_are_the_first_images_with_a_frame_where_the_decision_is_wrong(
     embedded: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     classes = np.arange(30) % 10
-    for name in ("omniglot", "fashion_mnist"):
+    for name in ("omniglot", "fashion_mnist", "mnist"):
         (tmp_path / name).mkdir()
-        np.savez(
-            tmp_path / name / "test.npz", x=np.stack([np.full((28, 28), i, np.uint8) for i in range(30)]), y=classes
-        )
+        stored = np.stack([np.full((28, 28), i, np.uint8) for i in range(30)])
+        for split in ("train", "test"):
+            np.savez(tmp_path / name / f"{split}.npz", x=stored, y=classes)
     monkeypatch.setenv("OODLAB_DATA", str(tmp_path))
-    inputs = outlier_inputs(smoke(), DIGITS, n=1000, greys=1)
-    levels = (255 * inputs.outliers["fashion_mnist"][:, 0, 0, 0]).round().int().tolist()
-    assert levels[:3] == [6, 16, 26] and levels[3:] == [i for i in range(30) if i % 10 != 6]
-    assert (255 * inputs.outliers["omniglot"][:, 0, 0, 0]).round().int().tolist() == list(range(30))
-    assert inputs.sentence == ""
-    assert {"omniglot/test", "fashion_mnist/test"} < {info.record for info in inputs.infos}
+    inputs = STUDY.at("smoke").played[0].load()
+    sets = {"mnist": inputs.test, **inputs.outside}
+    errors = {"AE": {name: np.arange(len(split)) / 10 for name, split in sets.items()}}
+    torch.manual_seed(0)
+    model = smoke().model()
+    shown = examples(inputs, {"AE": model}, errors, {"AE": 0.3})
+    levels = (255 * shown.images["fashion_mnist"][:, 0, 0]).round().astype(int).tolist()
+    assert levels == [SHIRT, SHIRT + 10] and next(iter(shown.images)) == "mnist"
+    assert {name: len(x) for name, x in shown.images.items()} == dict.fromkeys(sets, SHOWN) | {"blank": 1}
+    assert shown.wrong["AE"]["omniglot"] == [True, True], "accepted"
+    assert shown.wrong["AE"]["fashion_mnist"] == [False, False], "errors 0.6 and 1.6 are above the limit"
+    assert shown.wrong["AE"]["mnist"] == [False, False]
+    x = unit_pixels(sets["omniglot"].x[:SHOWN])
+    with torch.no_grad():
+        made = model.decode(model.encode(x))[:, 0].numpy()
+    assert np.allclose(shown.reconstructions["AE"]["omniglot"], made)
 
 
 # ------------------------------------------------------------------------------------------ the figures
@@ -269,8 +334,7 @@ def test_the_panel_trains_what_is_missing_and_loads_what_is_there(embedded: None
     second.wait(120)
     assert list(second.verdicts) == ["AE", "NAE-OMI"] and second.bar.value == 0, "nothing is trained again"
     for name, verdict in second.verdicts.items():
-        run = image_training(name, in_set="digits").at("smoke")
-        model = training.train_or_load(run, device="cpu").model
+        model = training.train_or_load(smoke(name), device="cpu").model
         x = seen(second.canvas.picture[None], (1, 14, 14))
         with torch.no_grad():
             assert verdict.error == pytest.approx(float(model.reconstruction_error(x)), rel=1e-5)
@@ -320,26 +384,22 @@ def test_every_control_changes_the_picture_and_the_verdicts_with_it(panel: widge
 @pytest.mark.parametrize("n", [50, 10_000])
 def test_the_panel_accepts_what_the_figure_accepts(embedded: None, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
     """The limit is the notebook's: of the same known images, at the same quantile."""
-    experiment = presets.nae.OUTLIER_RECONSTRUCTION
-    settings = {**experiment.profiles["smoke"]["settings"], "test_images": n}
-    fewer = dataclasses.replace(experiment, profiles={"smoke": {"settings": settings}})
-    monkeypatch.setattr(presets.nae, "OUTLIER_RECONSTRUCTION", fewer)
+    monkeypatch.setitem(setting.SIZES, "smoke", replace(setting.SIZES["smoke"], test_items=n))
     panel = widgets.outlier_reconstruction(profile="smoke")
     panel.wait(120)
     panel.train()
     panel.wait(120)
-    inputs = outlier_inputs(smoke(), DIGITS, n=n, greys=1)
-    assert f"of {len(inputs.known)} known test images" in panel.status.value
+    known = unit_pixels(STUDY.at("smoke").played[0].load(n=n).test.x)
+    assert f"of {len(known)} known test images" in panel.status.value
     for name, judge in panel.judges.items():
-        (detector,) = presets.nae.image_detectors(name, judge.model).values()
-        limit = -metrics.threshold_at_tpr(detector.score_samples(inputs.known))
-        assert panel.verdicts[name].limit == limit
+        scores = image_method(name, "smoke", "printed").detectors({"model": judge.model})[name].score_samples(known)
+        assert panel.verdicts[name].limit == -metrics.threshold_at_tpr(scores)
 
 
 def test_stop_keeps_what_is_trained_and_the_button_goes_on(embedded: None, monkeypatch: pytest.MonkeyPatch) -> None:
     panel = widgets.outlier_reconstruction(profile="smoke")
     panel.wait(120)
-    panel._runs = {name: run.changed(steps=30 if name == "NAE-OMI" else 3) for name, run in panel._runs.items()}
+    panel._recipes["NAE-OMI"] = replace(panel._recipes["NAE-OMI"], steps=30)
     say = panel.work.say
 
     def stop_at_the_second(text: str) -> None:
@@ -350,7 +410,7 @@ def test_stop_keeps_what_is_trained_and_the_button_goes_on(embedded: None, monke
     panel.work.say = stop_at_the_second
     panel.train()
     panel.wait(120)
-    stopped = re.search(r"digits-omi has (\d+) of its 30 updates. Press Train.", panel.status.value)
+    stopped = re.search(r"NAE-OMI has (\d+) of its 30 updates. Press Train.", panel.status.value)
     assert stopped and 0 < int(stopped[1]) < 30, panel.status.value
     assert list(panel.verdicts) == ["AE"] and not panel.train_button.disabled
     panel.work.say = say

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -23,12 +24,12 @@ import psutil
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import flow_of_the_plane, probabilistic_pca, smooth_nae
+from conftest import flow_of_the_plane, plane_recipe, probabilistic_pca, smooth_nae
 from test_runner import alive, hear_interrupts, notebooks, wait_for, write  # noqa: F401
 from test_training import SETTINGS, STEPS, Erupting, asking, assert_same_bits, left_behind, on_manifold, run
 from torch import Tensor, nn
 
-from oodlab import presets, runner, train, workspace
+from oodlab import runner, train, workspace
 from oodlab.data import eight_gaussians
 from oodlab.models import MLP, EnergyWithGenerator, JointEnergy, NoisyGenerator, TableGenerator, vector_realnvp
 from oodlab.objectives import (
@@ -47,7 +48,18 @@ from oodlab.progress import Progress
 from oodlab.replay import ReplayBuffer, Uniform, joined, share_of
 from oodlab.samplers import LangevinChain, MalaChain
 from oodlab.studies import studies
-from oodlab.training import Fresh, Result, Shuffled, fit, parallel, team, train_or_load, train_or_load_in_parallel
+from oodlab.training import (
+    Adam,
+    Fresh,
+    Recipe,
+    Result,
+    Shuffled,
+    fit,
+    parallel,
+    team,
+    train_or_load,
+    train_or_load_in_parallel,
+)
 from oodlab.training import launch as launching
 from oodlab.training.loop import STREAM
 
@@ -470,7 +482,7 @@ def test_when_one_rank_keeps_diverging_all_end_with_advice(pair: Pair, tmp_path:
 
 
 def test_every_notebooks_experiment_is_found_by_its_name() -> None:
-    found = presets.experiments() | studies()
+    found = studies()
     names = {str(path.relative_to(NOTEBOOKS).with_suffix("")) for path in NOTEBOOKS.glob("*/*.ipynb")}
     assert names
     assert names <= set(found)
@@ -484,14 +496,14 @@ NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
     ("arguments", "complaint"),
     [
         (
-            ["nae/eight_gaussians/omi3"],
-            "got 'nae/eight_gaussians/omi3'; at profile quick the nearest is nae/eight_gaussians/omi-3, of\n",
+            ["nae/eight_gaussians/NAE-OMI, D_z = 33"],
+            "got 'nae/eight_gaussians/NAE-OMI, D_z = 33'; at profile quick the nearest is nae/eight_gaussians/NAE-OMI, D_z = 3, of\n",
         ),
-        (["nae/eight_gaussian"], "\n  nae/eight_gaussians/vae-1\n"),
+        (["nae/eight_gaussian"], "\n  nae/eight_gaussians/VAE, D_z = 1\n"),
         ([], "expects the name of a training, got None"),
         (["mass/epoch_curves/digits: ReLU", "--profile", "full"], ": ReLU, vanilla\n"),
-        (["nae/eight_gaussians/omi-3", "--profile", "quik"], "did you mean 'quick'?"),
-        (["nae/eight_gaussians/omi-3", "--device", "gpu"], "device expects"),
+        (["nae/eight_gaussians/NAE-CD", "--profile", "quik"], "did you mean 'quick'?"),
+        (["nae/eight_gaussians/NAE-CD", "--device", "gpu"], "device expects"),
     ],
 )
 def test_arguments_that_do_not_fit_are_answered_before_anything_starts(
@@ -512,10 +524,9 @@ def test_arguments_that_do_not_fit_are_answered_before_anything_starts(
 def test_the_list_names_every_training(capsys: pytest.CaptureFixture) -> None:
     assert train.main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    names = {run.name for experiment in presets.experiments().values() for run in experiment.runs.values()}
     own = {recipe.name for study in studies().values() for recipe in study.at("quick").recipes.values()}
-    assert "nae/eight_gaussians/omi-3" in names and len(own) > 3
-    assert sorted(lines) == sorted(names | own)
+    assert "nae/eight_gaussians/NAE-CD" in own and len(own) > 3
+    assert sorted(lines) == sorted(own)
     assert train.main(["--list", "--profile", "smoke", "--source", "released"]) == 0
     released = capsys.readouterr().out.splitlines()
     assert len(released) == 3 and all(line.startswith("mass/epoch_curves/") for line in released)
@@ -524,7 +535,7 @@ def test_the_list_names_every_training(capsys: pytest.CaptureFixture) -> None:
 def test_alone_the_command_trains_what_the_notebook_loads_and_stops_when_told(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    smoke = presets.nae.EIGHT_GAUSSIANS.at("smoke").runs["NAE-OMI, D_z = 3"]
+    smoke = plane_recipe("NAE-OMI, D_z = 3")
     command = [smoke.name, "--profile", "smoke", "--seed", "4", "--device", "cpu", "--threads", "1"]
     hear: dict[int, Callable] = {}
     monkeypatch.setattr(signal, "signal", hear.__setitem__)
@@ -545,9 +556,10 @@ def test_alone_the_command_trains_what_the_notebook_loads_and_stops_when_told(
 # -------------------------------------------------------------------------------------- from a notebook
 
 LAUNCH = """\
-from oodlab import presets, training
-smoke = presets.nae.EIGHT_GAUSSIANS.at("smoke")
-result = training.train_or_load_in_parallel(smoke.runs["NAE-OMI, D_z = 3"], processes=2, seed=5, device="cpu")
+from oodlab import training
+from oodlab.studies.nae.eight_gaussians.setting import SPACE, STUDY
+recipe = STUDY.at("smoke").recipes["eight_gaussians", SPACE, "model"]
+result = training.train_or_load_in_parallel(recipe, processes=2, seed=5, device="cpu")
 assert result.finished and not result.model.training
 """
 
@@ -562,11 +574,11 @@ def test_a_notebook_trains_on_two_processes_and_sees_how_far(
     runner.execute([run], jobs=1, progress=Progress(shown, every=0))
     assert run.status == "done", run.error
     events = workspace.events(run.events, 0)[0]
-    label = "nae/eight_gaussians/omi-3 seed 5"
+    label = "nae/eight_gaussians/NAE-OMI, D_z = 3 seed 5"
     steps = [event["step"] for event in events if event["event"] == "step" and event["label"] == label]
     assert steps == list(range(1, 9)), "each step once: loading reports none"
     assert f"{label}: step 8 of 8" in run.executed.read_text()
-    smoke = presets.nae.EIGHT_GAUSSIANS.at("smoke").runs["NAE-OMI, D_z = 3"]
+    smoke = plane_recipe("NAE-OMI, D_z = 3")
     file = workspace.runs_folder() / "checkpoints" / f"{smoke.key}-seed5" / "checkpoint.pt"
     assert len(torch.load(file, weights_only=True)["random"]) == 2, "two processes made it"
     loaded = train_or_load(smoke, seed=5, device="cpu", should_stop=lambda: pytest.fail("a step was begun"))
@@ -598,8 +610,10 @@ def test_what_the_first_process_says_as_it_fails_reaches_the_caller(
 ) -> None:
     start, script = subprocess.Popen, FAILS.replace("EVENTS", repr(events))
     monkeypatch.setattr(subprocess, "Popen", lambda command, **run: start([sys.executable, "-c", script], **run))
-    smoke = presets.nae.EIGHT_GAUSSIANS.at("smoke").runs["NAE-OMI, D_z = 3"]
-    with pytest.raises(RuntimeError, match=f"omi-3 on 2 processes ended with status 1; its last lines:\n?{complaint}"):
+    smoke = plane_recipe("NAE-OMI, D_z = 3")
+    with pytest.raises(
+        RuntimeError, match=f"D_z = 3 on 2 processes ended with status 1; its last lines:\n?{complaint}"
+    ):
         train_or_load_in_parallel(smoke, processes=2, device="cpu")
     assert capsys.readouterr().out == "diverged at step 3\n"
 
@@ -611,8 +625,8 @@ def test_a_process_reports_why_it_fails(tmp_path: Path, monkeypatch: pytest.Monk
     given = ["--device", "cpu", "--threads", "1", "--pickled", str(tmp_path / "preset")]
     with pytest.raises(pickle.UnpicklingError):
         train.main(given)
-    smoke = presets.nae.EIGHT_GAUSSIANS.at("smoke").runs["NAE-OMI, D_z = 3"]
-    (tmp_path / "preset").write_bytes(pickle.dumps(smoke.changed(optimiser={"lr_of": {"no such": 1.0}})))
+    smoke = plane_recipe("NAE-OMI, D_z = 3")
+    (tmp_path / "preset").write_bytes(pickle.dumps(replace(smoke, optimiser=Adam(1e-3, lr_of={"no such": 1.0}))))
     with pytest.raises(ValueError, match="no such"):
         train.main(given)
     events = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
@@ -622,8 +636,12 @@ def test_a_process_reports_why_it_fails(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 LONG = """\
-from oodlab import presets, training
-paper = presets.nae.EIGHT_GAUSSIANS.runs["NAE-OMI, D_z = 3"].changed(model={"width": 8, "hidden": 8, "blocks": 1})
+from dataclasses import replace
+from oodlab import training
+from oodlab.studies.nae.eight_gaussians.setting import SPACE, STUDY
+from oodlab.studies.nae.plane import Width
+paper = STUDY.recipes["eight_gaussians", SPACE, "model"]
+paper = replace(paper, model=replace(paper.model, size=Width(8, 8, 1)))
 training.train_or_load_in_parallel(paper, processes=2, device="cpu")
 """
 
@@ -679,12 +697,12 @@ def test_a_process_ends_with_the_one_that_started_it_or_another_it_was_told(gone
 
 
 def test_what_cannot_be_launched_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    smoke = presets.nae.EIGHT_GAUSSIANS.at("smoke").runs["NAE-OMI, D_z = 3"]
+    smoke = plane_recipe("NAE-OMI, D_z = 3")
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ValueError, match="got 2 processes and 1 GPUs"):
         parallel.check_gpus(torch.device("cuda"), 2)
-    own = smoke.changed(objective=of_the_notebook)
+    own = replace(smoke, objective=of_the_notebook)
     monkeypatch.setattr(of_the_notebook, "__module__", "__main__")
     monkeypatch.setattr(sys.modules["__main__"], "of_the_notebook", of_the_notebook, raising=False)
     with pytest.raises(ValueError, match="with one defined in this notebook or script"):
@@ -699,7 +717,7 @@ def test_what_the_caller_turns_off_is_off_in_every_process(monkeypatch: pytest.M
     """The command line of the processes is read by what they run."""
     asked: list[tuple] = []
 
-    def record(preset: presets.Preset, *, seed: int, precision: str, graph: str, **options: object) -> Result:
+    def record(preset: Recipe, *, seed: int, precision: str, graph: str, **options: object) -> Result:
         asked.append((seed, precision, graph))
         return train_or_load(preset, seed=seed, device="cpu", precision=precision, graph=graph)
 
@@ -707,7 +725,7 @@ def test_what_the_caller_turns_off_is_off_in_every_process(monkeypatch: pytest.M
         assert train.main(command[command.index("oodlab.train") + 1 :]) == 0
         return start([sys.executable, "-c", ""], **run)
 
-    start, smoke = subprocess.Popen, presets.nae.EIGHT_GAUSSIANS.at("smoke").runs["AE, D_z = 3"]
+    start, smoke = subprocess.Popen, plane_recipe("AE, D_z = 3")
     monkeypatch.setattr(subprocess, "Popen", launch)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(train, "train_or_load", record)
@@ -722,7 +740,7 @@ def test_what_the_caller_turns_off_is_off_in_every_process(monkeypatch: pytest.M
 
 def test_a_finished_training_is_launched_again_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """And once its checkpoint is whole, it does not matter how the processes end."""
-    smoke = presets.nae.EIGHT_GAUSSIANS.at("smoke").runs["AE, D_z = 3"]
+    smoke = plane_recipe("AE, D_z = 3")
     launched: list[int] = []
 
     def launch(command: list[str], **run: object) -> subprocess.Popen:

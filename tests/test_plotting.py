@@ -6,19 +6,22 @@ import itertools
 import json
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from oodlab import data, grids, plotting, presets, workspace
+from oodlab import data, grids, plotting, workspace
 
 
 @pytest.fixture
 def record() -> dict[str, object]:
     return {
-        "preset": presets.nae.EIGHT_GAUSSIANS.at("smoke"),
+        "preset": SimpleNamespace(
+            name="nae/test", profile="smoke", text="one = 1", hash="0" * 12, shrinks={"smoke": "8 updates."}
+        ),
         "seeds": [3, 4],
         "data": [data.from_arrays(torch.zeros(5, 2), name="eight_gaussians", origin="synthetic").info],
         "seconds": 1.26,

@@ -56,8 +56,13 @@ def test_every_result_in_a_row_stands_in_the_figures_behind_it(figure: str) -> N
 
 def test_the_row_of_the_eight_gaussians_has_every_method() -> None:
     record = json.loads((ROOT / "figures/nae/eight_gaussians.json").read_text(encoding="utf-8"))
-    for line in record["numbers"]["table"]:
-        assert f"{line['NLL (nats)']:.2f}" in row_of("nae/eight_gaussians"), line
+    if "rows" in record:
+        rows = rows_of(record)
+        nll = rows[rows["quantity"] == "NLL"].groupby("method")["value"].mean()
+    else:
+        nll = {line["density"]: line["NLL (nats)"] for line in record["numbers"]["table"]}
+    for name, value in nll.items():
+        assert f"{value:.2f}" in row_of("nae/eight_gaussians"), name
 
 
 def test_every_committed_figure_comes_from_real_data_at_a_full_profile() -> None:

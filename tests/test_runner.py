@@ -94,7 +94,7 @@ def test_parameters_have_the_types_of_their_defaults(notebooks: Path) -> None:
         ("rate=nan", "a number must be finite"),
         ("restart=1", "a bool is true or false"),
         ("sampler=cdd", "the choices are omi | cd | pcd (the nearest is cd)"),
-        ("profile=fast", "the choices are smoke | quick | paper"),
+        ("profile=fast", "the choices are smoke | quick | long | full"),
         ("sizes=8", 'a tuple is written like "[1, 2]"'),
         ("sizes=8,1.5", "its element 1.5 differs in type"),
         ("sizes=8,0", "the range is 1..512"),
@@ -427,22 +427,34 @@ def test_only_runs_that_may_replace_them_write_the_committed_figures(
         return run.figures_folder
 
     own = tmp_path / "runs" / "figures"
-    assert folder(path, profile="quick") == folder(path, profile="paper") == checkout / "figures"
+    assert folder(path, profile="quick") == folder(path, profile="full") == checkout / "figures"
     assert folder(path, profile="smoke") == own / "smoke"
     assert folder(path, profile="quick", given=["seed=1"]).parent == own
     assert folder(path, profile="quick", out=tmp_path / "out") == tmp_path / "out"
     assert folder(other, profile="quick") == own / "quick"
 
 
-def test_the_papers_size_has_two_names_and_either_will_do(notebooks: Path) -> None:
-    plain = read(write(notebooks / "nae" / "a.ipynb"))
-    budgets = 'profile = "quick"  # budget; choices: smoke | quick | long | full\n'
-    of_a_study = read(write(notebooks / "nae" / "b.ipynb", parameters=budgets))
-    for given in ("full", "paper"):
-        assert resolve(plain, [f"profile={given}"])["profile"] == "paper"
-        assert resolve(of_a_study, [f"profile={given}"])["profile"] == "full"
-    with pytest.raises(UsageError, match=r"choices are smoke \| quick \| paper"):
-        resolve(plain, ["profile=long"])
+def test_a_notebook_has_the_profiles_that_its_comment_names_or_all(notebooks: Path) -> None:
+    plain = read(write(notebooks / "nae" / "a.ipynb", parameters='profile = "quick"\n'))
+    assert plain.parameters["profile"].choices == ("smoke", "quick", "long", "full")
+    few = 'profile = "quick"  # budget; choices: smoke | quick\n'
+    with pytest.raises(UsageError, match=r"choices are smoke \| quick"):
+        resolve(read(write(notebooks / "nae" / "b.ipynb", parameters=few)), ["profile=long"])
+
+
+def test_kept_numbers_of_a_larger_profile_keep_their_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkout = tmp_path / "checkout"
+    monkeypatch.setattr(workspace, "checkout", lambda: checkout)
+    monkeypatch.setenv("OODLAB_RUNS", str(tmp_path / "runs"))
+    (checkout / "notebooks" / "nae").mkdir(parents=True)
+    (checkout / "figures" / "nae").mkdir(parents=True)
+    path = write(checkout / "notebooks" / "nae" / "a.ipynb")
+    for name in ("b-numbers.long.csv", "a-numbers.long.csv"):
+        (run,) = runner.plan([path], folder=path.parent.parent, profile="quick")
+        assert run.figures_folder == checkout / "figures", "nothing of its own is kept yet"
+        (checkout / "figures" / "nae" / name).touch()
+    (run,) = runner.plan([path], folder=path.parent.parent, profile="quick")
+    assert run.figures_folder == tmp_path / "runs" / "figures" / "quick"
 
 
 def test_list_shows_parameters_and_cost(notebooks: Path, capsys) -> None:

@@ -14,19 +14,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from oodlab import data, metrics, plotting, presets, training, widgets
+from oodlab import data, metrics, plotting, training, widgets
 from oodlab.models import Autoencoder, inception_features
 from oodlab.plotting.sets import HELD_OUT, KNOWN
-from oodlab.presets.nae import (
-    BUDGETS,
-    FreshChains,
-    image_chains,
-    image_features,
-    image_training,
-    likeness,
-    nearest_images,
-)
 from oodlab.samplers import Annealed, Box, ClipElements, ClipRows, LangevinChain, MalaChain, RejectOutside, Sphere
+from oodlab.studies.nae import images
+from oodlab.studies.nae.holdout_digits.setting import STUDY as HOLDOUT_DIGITS
+from oodlab.studies.nae.images import digits_task, unit_pixels
+from oodlab.studies.nae.ood_detection.setting import STUDY as OOD_DETECTION
+from oodlab.studies.nae.samples import chains as sample_chains
+from oodlab.studies.nae.samples import compared
+from oodlab.studies.nae.samples.chains import FreshChains, OnManifoldSamples
+from oodlab.studies.nae.samples.compared import SampleNumbers, features, likeness, nearest_images, way
+from oodlab.studies.nae.samples.setting import CLAIMS, STUDY, numbers_at, printed, table_of
+from oodlab.studies.nae.shipped import quick_recipe
+from oodlab.study import Measured, decide
 from oodlab.widgets import Stepper, Walk
 from oodlab.widgets.stepping import NOISE
 
@@ -45,10 +47,10 @@ def small_model(seed: int = 0) -> Autoencoder:
     return Autoencoder(encoder, decoder, latent=3, sphere=True).eval()
 
 
-def draw(model: Autoencoder, n: int = 6, **changes: Any) -> image_chains.OnManifoldSamples:
+def draw(model: Autoencoder, n: int = 6, **changes: Any) -> OnManifoldSamples:
     given = {"latent_chain": LATENT, "chain": VISIBLE, "start_bounds": Box(0.0, 1.0), "seed": 0, **changes}
     followed = given.pop("followed", n)
-    return FreshChains(**given)(model, torch.zeros(1, 3, 1, 1), n, followed=followed)
+    return FreshChains(**given)(model, n, followed=followed)
 
 
 # --------------------------------------------------------------------------------- the Fréchet distance
@@ -131,7 +133,7 @@ def test_fresh_codes_lie_all_over_the_sphere_and_many_are_drawn_in_parts(monkeyp
     codes = []
     decode = model.decode
     monkeypatch.setattr(model, "decode", lambda z: codes.append(z) or decode(z))
-    monkeypatch.setattr(image_chains, "BATCH", 100)
+    monkeypatch.setattr(sample_chains, "BATCH", 100)
     of = draw(model, n=250, followed=7, latent_chain=LATENT.part(0, 0))
     assert [len(of.x), of.latent_energies.shape[1]] == [250, 7]
     assert max(map(len, codes)) == 100
@@ -142,58 +144,41 @@ def test_fresh_codes_lie_all_over_the_sphere_and_many_are_drawn_in_parts(monkeyp
     assert len(of.first.flatten(1).unique(dim=0)) == 250
 
 
-def test_the_chains_of_a_training_are_taken_with_another_number_of_latent_steps() -> None:
-    preset = image_training("NAE-OMI", in_set="digits").at("smoke")
-    objective = preset.objective(preset.model())
-    chains = FreshChains.of(objective.negatives, latent_steps=7, seed=3)
-    assert chains.latent_chain == dataclasses.replace(objective.negatives.latent_chain, steps=7)
-    assert (chains.chain, chains.start_bounds, chains.seed) == (objective.negatives.chain, Box(0.0, 1.0), 3)
+# ---------------------------------------------------------------------------------------- the setting
 
 
-# --------------------------------------------------------------------------------------- the trainings
+@pytest.mark.parametrize(("source", "longer"), [("printed", 8), ("released", 20)])
+@pytest.mark.parametrize("profile", ["quick", "long", "full"])
+def test_samples_without_replay_have_the_chains_of_the_training_and_longer_latent_ones(
+    profile: str, source: str, longer: int
+) -> None:
+    study = STUDY.at(profile, source=source)
+    measure = numbers_at(study)
+    for (_, method, role), recipe in study.recipes.items():
+        if (method, role) == ("NAE-OMI", "model"):
+            assert measure.chains == FreshChains.of(recipe.objective.negatives)
+            long = FreshChains.of(recipe.objective.negatives, longer=longer)
+            assert long.latent_chain.steps == measure.longer * measure.chains.latent_chain.steps
+    assert ("inception" in measure.spaces) == (profile == "full")
 
 
-def test_what_is_measured_on_the_way_changes_no_weight() -> None:
-    own = presets.nae.sample_trainings(in_set="digits")["without 9"].at("smoke")
-    shared = image_training("NAE-OMI", 9, in_set="digits").at("smoke")
-    ours, theirs = (training.train_or_load(preset, device="cpu") for preset in (own, shared))
-    for name, value in theirs.model.state_dict().items():
-        assert torch.equal(ours.model.state_dict()[name], value), name
-    assert torch.equal(ours.objective.negatives.replay.states, theirs.objective.negatives.replay.states)
-    for mine, other in zip(ours.probes, theirs.probes, strict=True):
-        assert {name: torch.equal(mine["values"][name], other["values"][name]) for name in ("in", "out")} == {
-            "in": True,
-            "out": True,
-        }
-    first, last = (ours.probes[i]["values"] for i in (0, -1))
-    again = own.probe()(ours.model)
-    for name in ("start", "negatives"):
-        assert first[name].shape == (8, 1, 14, 14)
-        assert torch.equal(last[name], again[name]), "the same randomness at every look"
-        assert not torch.equal(first[name], last[name])
+@pytest.mark.parametrize("source", ["printed", "released"])
+@pytest.mark.parametrize("profile", ["quick", "long", "full"])
+def test_the_trainings_are_those_of_other_notebooks(profile: str, source: str) -> None:
+    """That without 9 is holdout_digits', that on all digits ood_detection's: nothing is trained for samples alone."""
+    own = {place: recipe.key for place, recipe in STUDY.at(profile, source=source).recipes.items()}
+    others = {
+        place: recipe.key
+        for study in (HOLDOUT_DIGITS, OOD_DETECTION)
+        for place, recipe in study.at(profile, source=source).recipes.items()
+    }
+    assert own.items() <= others.items() and len(own) == 6
 
 
-@pytest.mark.parametrize(("version", "longer"), [("paper", 8), ("released", 20)])
-def test_samples_without_replay_have_longer_latent_chains(version: str, longer: int) -> None:
-    experiment = {"paper": presets.nae.SAMPLES, "released": presets.nae.SAMPLES_RELEASED}[version]
-    for profile in ("quick", "paper"):
-        at = experiment.at(profile)
-        own = at.runs["without 9"]
-        assert at.settings["longer"] == longer
-        assert own.probe.keywords["latent_chain"].steps == longer * own.objective.keywords["latent_chain"].steps
-        assert own.probe.keywords["chain"] == own.objective.keywords["chain"]
-    shared = image_training("NAE-OMI", 9, setting=version)
-    for profile, share in {"smoke": 1, "quick": 2, "paper": 1}.items():
-        whole, own = shared.at(profile), experiment.at(profile).runs["without 9"]
-        assert own.steps == whole.steps // share
-        same = dataclasses.replace(own, name=whole.name, probe=whole.probe, steps=whole.steps)
-        assert same.text == whole.text, "the beginning of the training that holdout_digits has"
-
-
-def test_every_training_is_on_the_set_that_is_asked_for() -> None:
-    for run in presets.nae.sample_trainings("released", in_set="digits").values():
-        assert run.batches.keywords["name"] == run.start.batches.keywords["name"] == "digits"
-        assert run.probe is None or run.probe.keywords["name"] == "digits"
+def test_only_digit_9_has_a_printed_number() -> None:
+    row = {"in_set": "mnist without 9", "out_set": "held out", "score": "NAE-OMI", "last": True}
+    assert metrics.find_reported("nae", **printed(row))[0].value == 0.934
+    assert printed({**row, "last": False}) is None and printed({**row, "in_set": "mnist"}) is None
 
 
 # -------------------------------------------------------------------------- what samples are compared by
@@ -221,21 +206,129 @@ def test_likeness_tells_energies_spread_and_classes() -> None:
         assert torch.allclose(torch.tensor(every.energies), model.energy(among))
     assert every.spread == pytest.approx(1 - float(codes.mean(dim=0).square().sum()), abs=1e-6)  # codes of norm 1
     assert every.classes == 3
-    assert every.row == {
-        "energy": pytest.approx(every.energies.mean()),
-        "nearest training image": 0.0,
-        "spread of codes": every.spread,
-        "classes": 3,
+
+
+def test_the_way_of_samples_ends_beside_the_nearest_training_images() -> None:
+    drawn = draw(small_model())
+    among = torch.cat([torch.ones(1, 1, 4, 4), drawn.x.flip(0)])
+    rows = way(drawn, among, 5)
+    assert [x.shape for x in rows.values()] == [(5, 4, 4)] * 4
+    first, _, sample, nearest = rows.values()
+    assert np.array_equal(sample, nearest) and np.array_equal(first, drawn.first[:5, 0])
+
+
+def given_model(model: Autoencoder, train: Tensor, test: Tensor, seed: int = 0) -> Measured:
+    task = digits_task(profile="smoke")
+    labels = torch.arange(len(train)) % 2
+    return Measured(task, {"model": model}, {}, train, test, unit_pixels, seed, torch.device("cpu"), labels)
+
+
+NUMBERS = SampleNumbers(FreshChains(LATENT, VISIBLE, Box(0.0, 1.0)), longer=2, n=30, followed=20, spaces=("pixels",))
+
+
+def test_numbers_of_samples_are_those_of_short_and_long_chains_from_equal_codes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compared, "POOLED", 2)
+    model = small_model()
+    train, test = (torch.randint(256, (40, 1, 4, 4), dtype=torch.uint8) for _ in range(2))
+    found = NUMBERS(given_model(model, train, test, seed=3))
+    short = draw(model, 30, seed=3, followed=20)
+    long = draw(model, 30, seed=3, followed=20, latent_chain=LATENT.part(0, 6))
+    energies = {
+        "fresh codes": short.first,
+        "start, short": short.start,
+        "sample, short": short.x,
+        "sample, long": long.x,
     }
+    with torch.no_grad():
+        for name, x in {**energies, "test digits": unit_pixels(test)}.items():
+            energy = model.energy(x[:20])
+            assert found[f"{name}: energy"] == pytest.approx(float(energy.mean()), rel=1e-4), name
+            assert found[f"{name}: energy, median"] == pytest.approx(float(np.median(energy)), rel=1e-4)
+    lower = (long.latent_energies[-1] < short.latent_energies[-1]).float().mean()
+    assert found["long chains: end lower"] == pytest.approx(float(lower))
+    known = unit_pixels(train)
+    distance = metrics.frechet_distance(compared.pooled_pixels(long.x), compared.pooled_pixels(known))
+    assert found["sample, long: Fréchet distance, pixels"] == pytest.approx(distance)
+    assert found["test digits: near copies"] == 0.05, "of 20 test digits one is nearer than 95 % of them"
+    copies = NUMBERS(given_model(model, unit_uint8(long.x), test, seed=3))
+    assert copies["sample, long: near copies"] == 1.0 and copies["test digits: near copies"] == 0.05
+
+
+def unit_uint8(x: Tensor) -> Tensor:
+    return (255 * x).round().to(torch.uint8)
+
+
+def test_features_of_training_images_are_computed_once_for_all_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the paper's size the network looks at 54,000 images of a task: once, not for each row of the table."""
+    seen: list[int] = []
+
+    def counted(space: str, x: Tensor, device: torch.device) -> Tensor:
+        seen.append(len(x))
+        return x.flatten(1)
+
+    monkeypatch.setattr(compared, "features", counted)
+    train, test = (torch.randint(256, (n, 1, 4, 4), dtype=torch.uint8) for n in (40, 35))
+    for seed in (0, 1):
+        NUMBERS(given_model(small_model(seed), train, test, seed))
+    assert seen.count(40) == 1 and seen.count(30) == 2 * 6, "and every set of samples or test digits once"
+
+
+# -------------------------------------------------------------------------------------------------- the claims
+
+
+def made_numbers(**changes: float) -> Any:
+    """Return numbers that hold every claim, with changes, as the notebook has them."""
+    import pandas as pd
+
+    good = {
+        "sample, long: energy, median": 2.0,
+        "test digits: energy, 10 %": 1.0,
+        "test digits: energy, 90 %": 2.5,
+        "long chains: end lower": 0.7,
+        "sample, long: near copies": 0.02,
+        "sample, long: spread of codes": 0.95,
+        "test digits: spread of codes": 1.0,
+        "sample, long: classes": 10,
+        "test digits: classes": 10,
+        "sample, long: Fréchet distance, pixels": 3.0,
+    }
+    both = {"NAE-OMI": {**good, **changes}, "AE": {"sample, long: Fréchet distance, pixels": 3.5}}
+    rows = [(method, name, value) for method, numbers in both.items() for name, value in numbers.items()]
+    return pd.DataFrame(rows, columns=["method", "quantity", "value"]).assign(seed=0, in_set="mnist", profile="quick")
+
+
+def test_claims_have_the_thresholds_that_they_state() -> None:
+    numbers = [decide(claim, made_numbers()).numbers.item() for claim in CLAIMS]
+    assert numbers == pytest.approx([0.5, 0.1, 0.08, 0.05, 0.5, 0.5])
+    bad = {
+        "sample, long: energy, median": 0.9,
+        "long chains: end lower": 0.6,
+        "sample, long: near copies": 0.1,
+        "sample, long: spread of codes": 0.9,
+        "sample, long: classes": 9,
+        "sample, long: Fréchet distance, pixels": 3.5,
+    }
+    for claim, (name, value) in zip(CLAIMS, bad.items(), strict=True):
+        words = {one.sentence: decide(one, made_numbers(**{name: value})).word for one in CLAIMS}
+        assert words.pop(claim.sentence) == "Not reproduced" and set(words.values()) == {"Partly"}
+
+
+def test_numbers_become_a_table_with_a_line_per_kind_of_images() -> None:
+    table = table_of(made_numbers())
+    assert table.loc[(0, "mnist", "NAE-OMI", "sample, long"), "classes"] == 10
+    assert table.loc[(0, "mnist", "NAE-OMI", "test digits"), "energy, 90 %"] == 2.5
+    assert list(table.columns)[:2] == ["energy, median", "energy, 10 %"]
 
 
 def test_pooled_pixels_are_means_of_squares_of_pixels() -> None:
     x = torch.rand(3, 1, 14, 14)
-    pooled = image_features(["pixels"])["pixels"](x)
+    pooled = features("pixels", x, torch.device("cpu"))
     assert pooled.shape == (3, 49)
     assert pooled[1, 8] == pytest.approx(float(x[1, 0, 2:4, 2:4].mean()))
     with pytest.raises(ValueError, match="got 'inceptoin': did you mean 'inception'"):
-        image_features(["pixels", "inceptoin"])
+        features("inceptoin", x, torch.device("cpu"))
 
 
 def test_missing_weights_of_inception_are_said_with_the_way_to_them(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
@@ -247,7 +340,7 @@ def test_missing_weights_of_inception_are_said_with_the_way_to_them(monkeypatch:
     with pytest.raises(
         FileNotFoundError, match=r"inception_features expects the weights of Inception-v3 in .*\.pth"
     ) as told:
-        image_features(["inception"])
+        inception_features()
     assert str(tmp_path) in str(told.value) and "curl --create-dirs" in str(told.value)
 
 
@@ -622,7 +715,7 @@ def embedded(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.delenv("OODLAB_DATA", raising=False)
     monkeypatch.setenv("OODLAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OODLAB_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setitem(BUDGETS, "quick", BUDGETS["smoke"])
+    monkeypatch.setattr(images, "QUICK", images.SMOKE)
 
 
 def watched(panel: widgets.RunPanel) -> list[tuple[int, str]]:
@@ -648,7 +741,7 @@ def test_the_panel_trains_once_and_walks_on_digits(embedded: None, method: str, 
     assert [done for done, _ in seen] == [*range(1, updates + 1), updates]
     assert (panel.bar.value, panel.bar.max) == (updates, updates)
     assert [done for done, _ in watched(panel)] == [updates], "what is trained is kept"
-    wanted = presets.nae.image_training(method, 9, in_set="digits").at("quick")
+    wanted = quick_recipe(method, digits_task(9, profile="quick").here())
     kept = training.train_or_load(wanted, device="cpu").model.state_dict()
     assert all(torch.equal(kept[name], value) for name, value in panel.result.model.state_dict().items())
     (stepper,) = panel.parts

@@ -7,9 +7,9 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import far_from_the_line, line, near_a_line
+from conftest import far_from_the_line, line, near_a_line, plane_recipe
 
-from oodlab import detectors, metrics, plotting, presets, widgets
+from oodlab import detectors, metrics, plotting, widgets
 from oodlab.widgets.epoch_curves import CONDITIONERS
 from oodlab.widgets.gamma_sweep import COMBINATIONS
 from oodlab.widgets.scores import ScoreWatch, score_panel
@@ -66,7 +66,7 @@ def test_the_live_figure_shows_the_images_nearest_to_the_threshold(generator: to
 def test_a_panel_trains_its_preset_and_follows_its_views(generator: torch.Generator) -> None:
     import ipywidgets as w
 
-    preset = presets.nae.EIGHT_GAUSSIANS.at("smoke").runs["AE, circle"]
+    preset = plane_recipe("AE, circle")
     panel = score_panel(
         {"seed": w.IntSlider(0, min=0, max=3)},
         scores=("log p (nats)",),

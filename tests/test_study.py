@@ -846,3 +846,32 @@ def test_a_control_without_training_has_one_row_whatever_the_seeds() -> None:
 
     rows = evaluate(study(method("control", no_training, controls), seeds=3))
     assert rows["seed"].tolist() == [0] * 4 and set(rows["training"]) == {""}
+
+
+# ------------------------------------------------------------------------- methods of some tasks, made sets of a size
+
+
+def test_a_method_is_played_on_its_own_tasks_only() -> None:
+    """By name or inside set; a stand-in is played by the methods of what it stands in for."""
+    scores = {"free": LogSumExp(nn.Linear(COLUMNS, 2))}
+    own = replace(method("own", no_training, lambda models: scores), tasks=("wine without 0",))
+    every = replace(own, name="every", tasks=())
+    tables = (TABLE, replace(TABLE, held_out=(1,), stand_in="wine", stand_in_outside=()))
+    budgets = {"smoke": Budget(seeds=1)}
+    both = Study("mass/toy", tables, lambda budget, source: (own, every), budgets, profile="smoke")
+    assert [[one.name for one in both.on(task)] for task in tables] == [["own", "every"], ["every"]]
+    assert not own.plays(tables[1]) and replace(own, tasks=("wine",)).plays(tables[1])
+    stand_in = replace(tables[1], inside="digits", held_out=(), stand_in_for="wine")
+    assert replace(own, tasks=("wine",)).plays(stand_in) and not replace(own, tasks=("digits",)).plays(stand_in)
+    played = evaluate(both).groupby("in_set")["method"].unique().map(list).to_dict()
+    assert played == {"wine without 0": ["own", "every"], "wine without 1": ["every"]}
+    assert "- wine without 1: *every*" in both._repr_markdown_()
+    missing = replace(both, methods=lambda budget, source: (replace(own, tasks=("vine",)),))
+    with pytest.raises(ValueError, match=r"tasks of the method own among .*'vine'.*did you mean 'wine'"):
+        missing.at("smoke")
+
+
+def test_a_made_set_may_have_fewer_items_than_the_test_set() -> None:
+    few = replace(TABLE, held_out=(), outside=(Made("noise", noise, n=4), Made("more", noise)))
+    assert [len(split) for split in few.load(n=9).outside.values()] == [4, 9]
+    assert [len(split) for split in few.load(n=3).outside.values()] == [3, 3]

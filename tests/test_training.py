@@ -18,14 +18,13 @@ from types import FunctionType, ModuleType, SimpleNamespace
 
 import pytest
 import torch
-from conftest import smooth_nae
+from conftest import plane_recipe, smooth_nae
 from torch import Tensor, nn
 
 from oodlab import training, workspace
 from oodlab.data import eight_gaussians
 from oodlab.models import MLP, Autoencoder
 from oodlab.objectives import FromReplay, NormalizedLikelihood, OnManifold, reconstruction
-from oodlab.presets import Preset, nae
 from oodlab.replay import ReplayBuffer, Uniform
 from oodlab.samplers import LangevinChain, MalaChain
 from oodlab.training import (
@@ -34,6 +33,7 @@ from oodlab.training import (
     Fresh,
     Guard,
     LinearTail,
+    Recipe,
     Result,
     Shuffled,
     Transformed,
@@ -639,8 +639,7 @@ def test_bfloat16_leaves_weights_and_chain_states_in_float32(tmp_path: Path) -> 
 
 @pytest.fixture
 def preset() -> SimpleNamespace:
-    smoke = nae.EIGHT_GAUSSIANS.at("smoke")
-    return next(run for run in smoke.runs.values() if "omi" in run.name)
+    return plane_recipe("NAE-OMI, circle")
 
 
 def test_a_preset_is_trained_once_per_seed(preset: SimpleNamespace) -> None:
@@ -679,8 +678,7 @@ def test_initial_weights_are_the_seeds_and_not_the_callers(preset: SimpleNamespa
 
 def test_side_by_side_gives_the_bits_of_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when everything is trained anew, and when all that is left to do is to load."""
-    smoke = nae.EIGHT_GAUSSIANS.at("smoke").runs
-    runs = {name: smoke[name] for name in ("AE, circle", "NAE-OMI, circle", "NAE-PCD, 5 % restart")}
+    runs = {name: plane_recipe(name) for name in ("AE, circle", "NAE-OMI, circle", "NAE-PCD, 5 % restart")}
     seeds = {name: [4, 5] for name in runs}
     alone = training.train_or_load_all(runs, seeds, device="cpu")  # one thread: nothing to share
     monkeypatch.setenv("OODLAB_RUNS", str(tmp_path / "shared"))
@@ -702,20 +700,20 @@ def test_side_by_side_gives_the_bits_of_one_after_the_other(tmp_path: Path, monk
         events.write_text("")
 
 
-def started(start: str = "AE, circle", **changes: object) -> Preset:
+def started(start: str = "AE, circle", **changes: object) -> Recipe:
     """OMI from a plain autoencoder, at smoke size."""
-    smoke = nae.EIGHT_GAUSSIANS.at("smoke").runs
-    return smoke["NAE-OMI, circle"].changed(start=smoke[start], **changes)
+    omi = plane_recipe("NAE-OMI, circle")
+    return dataclasses.replace(omi, needs={"start": plane_recipe(start)}, begins_with="start", **changes)
 
 
 def test_a_training_begins_with_the_final_weights_of_another() -> None:
     """Which is trained once, for all that start from it; its own course does not enter."""
     events: list[tuple[int, int]] = []
-    first = train_or_load(started().start, seed=3, device="cpu").model.state_dict()
+    first = train_or_load(started().needs["start"], seed=3, device="cpu").model.state_dict()
     file = next(workspace.runs_folder().rglob("checkpoint.pt"))
     before = file.stat().st_mtime_ns
     for lr in (0.0, 1e-9):
-        preset = started(optimiser={"lr": lr, "lr_of": {"log_temperature": lr}})
+        preset = started(optimiser=Adam(lr, lr_of={"log_temperature": lr}))
         result = train_or_load(preset, seed=3, device="cpu", on_step=lambda step, *_: events.append(step), anew=True)
         assert result.step == preset.steps
         for name, value in result.model.state_dict().items():
@@ -741,15 +739,15 @@ def test_a_start_that_is_stopped_is_gone_on_with(tmp_path: Path, monkeypatch: py
 def test_a_start_of_another_model_gives_what_fits_and_says_what_does_not(capsys: pytest.CaptureFixture) -> None:
     """D_z = 3 against the circle's 2: the layers next to the code differ in shape, all others are copied."""
     preset = started("AE, D_z = 3")
-    given = train_or_load(preset.start, device="cpu").model.state_dict()
+    given = train_or_load(preset.needs["start"], device="cpu").model.state_dict()
     model = preset.model()
-    said = training.stored.copy_weights(preset.start.model(), model, preset)
+    said = training.stored.copy_weights(preset.needs["start"].model(), model, preset)
     own = model.state_dict()
     unlike = [name for name in own if own[name].shape != given[name].shape]
     assert unlike and all(name in said.split("fresh:")[1] for name in unlike)
     train_or_load(preset, device="cpu")
     assert said.split(";")[1] in capsys.readouterr().out
-    assert training.stored.copy_weights(preset.start.model(), preset.start.model(), preset) == ""
+    assert training.stored.copy_weights(preset.needs["start"].model(), preset.needs["start"].model(), preset) == ""
     with pytest.raises(ValueError, match="got none whose name and shape match"):
         training.stored.copy_weights(nn.Linear(7, 7), model, preset)
 
@@ -757,8 +755,8 @@ def test_a_start_of_another_model_gives_what_fits_and_says_what_does_not(capsys:
 def test_starts_come_first_and_once_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a start is among the trainings asked for, behind what starts from it."""
     omi = started()
-    other = omi.changed(name="nae/eight_gaussians/other", steps=omi.steps + 1)
-    runs = {"a": omi, "b": other, "AE": omi.start}
+    other = dataclasses.replace(omi, name="nae/eight_gaussians/other", steps=omi.steps + 1)
+    runs = {"a": omi, "b": other, "AE": omi.needs["start"]}
     seeds = {name: [4, 5] for name in runs}
     alone = training.train_or_load_all(runs, seeds, device="cpu")
     monkeypatch.setenv("OODLAB_RUNS", str(tmp_path / "shared"))
@@ -777,17 +775,17 @@ def test_starts_come_first_and_once_side_by_side(tmp_path: Path, monkeypatch: py
         line["label"] for line in lines if line["event"] == "step" and line["step"] == 1 and "seed" in line["label"]
     ]
     assert sorted(began) == sorted(2 * [f"{preset.name} seed {seed}" for preset in runs.values() for seed in (4, 5)])
-    assert max(i for i, label in enumerate(began[:6]) if "/ae" in label) == 1
+    assert max(i for i, label in enumerate(began[:6]) if "/AE" in label) == 1
     waves = training.stored._waves([(runs["a"], 6), (runs["AE"], 6), (runs["b"], 6)])
     assert [[preset.name.split("/")[-1] for preset, _ in wave] for wave in waves] == [
-        ["ae-circle"],
-        ["omi-circle", "other"],
+        ["AE, circle"],
+        ["NAE-OMI, circle", "other"],
     ]
 
 
 def test_what_the_caller_turns_off_is_off_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the processes that train, and in this one that loads."""
-    smoke = nae.EIGHT_GAUSSIANS.at("smoke").runs["AE, circle"]
+    smoke = plane_recipe("AE, circle")
     asked: list[tuple] = []
 
     class Here(ThreadPoolExecutor):
@@ -808,7 +806,7 @@ def test_what_the_caller_turns_off_is_off_side_by_side(monkeypatch: pytest.Monke
 
 def test_what_is_typed_in_a_notebook_is_not_sent_to_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """They could not import it: such trainings go one after the other, as many updates as they have."""
-    preset = nae.EIGHT_GAUSSIANS.at("smoke").runs["AE, circle"]
+    preset = plane_recipe("AE, circle")
     monkeypatch.setattr(training.stored, "WORTH_A_PROCESS", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(training.stored, "_side_by_side", lambda *_: pytest.fail("other processes were started"))
@@ -822,7 +820,7 @@ def test_what_is_typed_in_a_notebook_is_not_sent_to_other_processes(monkeypatch:
 
 
 def test_an_error_side_by_side_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    smoke = nae.EIGHT_GAUSSIANS.at("smoke").runs["AE, circle"]
+    smoke = plane_recipe("AE, circle")
     broken = dataclasses.replace(smoke, optimiser=partial(adam, lr=1e-3, lr_of={"no such": 1.0}))
     monkeypatch.setattr(training.stored, "WORTH_A_PROCESS", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)

@@ -10,7 +10,7 @@ import itertools
 import torch
 from torch import Tensor
 
-from oodlab.detectors.base import Detector
+from oodlab.detectors.base import Detector, in_float32
 from oodlab.models import GaussianMixture, MixtureAutoencoder, ReencodingAutoencoder, frozen
 
 
@@ -29,7 +29,7 @@ class MixtureLogDensity(Detector):
     def fit(self, x: Tensor, y: Tensor | None = None) -> MixtureLogDensity:
         """Estimate the mixture from training inputs, (N, *event)."""
         device = next(itertools.chain(self.model.parameters(), self.model.buffers())).device
-        with frozen(self.model), torch.no_grad():
+        with frozen(self.model), torch.no_grad(), in_float32():
             features = torch.cat([self.model.features(part.to(device, torch.float32)) for part in x.split(1000)])
             mixture = GaussianMixture.of(features.double(), self.model.memberships(features).double())
         if not all(value.isfinite().all() for value in (mixture.log_weights, mixture.means, mixture.factors)):

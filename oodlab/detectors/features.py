@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from oodlab import checks
-from oodlab.detectors.base import Detector, checked_scores, require_finite, require_fitted, require_inputs
+from oodlab.detectors.base import Detector, checked_scores, in_float32, require_finite, require_fitted, require_inputs
 from oodlab.models import frozen
 
 
@@ -76,7 +76,7 @@ class Features:
         if place not in self._known:
             require_inputs(detector, x)
             device = next(itertools.chain(detector.model.parameters(), detector.model.buffers())).device
-            with frozen(detector.model), torch.no_grad():
+            with frozen(detector.model), torch.no_grad(), in_float32():
                 read = getattr(detector.model, detector.reads)
                 parts = [read(part.to(device, torch.float32)).double() for part in x.split(batch_size)]
             require_finite(type(detector).__name__, "features", torch.cat(parts))

@@ -17,11 +17,14 @@ BATCH = 50
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the colour channels it was trained on
 
 
-def inception_features() -> Callable[[Tensor], Tensor]:
+def inception_features(device: torch.device | str = "cpu") -> Callable[[Tensor], Tensor]:
     """Load torchvision's Inception-v3 and return its 2048 pooled features of images in [0, 1], (N, C, H, W) -> (N, 2048).
 
     Images are brought to 299 x 299 by bilinear interpolation, grey ones repeated in three channels. Printed FIDs are
     mostly computed with other weights of the same network, those of Heusel et al. (2017), and differ from these.
+
+    Args:
+        device: Device that the network works on; images and features are on the CPU.
 
     Raises:
         FileNotFoundError: The weights are not in torch's cache, and cannot be downloaded.
@@ -42,15 +45,16 @@ def inception_features() -> Callable[[Tensor], Tensor]:
     network = inception_v3(weights=None, init_weights=False, transform_input=False)
     network.load_state_dict(state)
     network.fc = nn.Identity()
-    network.eval().requires_grad_(False)
-    mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+    network.eval().requires_grad_(False).to(device)
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (MEAN, STD))
 
     @torch.no_grad()
     def features(x: Tensor) -> Tensor:
         parts = []
         for part in x.split(BATCH):
-            large = F.interpolate(part.float(), size=(SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)
-            parts.append(network((large.expand(-1, 3, -1, -1) - mean) / std))
+            part = part.to(device, torch.float32)
+            large = F.interpolate(part, size=(SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)
+            parts.append(network((large.expand(-1, 3, -1, -1) - mean) / std).cpu())
         return torch.cat(parts)
 
     return features

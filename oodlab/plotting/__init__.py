@@ -1,6 +1,7 @@
 """Figures: one function per kind, tables, and save_figure, through which every figure leaves."""
 
-from oodlab.plotting.ablations import code_sizes, pre_training_aurocs, sampling_aurocs
+from oodlab.plotting.ablations import errors_by_line, stage_panels
+from oodlab.plotting.aurocs import auroc_panels
 from oodlab.plotting.base import COLOURS, DENSITY_MAP, STYLE, figure, to_png
 from oodlab.plotting.clusters import Reconstructions, live_manifold, manifold_panels
 from oodlab.plotting.courses import courses
@@ -8,7 +9,7 @@ from oodlab.plotting.digits import (
     NormalisingCourse,
     NormalisingSnapshot,
     beside_reconstructions,
-    held_out_aurocs,
+    class_shares,
     live_normalising,
     normalising_courses,
 )
@@ -22,7 +23,6 @@ from oodlab.plotting.ood import (
     chosen_images,
     error_histograms,
     live_detection,
-    ood_aurocs,
 )
 from oodlab.plotting.outliers import error_distributions, picture_png
 from oodlab.plotting.pages import Gallery, Table, gallery
@@ -56,9 +56,10 @@ __all__ = [
     "Studied",
     "Table",
     "Used",
+    "auroc_panels",
     "beside_reconstructions",
     "chosen_images",
-    "code_sizes",
+    "class_shares",
     "courses",
     "density_along_rays",
     "density_scale",
@@ -68,11 +69,11 @@ __all__ = [
     "energies_along_chains",
     "error_distributions",
     "error_histograms",
+    "errors_by_line",
     "figure",
     "first_negatives",
     "gallery",
     "gaussian_panels",
-    "held_out_aurocs",
     "histograms",
     "image_blocks",
     "image_rows",
@@ -90,11 +91,9 @@ __all__ = [
     "metrics_by_gamma",
     "negatives_by_sampler",
     "normalising_courses",
-    "ood_aurocs",
     "picture_png",
-    "pre_training_aurocs",
-    "sampling_aurocs",
     "save_figure",
     "save_study_figure",
+    "stage_panels",
     "to_png",
 ]

@@ -1,54 +1,29 @@
-"""Detection of one class held out, method by method; images beside their reconstructions; how normalising went.
+"""Images beside their reconstructions; how normalising went; what its negatives look like.
 
 Imports: metrics, its own folder.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from oodlab import metrics
-from oodlab.plotting.aurocs import draw_aurocs, explain_aurocs
 from oodlab.plotting.base import COLOURS, STYLE, figure
-from oodlab.plotting.sets import explain_frames, frame
+from oodlab.plotting.sets import HELD_OUT, explain_frames, frame
 
 OMI = COLOURS[1]  # the colour of what is normalized, in every figure
 
-ACROSS = 5  # panels in a row at most
 LINEAR_GAP = 0.01  # largest gap of errors per pixel that is drawn linearly
-
-
-def held_out_aurocs(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw one panel per held-out class: a dot per seed, a bar at their mean, a diamond where the paper is.
-
-    Args:
-        rows: Each with method, held_out, auroc (one per seed; none where only the paper has a number) and
-            reported (None where the paper has none).
-    """
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    classes = list(dict.fromkeys(row["held_out"] for row in rows))
-    with rc_context(STYLE):
-        rows_of_panels, columns = math.ceil(len(classes) / ACROSS), min(ACROSS, len(classes))
-        fig = figure(max(4.5, 1.2 + 1.55 * columns), 0.5 + (0.5 + 0.19 * len(methods)) * rows_of_panels)
-        axes = fig.subplots(rows_of_panels, columns, sharex=True, sharey=True, squeeze=False).ravel()
-        for ax in axes[len(classes) :]:
-            ax.remove()
-        for ax, held_out in zip(axes, classes, strict=False):
-            chosen = [row for row in rows if row["held_out"] == held_out]
-            draw_aurocs(ax, chosen, methods, title=f"without {held_out}")
-        axes[0].set_yticklabels(methods)
-        axes[0].invert_yaxis()
-        explain_aurocs(fig)
-        return fig
 
 
 def beside_reconstructions(
@@ -130,21 +105,21 @@ class NormalisingCourse:
 
 
 def normalising_courses(courses: Mapping[str, Mapping[str, Sequence[NormalisingCourse]]]) -> Figure:
-    """Draw errors, their gap and the validation AUROC over updates, a row per held-out class.
+    """Draw errors, their gap and the validation AUROC over updates, a row per inside set.
 
     Args:
-        courses: By held-out class and method, one per seed.
+        courses: By inside set and method, one per seed.
     """
     methods = list(dict.fromkeys(method for by_method in courses.values() for method in by_method))
     with rc_context(STYLE):
         fig = figure(7.2, 0.4 + 1.75 * len(courses))
         grid = fig.subplots(len(courses), 3, sharex=True, squeeze=False)
-        for row, (axes, (held_out, by_method)) in enumerate(zip(grid, courses.items(), strict=True)):
+        for row, (axes, (inside, by_method)) in enumerate(zip(grid, courses.items(), strict=True)):
             for method, seeds in by_method.items():
                 for course in seeds:
                     _draw_course(axes, course, _colour(method, methods))
             _label(axes)
-            axes[0].set_title(f"without {held_out}", loc="left")
+            axes[0].set_title(inside, loc="left")
             if row < len(courses) - 1:  # the rows share their updates
                 for ax in axes:
                     ax.set_xlabel("")
@@ -155,6 +130,53 @@ def normalising_courses(courses: Mapping[str, Mapping[str, Sequence[NormalisingC
         ]
         fig.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=7.5)
         return fig
+
+
+def class_shares(rows: pd.DataFrame, held_out: Mapping[str, int]) -> Figure:
+    """Draw the share of negatives that a classifier calls each class: a row per method, a column per inside set.
+
+    Args:
+        rows: As measured returns them, with a quantity "called <class>" for every class; a bar is the mean over
+            seeds, a dot a seed.
+        held_out: Class held out, by inside set; its bars have another colour.
+    """
+    shares = rows[rows["quantity"].str.startswith("called ")]
+    shares = shares.assign(called=shares["quantity"].str.removeprefix("called ").astype(int))
+    methods, classes = list(dict.fromkeys(shares["method"])), sorted(set(shares["called"]))
+    known = {"color": COLOURS[0], "alpha": 0.75}
+    with rc_context(STYLE):
+        fig = figure(max(4.6, 0.9 + 2.1 * len(held_out)), 0.75 + 1.15 * len(methods))
+        grid = fig.subplots(len(methods), len(held_out), squeeze=False, sharex=True, sharey=True)
+        for axes, method in zip(grid, methods, strict=True):
+            for ax, (inside, digit) in zip(axes, held_out.items(), strict=True):
+                own = shares[(shares["method"] == method) & (shares["in_set"] == inside)]
+                means = own.groupby("called")["value"].mean()
+                bars = ax.bar(means.index, means, width=0.75, **known)
+                for bar, called in zip(bars, means.index, strict=True):
+                    bar.set(color=HELD_OUT if called == digit else known["color"])
+                if own["seed"].nunique() > 1:
+                    ax.plot(own["called"], own["value"], ".", color="0.2", markersize=3)
+                top = max(means.get(digit, 0.0), 1 / len(classes))  # above its bar, and above the line
+                said = f"{means.get(digit, 0.0):.1%}"
+                ax.annotate(said, (digit, top), (0, 2), textcoords="offset points", **_ABOVE)
+                ax.axhline(1 / len(classes), color="0.4", linestyle="--", linewidth=0.9)
+                ax.set_xticks(classes)
+        for ax, inside in zip(grid[0], held_out, strict=True):
+            ax.set_title(inside)
+        for ax in grid[-1]:
+            ax.set_xlabel("called")
+        for ax, method in zip(grid[:, 0], methods, strict=True):
+            ax.set_ylabel(f"{method}\nshare of negatives")
+        handles = [
+            Patch(color=HELD_OUT, label="the digit held out"),
+            Patch(**known, label="digits of the training"),
+            Line2D([], [], color="0.4", linestyle="--", linewidth=0.9, label="all classes alike"),
+        ]
+        fig.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, fontsize=7.5)
+        return fig
+
+
+_ABOVE = {"ha": "center", "va": "bottom", "fontsize": 6.5, "color": HELD_OUT}
 
 
 @dataclass(frozen=True)

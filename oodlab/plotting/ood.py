@@ -1,13 +1,12 @@
-"""Detection of several OOD sets, method by method; how errors are distributed; which images a threshold gets wrong.
+"""How errors of several sets are distributed; which images a threshold gets wrong.
 
 Imports: metrics, its own folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -16,42 +15,12 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import ArrayLike
 
 from oodlab import metrics
-from oodlab.plotting.aurocs import draw_aurocs, explain_aurocs
 from oodlab.plotting.base import STYLE, figure
 from oodlab.plotting.sets import KNOWN, LIMIT, Look, explain_frames, frame, set_looks
 
 BINS = 50
 ROOM = 1.3  # height of a panel by that of its bars: the legend stands above them
 IMAGE_ORDERS = ("nearest to the threshold", "wrong, the worst first")
-
-
-def ood_aurocs(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw a row of panels per in-distribution set, a panel per OOD set.
-
-    Args:
-        rows: As draw_aurocs has them, each with in_set and out_set too.
-    """
-    by_set: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
-    for row in rows:
-        by_set.setdefault(row["in_set"], {}).setdefault(row["out_set"], []).append(row)
-    methods = {
-        name: list(dict.fromkeys(row["method"] for of in outs.values() for row in of)) for name, outs in by_set.items()
-    }
-    columns = max(map(len, by_set.values()))
-    heights = [max(1.8, 0.75 + 0.19 * len(methods[name])) for name in by_set]  # the label of a row needs its height
-    with rc_context(STYLE):
-        fig = figure(max(4.5, 1.2 + 1.5 * columns), 0.5 + sum(heights))
-        grid = fig.subplots(len(by_set), columns, squeeze=False, sharey="row", height_ratios=heights)
-        for axes, (name, outs) in zip(grid, by_set.items(), strict=True):
-            for ax, (out, of) in zip(axes, outs.items(), strict=False):
-                draw_aurocs(ax, of, methods[name], title=out)
-            for ax in axes[len(outs) :]:
-                ax.set_axis_off()
-            axes[0].set_yticklabels(methods[name])
-            axes[0].set_ylabel(f"trained on {name}")
-            axes[0].invert_yaxis()
-        explain_aurocs(fig)
-        return fig
 
 
 def error_histograms(errors: Mapping[str, Mapping[str, Mapping[str, ArrayLike]]]) -> Figure:

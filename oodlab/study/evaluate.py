@@ -192,7 +192,7 @@ def _wanted(study: Study, task: Task, methods: tuple[Method, ...]) -> Iterator[W
     measures = identity.code_of(*_MEASURES, _described, with_weights, Inputs, _scored, *cut)
     validation = _known_digest(Stored(task.inside, "val"))  # preparation may be fitted on it
     shape = repr(task.shape)
-    for method in methods:
+    for method in [one for one in methods if one.plays(task)]:
         recipes = method.trainings(task)
         keys = {role: recipe.key for role, recipe in recipes.items()}
         with own_randomness(0, torch.device("cpu")):  # building a model draws its weights

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -19,7 +19,7 @@ from oodlab.study import rows as kept_rows
 from oodlab.study.method import Method, Models, Prepare
 from oodlab.study.study import Place, Study, Trained
 from oodlab.study.task import Drawn, Inputs, Sample, Task, digest_of, read_by
-from oodlab.training import Result, pick_device
+from oodlab.training import Recipe, Result, pick_device
 from oodlab.training.stored import ran
 
 COLUMNS = kept_rows.NUMBERED
@@ -38,6 +38,8 @@ class Measured:
         prepare: prepare(stored values) -> a model's input.
         seed: Seed.
         device: Device of the models.
+        recipes: Settings of the trainings by role.
+        labels: Classes of the training items, (N,); None of a known distribution's points.
     """
 
     task: Task | Drawn
@@ -48,6 +50,8 @@ class Measured:
     prepare: Prepare
     seed: int
     device: torch.device
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    labels: Tensor | None = None
 
 
 Measure = Callable[[Measured], Mapping[str, float]]
@@ -78,7 +82,7 @@ def measured(study: Study, trained: Trained | None, measure: Measure) -> pd.Data
     found: dict[Place, pd.DataFrame] = {}
     missing: dict[Place, str] = {}
     for method in study.chosen:
-        for task in study.tasks:
+        for task in filter(method.plays, study.tasks):
             for seed in study.seeds if method.trainings(task) else study.seeds[:1]:
                 for one in dict.fromkeys((task, task.here())):  # kept numbers of the real set come first
                     place, key = (one, method, seed), _key(study, one, method, measure)
@@ -145,6 +149,8 @@ def _rows(
             prepare=method.prepare(inputs, needs),
             seed=seed,
             device=pick_device(trained.device),
+            recipes=method.trainings(task),
+            labels=None if drawn else inputs.train.y,
         )
     )
     strange = [name for name, value in numbers.items() if not math.isfinite(value)]

@@ -44,12 +44,18 @@ class Method:
         prepare: prepare(inputs, models) -> function from stored values to a model's input; fitted on the training
             part, it may use the models that the recipes name in `needs`, by role, and no others.
         detectors: detectors(models) -> scores by the paper's title of each; models by role, those of `needs` among them.
+        tasks: Tasks that it is trained on, by name or by inside set; () is all of a study's.
     """
 
     name: str
     recipes: Callable[[Task], Mapping[str, Recipe]]
     prepare: Callable[[Inputs, Models], Prepare] = as_stored
     detectors: Callable[[Models], Mapping[str, Detector]] = no_scores
+    tasks: tuple[str, ...] = ()
+
+    def plays(self, task: Task) -> bool:
+        """Say whether it is trained on a task; on a stand-in where it is on what that stands in for."""
+        return not self.tasks or bool({task.name, task.stand_in_for or task.inside} & set(self.tasks))
 
     def needs(self, task: Task) -> dict[str, Recipe]:
         """Return the trainings that its own need, by role, one level or more below.

@@ -117,9 +117,12 @@ class Study:
         checks.one_of(self.name, "dataset", dataset, ("auto", "embedded", *sorted(inside)))
         checks.one_of(self.name, "profile", profile, tuple(self.budgets))
         wanted = self.budgets[profile].tasks
+        known = tuple(sorted({name for task in self.tasks for name in (task.inside, task.name)}))
         for one in wanted:
-            known = {name for task in self.tasks for name in (task.inside, task.name)}
-            checks.one_of(self.name, f"tasks of the budget {profile} among", one, tuple(sorted(known)))
+            checks.one_of(self.name, f"tasks of the budget {profile} among", one, known)
+        for method in self.methods(self.budgets[profile], source):
+            for one in method.tasks:
+                checks.one_of(self.name, f"tasks of the method {method.name} among", one, known)
         tasks = tuple(task for task in self.tasks if not wanted or task.inside in wanted or task.name in wanted)
         if dataset == "embedded":
             tasks = tuple(dict.fromkeys(task.with_stand_ins() for task in tasks))
@@ -154,6 +157,10 @@ class Study:
         """The methods at this budget and source."""
         return tuple(self.methods(self.budget, self.source))
 
+    def on(self, task: Task) -> tuple[Method, ...]:
+        """Return the methods that are trained on a task."""
+        return tuple(method for method in self.chosen if method.plays(task))
+
     @property
     def seeds(self) -> range:
         """The seeds."""
@@ -165,7 +172,7 @@ class Study:
         return {
             (task.name, method.name, role): recipe
             for task in self.played
-            for method in self.chosen
+            for method in self.on(task)
             for role, recipe in method.trainings(task).items()
         }
 
@@ -175,7 +182,7 @@ class Study:
         for profile, source in rows[["profile", "source"]].drop_duplicates().itertuples(index=False):
             other = dataclasses.replace(self, source=source)._spending(profile)
             shown = [task for task in dict.fromkeys((*other.played, *other.tasks)) if task.name in set(rows["in_set"])]
-            recipes = [recipe for task in shown for one in other.chosen for recipe in one.trainings(task).values()]
+            recipes = [recipe for task in shown for one in other.on(task) for recipe in one.trainings(task).values()]
             found |= {recipe.key: recipe for recipe in recipes}
         return found
 
@@ -218,7 +225,7 @@ class Study:
     def _repr_markdown_(self) -> str:
         trained: dict[tuple[str, str], list[str]] = {}
         for task in self.played:
-            for method in self.chosen:
+            for method in self.on(task):
                 parts = [f"{role} {recipe.steps:,} updates" for role, recipe in method.trainings(task).items()]
                 trained.setdefault((task.name, ", ".join(parts) or "no training"), []).append(method.name)
         lines = [

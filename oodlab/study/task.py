@@ -33,12 +33,14 @@ class Made:
             stored values, a set of as many items.
         prepared: Whether they are a model's inputs already, which no preprocessing touches.
         of_test: Whether they are made of the inside set's test items, as these are stored.
+        n: Number that is drawn at most; None draws as many as there are test items of the inside set.
     """
 
     name: str
     draw: Callable[..., Tensor]
     prepared: bool = False
     of_test: bool = False
+    n: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class Task:
         held_out: Classes of the inside set that training leaves out; their items are the outside set "held out".
         held_out_split: Split that these items are of: "test", or "all" where a set has no others: none is trained on.
         equal_sizes: Whether a row compares as many inside as outside items, drawn from the larger set: AUPR depends on the ratio.
-        shape: (C, H, W) that all images are brought to; None keeps stored ones.
+        shape: (C, H, W) that all images are brought to, those of outside sets by way of the shape that the inside set is
+            stored in; None keeps stored ones.
         train: Split that is trained on: "train-val" where validation selects anything.
         stand_in, stand_in_outside, stand_in_held_out: Embedded sets, and classes, that take the place of absent ones; a made
             input among them that of the same name.
@@ -210,20 +213,32 @@ class Inputs:
     @functools.cached_property
     def test(self) -> Split:
         """Test items that are inside."""
-        return self._shaped(self.task.test(n=self.n, seed=self.seed).load())
+        return self._shaped(self._stored_test)
+
+    @functools.cached_property
+    def _stored_test(self) -> Split:
+        return self.task.test(n=self.n, seed=self.seed).load()
 
     @functools.cached_property
     def outside(self) -> Mapping[str, Split]:
         """Items that are outside, by set; made ones have no labels."""
         named = self.task.outsides(n=self.n, seed=self.seed)
         return {
-            name: self._made(one) if isinstance(one, Made) else self._shaped(one.load()) for name, one in named.items()
+            name: self._made(one) if isinstance(one, Made) else self._shaped(self._as_inside(one.load()))
+            for name, one in named.items()
         }
 
     @property
     def prepared(self) -> frozenset[str]:
         """Names of outside sets that no preprocessing touches."""
         return frozenset(one.name for one in self.task.outside if isinstance(one, Made) and one.prepared)
+
+    def _as_inside(self, split: Split) -> Split:
+        """Bring images of an outside set to the stored shape of the inside set: sets then lose the same by shrinking."""
+        stored = tuple(self._stored_test.x.shape[1:])
+        if self.task.shape is None or tuple(split.x.shape[1:]) == stored:
+            return split
+        return dataclasses.replace(split, x=data.as_shape(split.x, stored))
 
     def _shaped(self, split: Split) -> Split:
         if self.task.shape is None or split.x.shape[1:] == self.task.shape:
@@ -234,10 +249,10 @@ class Inputs:
     def _made(self, one: Made) -> Split:
         n = len(self.test) if self.n is None else self.n
         if one.of_test:
-            stored = self.task.test(n=self.n, seed=self.seed).load()
-            x = one.draw(stored.x, stored.y)
+            x = one.draw(self._stored_test.x, self._stored_test.y)
             x, n = (x if self.task.shape is None else data.as_shape(x, self.task.shape)), len(x)
         else:
+            n = n if one.n is None else min(n, one.n)
             x = one.draw(n, tuple(self.test.x.shape[1:]), torch.Generator().manual_seed(self.seed))
         info = SplitInfo(one.name, "test", "synthetic", f"{one.name}(n={n}, seed={self.seed})", (), n, n, None)
         return Split(x, torch.full((n,), -1), info)

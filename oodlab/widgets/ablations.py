@@ -1,23 +1,24 @@
 """The panel of nae/ablations.
 
-Imports: data, plotting, presets, training, widgets.kept, widgets.normalising, widgets.panel.
+Imports: plotting, studies, training, widgets.kept, widgets.normalising, widgets.panel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import ipywidgets as w
 
-from oodlab import data, plotting, presets, training
-from oodlab.presets import Preset
-from oodlab.presets.nae import Ablation, ablated_training
+from oodlab import plotting, training
+from oodlab.studies.nae.ablations.setting import ROWS, Variation
+from oodlab.studies.nae.images import digits_task
+from oodlab.studies.nae.shipped import HELD_OUT, quick_recipe
+from oodlab.training import Recipe
 from oodlab.widgets.kept import kept
 from oodlab.widgets.normalising import normalise, normalising_panel, telling
 from oodlab.widgets.panel import WIDE, Publish, RunPanel, slider
-
-PROFILE = "quick"
 
 
 def ablations() -> RunPanel:
@@ -27,11 +28,12 @@ def ablations() -> RunPanel:
     first run that needs one has to train it.
     """
     base = _base()
-    before, latent_steps = base.start.steps, base.objective.keywords["latent_chain"].steps
-    own = base.model.keywords["latent"]
-    sizes = sorted({*presets.nae.ABLATED["table8"], own})
+    before, latent_steps = base.needs["AE"].steps, base.objective.negatives.latent_chain.steps
+    own = base.model.halves.latent
     controls = {
-        "latent": w.SelectionSlider(options=sizes, value=own, description="numbers in a code", **slider()),
+        "latent": w.SelectionSlider(
+            options=sorted({*ROWS["table8"], own}), value=own, description="numbers in a code", **slider()
+        ),
         "sphere": w.Checkbox(True, description="codes on the sphere", style=WIDE),
         "latent_steps": w.IntSlider(
             latent_steps, min=0, max=max(50, 5 * latent_steps), description="latent steps", **slider()
@@ -53,35 +55,31 @@ def _name(values: dict[str, Any]) -> str:
     )
 
 
-def _training(ablation: Ablation) -> Preset:
-    in_set = data.choose("mnist", "digits")
-    return ablated_training(ablation, in_set=in_set.name, profile=PROFILE)
+def _base() -> Recipe:
+    return quick_recipe("NAE-OMI", digits_task(HELD_OUT, profile="quick").here())
 
 
-def _base() -> Preset:
-    return _training(Ablation())
-
-
-def _preset(values: dict[str, Any]) -> Preset:
+def recipe_of(values: dict[str, Any]) -> Recipe:
+    """Return the training that the controls' values are."""
     base = _base()
-    ablation = Ablation(
-        pre_training=values["pre_training"] / base.start.steps,
-        latent_steps=values["latent_steps"] / base.objective.keywords["latent_chain"].steps,
+    variation = Variation(
+        pre_training=values["pre_training"] / base.needs["AE"].steps,
+        latent_steps=values["latent_steps"] / base.objective.negatives.latent_chain.steps,
         replay=values["replay"],
         sphere=values["sphere"],
         latent=values["latent"],
     )
-    return _training(ablation).changed(steps=values["updates"])
+    return replace(variation(base), steps=values["updates"], snapshots=0)
 
 
 def _train(values: dict[str, Any], should_stop: Callable[[], bool], publish: Publish) -> training.Result:
     beside = None
     if values["beside"]:
         base = _base()
-        titles = {base.start.name: "the base's plain autoencoder", base.name: "the base"}
-        told = telling(publish, titles, base.start.steps + base.steps)
+        total = base.needs["AE"].steps + base.steps
+        told = telling(publish, total, plain="the base's plain autoencoder", normalised="the base")
         found = kept(base, seed=values["seed"], should_stop=should_stop, on_step=told)
         if not found.result.finished:
             return found.result
         beside = plotting.NormalisingCourse.of(found.result.history, found.result.probes)
-    return normalise(_preset(values), seed=values["seed"], should_stop=should_stop, publish=publish, beside=beside)
+    return normalise(recipe_of(values), seed=values["seed"], should_stop=should_stop, publish=publish, beside=beside)

@@ -2,7 +2,7 @@
 
 A picture is (28, 28) uint8, 0 is black.
 
-Imports: checks, data, metrics, models, presets.
+Imports: checks, data, metrics, models, studies.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oodlab import checks, data, metrics, presets
+from oodlab import checks, data, metrics
 from oodlab.models import Autoencoder
+from oodlab.studies.nae.images import ImageScores
 
 HALVES = ("top", "bottom", "left", "right")
 
@@ -68,14 +69,14 @@ class Judge:
     """An autoencoder with the scores of known test images, of which it accepts 95 %.
 
     Args:
-        method: Name of the method, of presets.nae.METHODS.
+        method: Name of the method, one whose score is the reconstruction error.
         model: Trained by it.
         known: Known test images as the model sees them, (N, C, H, W) in [0, 1].
     """
 
     def __init__(self, method: str, model: Autoencoder, known: Tensor) -> None:
         self.model = model
-        self._detector = presets.nae.image_detectors(method, model)[method]
+        self._detector = ImageScores(method)({"model": model})[method]
         self._known = self._detector.score_samples(known)
         self._threshold = metrics.threshold_at_tpr(self._known)
 

@@ -1,15 +1,15 @@
 """The panel of nae/eight_gaussians.
 
-Imports: data, grids, plotting, presets, replay, samplers, training, widgets.live, widgets.panel, widgets.stepping, widgets.walk.
+Imports: data, grids, objectives, plotting, replay, samplers, studies, training, widgets.live, widgets.panel, widgets.stepping,
+widgets.walk.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ipywidgets as w
@@ -17,16 +17,19 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from oodlab import data, grids, plotting, presets, training
+from oodlab import data, grids, plotting, training
+from oodlab.objectives import ManifoldChains
 from oodlab.replay import Uniform
-from oodlab.samplers import Sphere
+from oodlab.samplers import Box, Sphere
+from oodlab.studies.nae.eight_gaussians.setting import SPACE, STUDY
+from oodlab.studies.nae.plane import CHAIN, INSIDE, LATENT_CHAIN, LATENT_PENALTY
 from oodlab.widgets.live import fresh_model, train_live
 from oodlab.widgets.panel import REDRAW_SECONDS, WIDE, Publish, RunPanel, slider
 from oodlab.widgets.stepping import Stepper
 from oodlab.widgets.walk import Walk
 
 WALKERS = 100  # chains moved by hand
-NOISE = Uniform(-5.0, 5.0)
+NOISE = Uniform(INSIDE.low, INSIDE.high)
 
 
 @dataclass(frozen=True)
@@ -74,18 +77,17 @@ def eight_gaussians() -> RunPanel:
         "negatives": w.Checkbox(True, description="negatives and their paths", style=WIDE),
     }
     panel = RunPanel(controls, views, task=_train_plane, draw=_draw_plane, name=_name_plane)
-    chains = presets.nae.EIGHT_GAUSSIANS.runs["NAE-OMI, D_z = 3"].objective.keywords
     starts = {
         "data": functools.partial(data.eight_gaussians, WALKERS),
         "noise": lambda generator: NOISE(torch.empty(WALKERS, 2), generator),
     }
 
     def show(walk: Walk, text: str, at_once: bool) -> None:
-        moved = dataclasses.replace(panel.snapshot, negatives=walk.points, starts=walk.start)
+        moved = replace(panel.snapshot, negatives=walk.points, starts=walk.start)
         panel.show_state(moved, text, at_once=at_once)
 
-    stepped = {"latent": chains["latent_chain"], "visible": chains["chain"]}
-    panel.add(Stepper(panel, chains=stepped, start_bounds=chains["start_bounds"], starts=starts, show=show))
+    stepped, bounds = {"latent": LATENT_CHAIN, "visible": CHAIN}, Box(INSIDE.low, INSIDE.high)
+    panel.add(Stepper(panel, chains=stepped, start_bounds=bounds, starts=starts, show=show))
     return panel
 
 
@@ -98,25 +100,30 @@ def _name_plane(values: dict[str, Any]) -> str:
     )
 
 
-def _train_plane(values: dict[str, Any], should_stop: Callable[[], bool], publish: Publish) -> training.Result:
-    runs = presets.nae.EIGHT_GAUSSIANS.runs
-    variant = {"OMI": "NAE-OMI, D_z = 3", "CD": "NAE-CD"}.get(values["sampler"], f"NAE-{values['sampler']}")
-    preset = runs[variant].at("quick")
+def _recipe(values: dict[str, Any]) -> training.Recipe:
+    """Return quick's training with this sampler, changed as the controls say."""
+    study = STUDY.at("quick")
+    name = SPACE if values["sampler"] == "OMI" else f"NAE-{values['sampler']}"
+    recipe = study.recipes[study.tasks[0].name, name, "model"]
     sphere = values["latent"] == 0
-    latent = 2 if sphere else values["latent"]
-    given = preset.objective.keywords
-    chain = dataclasses.replace(
-        given["chain"],
-        steps=values["chain"],
-        step_size=values["step_size"],
-        noise_std=values["noise_std"],
+    negatives = recipe.objective.negatives
+    chain = {"steps": values["chain"], "step_size": values["step_size"], "noise_std": values["noise_std"]}
+    negatives = replace(negatives, chain=replace(negatives.chain, **chain))
+    if isinstance(negatives, ManifoldChains):
+        walk = replace(negatives.latent_chain, bounds=Sphere() if sphere else None)
+        negatives = replace(negatives, latent_chain=walk)
+    model = {"latent": 2 if sphere else values["latent"], "sphere": sphere, "temperature": values["temperature"]}
+    return replace(
+        recipe,
+        model=replace(recipe.model, **model),
+        objective=replace(recipe.objective, negatives=negatives, latent_penalty=0.0 if sphere else LATENT_PENALTY),
+        steps=values["updates"],
     )
-    changes: dict[str, Any] = {"chain": chain, "latent_penalty": 0.0 if sphere else 0.01}
-    if "latent_chain" in given:
-        changes["latent_chain"] = dataclasses.replace(given["latent_chain"], bounds=Sphere() if sphere else None)
-    size = {"latent": latent, "sphere": sphere, "temperature": values["temperature"]}
-    preset = preset.changed(model=size, objective=changes, steps=values["updates"])
-    model = fresh_model(preset, seed=values["seed"])
+
+
+def _train_plane(values: dict[str, Any], should_stop: Callable[[], bool], publish: Publish) -> training.Result:
+    recipe = _recipe(values)
+    model = fresh_model(recipe, seed=values["seed"])
     axis, points = grids.grid_points(81)
     test_x = data.eight_gaussians(2000, torch.Generator().manual_seed(1_000_003))
     true_nll = -float(data.eight_gaussians_log_prob(test_x).mean())
@@ -139,7 +146,7 @@ def _train_plane(values: dict[str, Any], should_stop: Callable[[], bool], publis
             f"of negatives {numbers['error_negatives']:.3f}, T {numbers['temperature']:.3f}",
         )
 
-    return train_live(model, preset, seed=values["seed"], should_stop=should_stop, on_step=on_step)
+    return train_live(model, recipe, seed=values["seed"], should_stop=should_stop, on_step=on_step)
 
 
 def _draw_plane(snapshot: PlaneSnapshot, views: dict[str, Any]) -> Figure:

@@ -1,22 +1,22 @@
 """The panel of nae/holdout_digits.
 
-Imports: data, presets, training, widgets.normalising, widgets.panel.
+Imports: studies, training, widgets.normalising, widgets.panel.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import ipywidgets as w
 
-from oodlab import data, presets, training
-from oodlab.presets import Preset
+from oodlab import training
+from oodlab.studies.nae.images import NORMALISING, digits_task
+from oodlab.studies.nae.shipped import HELD_OUT, quick_recipe
+from oodlab.training import Recipe
 from oodlab.widgets.normalising import normalise, normalising_panel
 from oodlab.widgets.panel import WIDE, Publish, RunPanel, slider
-
-QUICK = presets.nae.BUDGETS["quick"]
 
 
 def holdout_digits() -> RunPanel:
@@ -25,22 +25,19 @@ def holdout_digits() -> RunPanel:
     Networks, batches and pre-training are the quick profile's unless a control says otherwise.
     The plain autoencoder is kept, so that only the first run with it has to train it.
     """
+    base = quick_recipe("NAE-OMI", digits_task(HELD_OUT, profile="quick"))
+    before, negatives = base.needs["AE"].steps, base.objective.negatives
     controls = {
-        "method": w.Dropdown(options=["NAE-OMI", "NAE-CD", "NAE-PCD"], description="training", style=WIDE),
-        "digit": w.IntSlider(9, min=0, max=9, description="digit held out", **slider()),
+        "method": w.Dropdown(options=NORMALISING[::-1], description="training", style=WIDE),
+        "digit": w.IntSlider(HELD_OUT, min=0, max=9, description="digit held out", **slider()),
         "pre_training": w.IntSlider(
-            QUICK.updates("AE"),
-            min=0,
-            max=max(4000, QUICK.updates("AE")),
-            step=10,
-            description="updates before",
-            **slider(),
+            before, min=0, max=max(4000, before), step=10, description="updates before", **slider()
         ),
-        "latent": w.IntSlider(QUICK.latent_steps, min=0, max=50, description="latent steps (OMI)", **slider()),
-        "visible": w.IntSlider(QUICK.visible_steps, min=1, max=100, description="visible steps", **slider()),
-        "rate": w.FloatLogSlider(
-            QUICK.normalising_lr, base=10, min=-6, max=-2, description="learning rate", **slider()
+        "latent": w.IntSlider(
+            negatives.latent_chain.steps, min=0, max=50, description="latent steps (OMI)", **slider()
         ),
+        "visible": w.IntSlider(negatives.chain.steps, min=1, max=100, description="visible steps", **slider()),
+        "rate": w.FloatLogSlider(base.optimiser.lr, base=10, min=-6, max=-2, description="learning rate", **slider()),
         "updates": w.IntSlider(300, min=10, max=5000, step=10, description="updates", **slider()),
         "seed": w.IntSlider(0, min=0, max=9, description="seed", **slider()),
     }
@@ -55,18 +52,24 @@ def _name(values: dict[str, Any]) -> str:
     )
 
 
-def _preset(values: dict[str, Any]) -> Preset:
-    in_set = data.choose("mnist", "digits")
-    preset = presets.nae.image_training(values["method"], values["digit"], in_set=in_set.name).at("quick")
-    chains = {"chain": "visible", "latent_chain": "latent"}
-    given = preset.objective.keywords
-    objective = {
-        name: dataclasses.replace(given[name], steps=values[steps]) for name, steps in chains.items() if name in given
-    }
-    start = preset.start.changed(steps=values["pre_training"]) if values["pre_training"] else None
-    changes = {"objective": objective, "optimiser": {"lr": values["rate"]}, "steps": values["updates"]}
-    return dataclasses.replace(preset.changed(**changes), start=start)
+def recipe_of(values: dict[str, Any]) -> Recipe:
+    """Return the training that the controls' values are."""
+    base = quick_recipe(values["method"], digits_task(values["digit"], profile="quick").here())
+    negatives = base.objective.negatives
+    changes = {"chain": replace(negatives.chain, steps=values["visible"])}
+    if values["method"] == "NAE-OMI":
+        changes["latent_chain"] = replace(negatives.latent_chain, steps=values["latent"])
+    before = values["pre_training"]
+    return replace(
+        base,
+        objective=replace(base.objective, negatives=replace(negatives, **changes)),
+        optimiser=replace(base.optimiser, lr=values["rate"]),
+        steps=values["updates"],
+        snapshots=0,
+        needs={"AE": replace(base.needs["AE"], steps=before)} if before else {},
+        begins_with="AE" if before else "",
+    )
 
 
 def _train(values: dict[str, Any], should_stop: Callable[[], bool], publish: Publish) -> training.Result:
-    return normalise(_preset(values), seed=values["seed"], should_stop=should_stop, publish=publish)
+    return normalise(recipe_of(values), seed=values["seed"], should_stop=should_stop, publish=publish)

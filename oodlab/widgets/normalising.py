@@ -1,6 +1,6 @@
 """What panels share that normalise an autoencoder: the plain one that is kept, then a training that is watched.
 
-Imports: metrics, plotting, presets, samplers, training, widgets.kept, widgets.live, widgets.panel.
+Imports: metrics, plotting, samplers, training, widgets.kept, widgets.live, widgets.panel.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from oodlab import metrics, plotting, training
-from oodlab.presets import Preset
 from oodlab.samplers import effective_temperature
+from oodlab.training import Recipe
 from oodlab.widgets.kept import OnStep, kept
 from oodlab.widgets.live import fresh_model, train_live
 from oodlab.widgets.panel import WIDE, Publish, RunPanel, slider
@@ -40,56 +40,56 @@ def _draw(snapshot: plotting.NormalisingSnapshot, views: dict[str, Any]) -> Figu
     return plotting.live_normalising(snapshot, **views)
 
 
-def telling(publish: Publish, titles: dict[str, str], total: int) -> OnStep:
-    """Return what says how trainings go that are kept: titles by a preset's name, total updates of the panel's run."""
+def telling(publish: Publish, total: int, *, plain: str, normalised: str = "") -> OnStep:
+    """Return what says how trainings go that are kept: what either is called, total updates of the panel's run."""
 
-    def on_step(preset: Preset, done: int, _: int, numbers: dict[str, float], parts: dict[str, Tensor]) -> None:
+    def on_step(recipe: Recipe, done: int, _: int, numbers: dict[str, float], parts: dict[str, Tensor]) -> None:
         error = numbers["error"] if "error" in numbers else numbers["error_data"]
-        publish(EMPTY, done, total, f"{titles[preset.name]}, error {error:.4f}")
+        publish(EMPTY, done, total, f"{normalised if recipe.needs else plain}, error {error:.4f}")
 
     return on_step
 
 
 def normalise(
-    preset: Preset,
+    recipe: Recipe,
     *,
     seed: int,
     should_stop: Callable[[], bool],
     publish: Publish,
     beside: plotting.NormalisingCourse | None = None,
 ) -> training.Result:
-    """Train a preset live, from the kept plain autoencoder on; the training itself is not kept.
+    """Train a recipe live, from the kept plain autoencoder on; the training itself is not kept.
 
     Args:
-        preset: One that normalises, at a profile.
-        seed: Of the weights and of the run.
+        recipe: One that normalises; it needs the plain autoencoder as "AE", or nothing.
+        seed: Seed of the weights and of the run.
         should_stop, publish: As RunPanel gives them.
         beside: Course of the base, to draw below its own.
 
     Returns:
         The training's result, or that of the plain autoencoder where should_stop ended it.
     """
-    total = preset.steps + (preset.start.steps if preset.start else 0)
+    plain = recipe.needs.get("AE")
+    total = recipe.steps + (plain.steps if plain else 0)
     publish(EMPTY, 0, total, "before the first update")
-    model, note = fresh_model(preset, seed=seed), ""
-    if preset.start:
-        told = telling(publish, {preset.start.name: "plain autoencoder"}, total)
-        first = kept(preset.start, seed=seed, should_stop=should_stop, on_step=told)
+    model, note = fresh_model(recipe, seed=seed), ""
+    if plain:
+        told = telling(publish, total, plain="plain autoencoder")
+        first = kept(plain, seed=seed, should_stop=should_stop, on_step=told)
         if not first.result.finished:
             return first.result
         model.load_state_dict(first.result.model.state_dict())
         note = first.note and f". The plain autoencoder {first.note}"
-    watch = _Watch(preset, publish, total, note, beside)
+    watch = _Watch(recipe, publish, total, note, beside)
     watch.score(model, 0)
-    told = functools.partial(watch.look, model)
-    return train_live(model, preset, seed=seed, should_stop=should_stop, on_step=told)
+    return train_live(model, recipe, seed=seed, should_stop=should_stop, on_step=functools.partial(watch.look, model))
 
 
 class _Watch:
     """Collects the course of a training, and publishes it with its negatives.
 
     Args:
-        preset: Of the training.
+        recipe: Training.
         publish: As RunPanel has it.
         total: Updates in all, those of the plain autoencoder among them.
         note: Said at the end of every text.
@@ -97,11 +97,11 @@ class _Watch:
     """
 
     def __init__(
-        self, preset: Preset, publish: Publish, total: int, note: str, beside: plotting.NormalisingCourse | None
+        self, recipe: Recipe, publish: Publish, total: int, note: str, beside: plotting.NormalisingCourse | None
     ) -> None:
-        self.probe, self.publish, self.total, self.note, self.beside = preset.probe(), publish, total, note, beside
-        self.before = total - preset.steps
-        chain = preset.objective.keywords["chain"]
+        self.probe, self.publish, self.total, self.note, self.beside = recipe.probe(), publish, total, note, beside
+        self.before = total - recipe.steps
+        chain = recipe.objective.negatives.chain
         self.temperature = effective_temperature(chain.step_size, chain.noise_std(0))
         self.steps: list[int] = []
         self.errors: dict[str, list[float]] = {"error_data": [], "error_negatives": []}

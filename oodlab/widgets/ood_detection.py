@@ -1,6 +1,6 @@
 """The panel of nae/ood_detection.
 
-Imports: data, detectors, plotting, presets, training, widgets.kept, widgets.panel.
+Imports: plotting, studies, study, training, widgets.kept, widgets.panel.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from oodlab import data, plotting, presets, training
-from oodlab.presets import Preset
+from oodlab import plotting, training
+from oodlab.studies.nae.images import METHODS, image_method, unit_pixels
+from oodlab.studies.nae.ood_detection.setting import STUDY, TABLES
+from oodlab.study import SOURCES, Inputs, Method
+from oodlab.training import Recipe
 from oodlab.widgets.kept import kept
 from oodlab.widgets.panel import WIDE, Publish, RunPanel, slider
 
@@ -26,13 +29,12 @@ def ood_detection() -> RunPanel:
 
     Trainings are the quick profile's: those that are kept are loaded, others are trained and kept.
     """
-    in_sets = list(presets.nae.OOD_SETS)
     controls = {
-        "in_set": w.Dropdown(options=in_sets, description="trained on", style=WIDE),
+        "in_set": w.Dropdown(options=list(TABLES), description="trained on", style=WIDE),
         "methods": w.SelectMultiple(
-            options=list(presets.nae.METHODS), value=("AE", "NAE-OMI"), rows=6, description="methods", style=WIDE
+            options=METHODS, value=("AE", "NAE-OMI"), rows=6, description="methods", style=WIDE
         ),
-        "setting": w.Dropdown(options=presets.nae.SETTINGS, description="setting", style=WIDE),
+        "source": w.Dropdown(options=SOURCES, description="source", style=WIDE),
         "seed": w.IntSlider(0, min=0, max=9, description="seed", **slider()),
     }
     views = {
@@ -49,7 +51,7 @@ def ood_detection() -> RunPanel:
 
 
 def _name(values: dict[str, Any]) -> str:
-    return f"{values['in_set']}, {', '.join(values['methods'])}, setting {values['setting']}, seed {values['seed']}"
+    return f"{values['in_set']}, {', '.join(values['methods'])}, {values['source']}, seed {values['seed']}"
 
 
 def _test(
@@ -58,22 +60,21 @@ def _test(
     """Train or load one method after the other, and show what is there so far."""
     if not values["methods"]:
         raise ValueError("the panel expects a method, got none: choose one of the list, or several.")
-    choice = data.choose(values["in_set"], presets.nae.OOD_SETS[values["in_set"]].stand_in)
-    runs = {
-        method: presets.nae.image_training(method, in_set=choice.name, setting=values["setting"]).at("quick")
-        for method in values["methods"]
-    }
-    inputs = presets.nae.ood_inputs(next(iter(runs.values())), values["in_set"], n=TESTED, made=TESTED)
-    sets = {choice.name: inputs.inside, **inputs.outside}
-    images = {name: x.numpy() for name, x in sets.items()}
-    snapshot = plotting.DetectionSnapshot(choice.name, images=images)
+    study = STUDY.at("quick", source=values["source"], dataset=values["in_set"])
+    task = study.played[0]
+    methods = [image_method(name, "quick", values["source"]) for name in values["methods"]]
+    recipes = {method.name: method.recipes(task)["model"] for method in methods}
+    inputs = task.load(n=TESTED, seed=study.draw_seed)
+    splits = {task.name: inputs.test, **inputs.outside}
+    sets = {name: unit_pixels(split.x) for name, split in splits.items()}
+    snapshot = plotting.DetectionSnapshot(task.name, images={name: x.numpy() for name, x in sets.items()})
     out_set.options = list(inputs.outside)
-    sizes = {method: run.steps + (run.start.steps if run.start else 0) for method, run in runs.items()}
-    total, before, notes = sum(sizes.values()), 0, []
-    for method, run in runs.items():
+    total = sum(stage.steps for recipe in recipes.values() for stage in (recipe, *recipe.needs.values()))
+    before, notes = 0, []
+    for method in methods:
 
         def on_step(
-            stage: Preset,
+            stage: Recipe,
             done: int,
             _: int,
             numbers: dict[str, float],
@@ -85,25 +86,26 @@ def _test(
             said = ", ".join(f"{key} {value:.3g}" for key, value in list(numbers.items())[:3])
             publish(seen, before + done, total, f"training {stage.name}, seed {values['seed']}: {said}")
 
-        found = kept(run, seed=values["seed"], should_stop=should_stop, on_step=on_step)
+        found = kept(recipes[method.name], seed=values["seed"], should_stop=should_stop, on_step=on_step)
         before += found.done
         if not found.result.finished or should_stop():
             break
-        snapshot = _with(snapshot, method, found.result.model, inputs.train, sets)
-        notes += [f"{method} {found.note}."] if found.note else []
-        said = " ".join([inputs.sentence, f"{TESTED} images of each set at most.", *notes])
+        snapshot = _with(snapshot, method, found.result.model, inputs, sets)
+        notes += [f"{method.name} {found.note}."] if found.note else []
+        said = " ".join([study.sentence, f"{TESTED} images of each set at most.", *notes])
         publish(snapshot, before, total, said)
     return found.result
 
 
 def _with(
-    snapshot: plotting.DetectionSnapshot, method: str, model: nn.Module, train: Tensor, sets: dict[str, Tensor]
+    snapshot: plotting.DetectionSnapshot, method: Method, model: nn.Module, inputs: Inputs, sets: dict[str, Tensor]
 ) -> plotting.DetectionSnapshot:
     """Add the detectors of one model."""
     scores, made = dict(snapshot.scores), dict(snapshot.reconstructions)
     place = next(model.parameters()).device
-    for name, detector in presets.nae.image_detectors(method, model).items():
-        detector.fit(train)
+    for name, detector in method.detectors({"model": model}).items():
+        if detector.learned:
+            detector.fit(unit_pixels(inputs.train.x))
         scores[name] = {key: detector.score_samples(x) for key, x in sets.items()}
         if hasattr(model, "decode"):
             with torch.no_grad():

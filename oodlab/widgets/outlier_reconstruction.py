@@ -1,6 +1,6 @@
 """The panel of nae/outlier_reconstruction: draw, and see what two autoencoders make of it.
 
-Imports: data, plotting, presets, widgets.canvas, widgets.drawing, widgets.kept, widgets.panel, widgets.work.
+Imports: data, plotting, studies, training, widgets.canvas, widgets.drawing, widgets.kept, widgets.panel, widgets.work.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import ipywidgets as w
 import numpy as np
 from torch import Tensor
 
-from oodlab import data, plotting, presets
-from oodlab.presets import Preset
-from oodlab.presets.nae.image_parts import unit_pixels
+from oodlab import data, plotting
+from oodlab.studies.nae.images import unit_pixels
+from oodlab.studies.nae.outlier_reconstruction.setting import STUDY
+from oodlab.training import Recipe
 from oodlab.widgets.canvas import SIDE, Canvas
 from oodlab.widgets.drawing import HALVES, Judge, Verdict, erased, merged, seen
 from oodlab.widgets.kept import Kept, OnStep, kept, ready
@@ -34,8 +35,8 @@ class OutlierPanel:
     and the button goes on with it.
 
     Args:
-        profile: Whose trainings, those of OUTLIER_RECONSTRUCTION.
-        seed: Of them.
+        profile: Profile of the study whose trainings are taken.
+        seed: Seed of the trainings.
 
     Attributes:
         canvas: What is drawn on.
@@ -45,13 +46,10 @@ class OutlierPanel:
     """
 
     def __init__(self, profile: str = "quick", seed: int = 0) -> None:
-        self._in_set, experiment = data.choose("mnist", "digits"), presets.nae.OUTLIER_RECONSTRUCTION.at(profile)
-        self._runs = {
-            name: presets.nae.image_training(name, in_set=self._in_set.name).at(profile) for name in experiment.runs
-        }
-        self._seed, self._test_images = seed, experiment.settings["test_images"]
-        self._shape = self._runs["AE"].batches.keywords["shape"]
-        self._digits = data.as_shape(data.load(self._in_set, "test", download=False).x, (1, SIDE, SIDE))[:, 0].numpy()
+        self._study, self._seed = STUDY.at(profile), seed
+        self._task = self._study.played[0]
+        self._recipes = {method.name: method.recipes(self._task)["model"] for method in self._study.chosen}
+        self._digits = data.as_shape(self._task.test().load().x, (1, SIDE, SIDE))[:, 0].numpy()
         self.judges: dict[str, Judge] = {}
         self.verdicts: dict[str, Verdict] = {}
         self._notes: dict[str, str] = {}
@@ -68,10 +66,10 @@ class OutlierPanel:
         self.take = w.Button(description="Show it", layout=w.Layout(width="80px"))
         self.merge = w.Button(description="Merge", layout=w.Layout(width="75px"))
         self.erase = {half: w.Button(description=half, layout=w.Layout(width="75px")) for half in HALVES}
-        self.work = Work("Train", width=600, more=lambda: len(self.judges) < len(self._runs))
+        self.work = Work("Train", width=600, more=lambda: len(self.judges) < len(self._recipes))
         self.train_button, self.stop_button = self.work.run_button, self.work.stop_button
         self.bar, self.status = self.work.bar, self.work.status
-        self._images = {name: _image() for name in ("input", *self._runs)}
+        self._images = {name: _image() for name in ("input", *self._recipes)}
         self._words = {name: w.HTML() for name in self._images}
         self.canvas = Canvas(lambda _: self._judge())
         self.digit.observe(lambda _: self._show_digit(), names="value")
@@ -127,8 +125,8 @@ class OutlierPanel:
     def _judge(self) -> None:
         """Ask every model that is ready about the picture."""
         with self._judging:
-            x = seen(self.canvas.picture[None], self._shape)
-            self._show("input", x[0, 0].numpy(), f"{self._shape[1]} x {self._shape[2]} pixels")
+            x = seen(self.canvas.picture[None], self._task.shape)
+            self._show("input", x[0, 0].numpy(), f"{x.shape[2]} x {x.shape[3]} pixels")
             self.verdicts = {name: judge(x) for name, judge in self.judges.items()}
             for name, verdict in self.verdicts.items():
                 self._show(name, verdict.reconstruction, _said(verdict))
@@ -140,19 +138,19 @@ class OutlierPanel:
 
     def _look(self, should_stop: Callable[[], bool]) -> str:
         """Take what is there; return how it stands."""
-        for name, run in self._runs.items():
-            if found := ready(run, seed=self._seed):
+        for name, recipe in self._recipes.items():
+            if found := ready(recipe, seed=self._seed):
                 self._take(name, found)
         return self._standing()
 
     def _train(self, should_stop: Callable[[], bool]) -> str:
         """Train what is not there; return how it ended."""
-        for name, run in self._runs.items():
+        for name, recipe in self._recipes.items():
             if name not in self.judges:
-                found = kept(run, seed=self._seed, should_stop=should_stop, on_step=self._progress(name))
+                found = kept(recipe, seed=self._seed, should_stop=should_stop, on_step=self._progress(name))
                 if not found.result.finished:
-                    done, of = found.result.step, found.preset
-                    return f"{of.name} has {done:,} of its {of.steps:,} updates. Press Train. {self._in_set.sentence}"
+                    done, of = found.result.step, found.recipe
+                    return f"{of.name} has {done:,} of its {of.steps:,} updates. Press Train. {self._study.sentence}"
                 self._take(name, found)
         return self._standing()
 
@@ -163,21 +161,21 @@ class OutlierPanel:
         self._judge()
 
     def _standing(self) -> str:
-        if missing := [name for name in self._runs if name not in self.judges]:
-            return f"Not trained yet: {', '.join(missing)}. Press Train. {self._in_set.sentence}"
+        if missing := [name for name in self._recipes if name not in self.judges]:
+            return f"Not trained yet: {', '.join(missing)}. Press Train. {self._study.sentence}"
         limit = f"Accepted are errors up to the 95 % quantile of {len(self._known):,} known test images."
-        return " ".join(filter(None, [limit, *self._notes.values(), self._in_set.sentence]))
+        return " ".join(filter(None, [limit, *self._notes.values(), self._study.sentence]))
 
     @functools.cached_property
     def _known(self) -> Tensor:
         """The known test images of the notebook, so that limits are those of its figure; (N, C, H, W) in [0, 1]."""
-        test = presets.sources.drawn(self._in_set, "test", n=self._test_images)
-        return unit_pixels(data.as_shape(test.x, self._shape))
+        study = self._study
+        return unit_pixels(self._task.load(n=study.budget.test_items, seed=study.draw_seed).test.x)
 
     def _progress(self, name: str) -> OnStep:
         shown_at = 0.0
 
-        def on_step(preset: Preset, done: int, total: int, numbers: dict[str, float], parts: dict[str, Tensor]) -> None:
+        def on_step(recipe: Recipe, done: int, total: int, numbers: dict[str, float], parts: dict[str, Tensor]) -> None:
             nonlocal shown_at
             if time.monotonic() - shown_at > REDRAW_SECONDS or done == total:
                 shown_at = time.monotonic()

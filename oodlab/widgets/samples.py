@@ -1,6 +1,6 @@
 """The panel of nae/samples.
 
-Imports: data, plotting, presets, replay, training, widgets.kept, widgets.panel, widgets.stepping, widgets.walk.
+Imports: data, plotting, replay, studies, training, widgets.kept, widgets.panel, widgets.stepping, widgets.walk.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from oodlab import data, plotting, presets, training
-from oodlab.presets import Preset
-from oodlab.presets.nae.image_parts import unit_pixels
+from oodlab import data, plotting, training
 from oodlab.replay import Uniform
+from oodlab.studies.nae.images import digits_task, unit_pixels
+from oodlab.studies.nae.shipped import quick_recipe
+from oodlab.study import Task
+from oodlab.training import Recipe
 from oodlab.widgets.kept import kept
 from oodlab.widgets.panel import WIDE, Publish, RunPanel, slider
 from oodlab.widgets.stepping import Stepper
@@ -45,11 +47,11 @@ def samples() -> RunPanel:
         "each": w.Checkbox(False, description="a line for every chain", style=WIDE),
     }
     panel = RunPanel(controls, views, task=_train, draw=_draw, name=_name, width=700)
-    preset = _preset({"method": "NAE-OMI", "without": NONE})
-    shape, chains = preset.batches.keywords["shape"], preset.objective.keywords
+    task = _task(NONE)
+    chains = quick_recipe("NAE-OMI", task).objective.negatives
     starts = {
-        "test digits": functools.partial(_digits, shape),
-        "noise": lambda generator: Uniform(0.0, 1.0)(torch.empty(WALKERS, *shape), generator),
+        "test digits": functools.partial(_digits, task),
+        "noise": lambda generator: Uniform(0.0, 1.0)(torch.empty(WALKERS, *task.shape), generator),
     }
 
     def show(walk: Walk, text: str, at_once: bool) -> None:
@@ -62,21 +64,19 @@ def samples() -> RunPanel:
         )
         panel.show_state(moved, text, at_once=at_once)
 
-    stepped = {"latent": chains["latent_chain"], "visible": chains["chain"]}
-    panel.add(Stepper(panel, chains=stepped, start_bounds=chains["start_bounds"], starts=starts, show=show))
+    stepped = {"latent": chains.latent_chain, "visible": chains.chain}
+    panel.add(Stepper(panel, chains=stepped, start_bounds=chains.start_bounds, starts=starts, show=show))
     return panel
 
 
-def _digits(shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
-    x = data.load(data.choose("mnist", "digits"), "test", download=False).x
+def _task(without: int | str) -> Task:
+    return digits_task(*(() if without == NONE else (without,)), profile="quick").here()
+
+
+def _digits(task: Task, generator: torch.Generator) -> Tensor:
+    x = task.test().load().x
     drawn = x[torch.randperm(len(x), generator=generator)[:WALKERS]]
-    return unit_pixels(data.as_shape(drawn, shape))
-
-
-def _preset(values: dict[str, Any]) -> Preset:
-    in_set = data.choose("mnist", "digits").name
-    without = None if values["without"] == NONE else values["without"]
-    return presets.nae.image_training(values["method"], without, in_set=in_set).at("quick")
+    return unit_pixels(data.as_shape(drawn, task.shape))
 
 
 def _name(values: dict[str, Any]) -> str:
@@ -85,9 +85,9 @@ def _name(values: dict[str, Any]) -> str:
 
 
 def _train(values: dict[str, Any], should_stop: Callable[[], bool], publish: Publish) -> training.Result:
-    preset, errors = _preset(values), []
+    recipe, errors = quick_recipe(values["method"], _task(values["without"])), []
 
-    def on_step(stage: Preset, done: int, total: int, numbers: dict[str, float], made: dict[str, Tensor]) -> None:
+    def on_step(stage: Recipe, done: int, total: int, numbers: dict[str, float], made: dict[str, Tensor]) -> None:
         errors.append(numbers["error_data"] if "error_data" in numbers else numbers["error"])
         images = {
             title: made[name][:, 0].float().cpu().numpy()
@@ -99,20 +99,20 @@ def _train(values: dict[str, Any], should_stop: Callable[[], bool], publish: Pub
         along = "reading of the training's error"
         publish(plotting.ChainSnapshot(images, np.array(errors)[:, None], along), done, total, text)
 
-    found = kept(preset, seed=values["seed"], should_stop=should_stop, on_step=on_step)
-    result, total = found.result, preset.steps + (preset.start.steps if preset.start else 0)
+    found = kept(recipe, seed=values["seed"], should_stop=should_stop, on_step=on_step)
+    result, total = found.result, sum(stage.steps for stage in (recipe, *recipe.needs.values()))
     said = f"The training {found.note}. " if found.note else ""
     if not result.finished:
-        said = f"{found.preset.name} has {result.step:,} of its {found.preset.steps:,} updates; Run goes on. "
-    publish(_first_look(result, preset), found.done, total, f"{said}Now move chains below.")
+        said = f"{found.recipe.name} has {result.step:,} of its {found.recipe.steps:,} updates; Run goes on. "
+    publish(_first_look(result), found.done, total, f"{said}Now move chains below.")
     return result
 
 
 @torch.no_grad()
-def _first_look(result: training.Result, preset: Preset) -> plotting.ChainSnapshot:
+def _first_look(result: training.Result) -> plotting.ChainSnapshot:
     """Show test digits, their reconstructions, and the energies that chains are compared with."""
-    test = data.load(data.choose("mnist", "digits"), "test", download=False).x[:REFERENCES]
-    x = unit_pixels(data.as_shape(test, preset.batches.keywords["shape"]))
+    task = _task(NONE)
+    x = unit_pixels(data.as_shape(task.test().load().x[:REFERENCES], task.shape))
     model = result.model
     seen = x.to(model.log_temperature.device)
     energies, back = model.energy(seen).cpu().numpy(), model.decode(model.encode(seen)).cpu()

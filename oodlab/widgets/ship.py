@@ -1,21 +1,22 @@
-"""Write the trainings that come with the kit: `make trained`, after a preset of presets.nae.SHIPPED or its code changed.
+"""Write the trainings that come with the kit: `make trained`, after a recipe of studies.nae.shipped or its code changed.
 
-What the run store lacks is trained there first, minutes each; files of other settings are removed.
+What the run store lacks is trained there first, minutes each; files of other trainings are removed.
 
-Imports: presets, training, widgets.kept.
+Imports: studies, training, widgets.kept.
 """
 
 from __future__ import annotations
 
-from oodlab import presets, training
+from oodlab import training
+from oodlab.studies.nae import shipped
 from oodlab.widgets import kept
 
 
 def main() -> None:
     """Write all, and say what stands."""
     files = {
-        kept.write_shipped(preset, training.train_or_load(preset, seed=seed, anew=False), seed=seed)
-        for preset, seed in presets.nae.SHIPPED
+        kept.write_shipped(recipe, training.train_or_load(recipe, seed=seed, anew=False), seed=seed)
+        for recipe, seed in shipped.SHIPPED
     }
     for file in set(kept.FOLDER.glob("*.pt")) - files:
         file.unlink()

@@ -1,15 +1,14 @@
 """The panel of nae/two_clusters.
 
-Imports: data, grids, models, plotting, presets, training, widgets.live, widgets.panel.
+Imports: data, grids, models, plotting, studies, training, widgets.live, widgets.panel.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ipywidgets as w
@@ -17,8 +16,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from oodlab import data, grids, plotting, presets, training
+from oodlab import data, grids, plotting, training
 from oodlab.models import Autoencoder
+from oodlab.studies.nae.two_clusters.setting import NAE, STUDY, manifold
 from oodlab.widgets.live import fresh_model, train_live
 from oodlab.widgets.panel import REDRAW_SECONDS, WIDE, Publish, RunPanel, slider
 
@@ -76,11 +76,15 @@ def _name(values: dict[str, Any]) -> str:
 
 
 def _train(values: dict[str, Any], should_stop: Callable[[], bool], publish: Publish) -> training.Result:
-    runs = presets.nae.TWO_CLUSTERS.at("quick").runs
-    plain = runs["AE"].changed(model={"temperature": values["temperature"]}, steps=values["reconstruct"])
-    normalized = runs["NAE, decoder fixed"]
-    chain = dataclasses.replace(normalized.objective.keywords["chain"], steps=values["chain"])
-    normalized = normalized.changed(objective={"chain": chain}, steps=values["updates"])
+    study = STUDY.at("quick")
+    normalized = study.recipes[study.tasks[0].name, NAE, "NAE"]
+    plain = normalized.needs["AE"]
+    first = replace(plain.model, temperature=values["temperature"])
+    plain = replace(plain, model=first, steps=values["reconstruct"])
+    negatives = normalized.objective.negatives
+    negatives = replace(negatives, chain=replace(negatives.chain, steps=values["chain"]))
+    objective = replace(normalized.objective, negatives=negatives)
+    normalized = replace(normalized, objective=objective, steps=values["updates"])
     model = fresh_model(plain, seed=values["seed"])
     test_x = data.two_uniforms(2000, torch.Generator().manual_seed(1_000_003))
     total, drawn_at = plain.steps + normalized.steps, 0.0
@@ -96,10 +100,10 @@ def _train(values: dict[str, Any], should_stop: Callable[[], bool], publish: Pub
         said = f", of negatives {numbers['error_negatives']:.3f}, T {numbers['temperature']:.3f}" if before else ""
         publish(snapshot, before + step, total, f"{snapshot.title}; error of data {error:.3f}{said}")
 
-    for preset, before in ((plain, 0), (normalized, plain.steps)):
+    for recipe, before in ((plain, 0), (normalized, plain.steps)):
         model.decoder.requires_grad_(not (before and values["fixed"]))
         told = functools.partial(on_step, before=before)
-        result = train_live(model, preset, seed=values["seed"], should_stop=should_stop, on_step=told)
+        result = train_live(model, recipe, seed=values["seed"], should_stop=should_stop, on_step=told)
         if not result.finished:
             break
     return result
@@ -112,10 +116,9 @@ def _look(model: Autoencoder, test_x: Tensor, title: str, negatives: tuple[Tenso
     axis, points = grids.grid_points(LINES)
     error = model.reconstruction_error(points.to(place)).cpu().reshape(LINES, LINES)
     log_density = -error / model.temperature.cpu()
-    z = model.encode(test_x.to(place))
-    manifold = model.decode(torch.linspace(float(z.min()), float(z.max()), 300, device=place)[:, None]).cpu()
+    curve = manifold(model, test_x.to(place), 300).cpu()
     nll = grids.negative_log_likelihood(model.log_density, test_x.to(place), grids.normalise_values(axis, log_density))
-    return ClusterSnapshot(f"{title}, NLL {nll:.2f} nats", axis, log_density, error, manifold, *negatives)
+    return ClusterSnapshot(f"{title}, NLL {nll:.2f} nats", axis, log_density, error, curve, *negatives)
 
 
 def _draw(snapshot: ClusterSnapshot, views: dict[str, Any]) -> Figure:

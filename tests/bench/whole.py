@@ -18,9 +18,11 @@ from .timing import Row, medians
 
 GIB = 2**30
 
-_CELL = """from oodlab import presets, training
-preset = presets.nae.EIGHT_GAUSSIANS.runs["NAE-OMI, D_z = 3"].at("quick").changed(steps=300)
-training.train_or_load(preset, seed={seed}, device="cpu")"""
+_CELL = """from dataclasses import replace
+from oodlab import training
+from oodlab.studies.nae.eight_gaussians.setting import SPACE, STUDY
+recipe = replace(STUDY.at("quick").recipes["eight_gaussians", SPACE, "model"], steps=300)
+training.train_or_load(recipe, seed={seed}, device="cpu")"""
 
 
 def jobs_row() -> Row:

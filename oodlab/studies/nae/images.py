@@ -84,7 +84,9 @@ UNSTATED = (
     "weights 0.1 and 0.005 (Zong et al., 2018). GANomaly: weights 1, 50 and 1 (arXiv:1805.06725), 64 features of its discriminator.",
     "DAE and WAE have codes on the sphere, IGEBM the autoencoders' encoder; none of the baselines has the encoder's penalty.",
     "Pre-training runs to its end; the released code stops after the fourth validation without improvement.",
-    "Nothing is selected: the last weights are scored. The text selects on grey levels, the released code on sets of its own.",
+    "The last weights are scored; the text selects among them on grey levels, the released code on sets of its own.",
+    "Networks, chains, rates and lengths of quick and long are ours, chosen by the AUROC of a held-out 9 among the 6,000 "
+    "validation images; no test image and no other held-out digit had a part in it.",
 )
 
 
@@ -203,12 +205,11 @@ QUICK[COLOUR] = replace(
     latent_step=4.0,
     visible_step=40.0,
 )
-LONG = {  # the networks of quick, for an hour instead of minutes
+LONG = {  # the networks of quick; as long as three seeds of three digits fit into an hour on two cores
     GREY: replace(
         QUICK[GREY],
-        length={"": 2000, "AE": 6000, "NAE-CD": 500, "NAE-PCD": 500, "NAE-OMI": 2000, "IGEBM": 300},
+        length={"": 600, "AE": 4000, "NAE-CD": 250, "NAE-PCD": 250, "NAE-OMI": 1000, "IGEBM": 100},
         normalising_lr=5e-4,
-        importance_samples=100,
         probes=20,
     ),
     COLOUR: QUICK[COLOUR],
@@ -237,6 +238,29 @@ def scale_of(profile: str, source: str, channels: int) -> Scale:
     """Return what a profile spends on grey (1) or colour (3) images."""
     small = {"smoke": SMOKE, "quick": QUICK, "long": LONG}
     return FULL[source, channels] if profile == "full" else small[profile][channels]
+
+
+def shapes_at(profile: str) -> dict[str, tuple[int, int, int]]:
+    """Return (C, H, W) that mnist's and cifar10's images are brought to at a profile."""
+    return {
+        name: (channels, side, side)
+        for name, channels in {"mnist": GREY, "cifar10": COLOUR}.items()
+        for side in [scale_of(profile, "printed", channels).side]
+    }
+
+
+def digits_task(*held_out: int, profile: str = "full") -> Task:
+    """Return mnist, some digits held out, as large as at a profile; the embedded digits stand in for it."""
+    return Task(
+        "mnist",
+        outside=() if held_out else ("omniglot",),
+        held_out=held_out,
+        shape=shapes_at(profile)["mnist"],
+        train="train-val",
+        stand_in="digits",
+        stand_in_outside=() if held_out else ("photo_patches",),
+        stand_in_held_out=held_out,
+    )
 
 
 # --------------------------------------------------------------------------------------- the trainings
@@ -396,15 +420,6 @@ def image_method(method: str, profile: str, source: str) -> Method:
     """Return one of METHODS at a profile."""
     scales = {channels: scale_of(profile, source, channels) for channels in (GREY, COLOUR)}
     return Method(method, ImageTraining(method, scales, source), unit_prepared, ImageScores(method))
-
-
-def shapes_at(profile: str) -> dict[str, tuple[int, int, int]]:
-    """Return (C, H, W) that mnist's and cifar10's images are brought to at a profile."""
-    return {
-        name: (channels, side, side)
-        for name, channels in {"mnist": GREY, "cifar10": COLOUR}.items()
-        for side in [scale_of(profile, "printed", channels).side]
-    }
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The study nae/ablations: its setting."""

@@ -1,0 +1,1 @@
+"""The study nae/ood_detection: its setting."""

@@ -1,0 +1,1 @@
+"""The study nae/outlier_reconstruction: its setting."""

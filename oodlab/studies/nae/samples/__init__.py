@@ -1,0 +1,1 @@
+"""The study nae/samples: its setting."""
