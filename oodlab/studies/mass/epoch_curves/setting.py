@@ -84,7 +84,7 @@ QUICK = Size(
 )
 SIZES = {
     "full": Size(seeds=3, test_items=10_000),
-    "long": replace(QUICK, seeds=3, test_items=500, images=2560, epochs=5, looks=5),  # an hour on two cores
+    "long": replace(QUICK, seeds=3, test_items=500, images=2560, epochs=5, looks=5),  # 75 minutes on two cores
     "quick": QUICK,
     "smoke": replace(QUICK, test_items=20, images=32, epochs=2, width=4, blocks=0, batch_size=16, looks=2),
 }
