@@ -67,7 +67,7 @@ def test_the_pair_of_small_images_is_small() -> None:
 def test_small_halves_train_on_one_thread_and_others_do_not() -> None:
     small = nn.Sequential(SmallEncoder(4, width=4), SmallDecoder(4, width=4))
     assert is_small(small) and is_small(nn.Linear(3, 3))
-    for model in (nn.Sequential(small, nn.Conv2d(1, 1, 1)), Conv32Encoder(4, width=4), nn.Linear(1000, 1000)):
+    for model in (nn.Sequential(small, nn.Conv2d(1, 1, 1)), Conv32Encoder(4, width=4), nn.Linear(3000, 3000)):
         assert not is_small(model)
 
 

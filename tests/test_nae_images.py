@@ -32,7 +32,7 @@ SETS = {GREY: "mnist", COLOUR: "cifar10"}
 
 def task(channels: int, profile: str = "full", held_out: tuple[int, ...] = ()) -> Task:
     name = SETS[channels]
-    return Task(name, ("svhn",), held_out, shapes_at(profile)[name], "train-val", stand_in="digits")
+    return Task(name, ("svhn",), held_out, shape=shapes_at(profile)[name], train="train-val", stand_in="digits")
 
 
 def recipe(method: str, source: str = "printed", channels: int = GREY, held_out: tuple[int, ...] = ()):
