@@ -220,7 +220,7 @@ def test_the_way_of_samples_ends_beside_the_nearest_training_images() -> None:
 def given_model(model: Autoencoder, train: Tensor, test: Tensor, seed: int = 0) -> Measured:
     task = digits_task(profile="smoke")
     labels = torch.arange(len(train)) % 2
-    return Measured(task, {"model": model}, {}, train, test, unit_pixels, seed, torch.device("cpu"), labels)
+    return Measured(task, {"model": model}, {}, train, test, unit_pixels, seed, torch.device("cpu"), labels=labels)
 
 
 NUMBERS = SampleNumbers(FreshChains(LATENT, VISIBLE, Box(0.0, 1.0)), longer=2, n=30, followed=20, spaces=("pixels",))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import threading
+import time
 from collections.abc import Callable
 
 import ipywidgets as w
@@ -57,8 +58,11 @@ class Work:
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait for the end of what is done."""
-        if self._thread is not None:
-            self._thread.join(timeout)
+        thread = self._thread
+        if thread is not None:
+            while thread.ident is None:  # another thread is just starting it
+                time.sleep(0.001)
+            thread.join(timeout)
 
     def say(self, what: str | Exception) -> None:
         """Write into the status line; an error in red."""
