@@ -529,7 +529,9 @@ def test_the_list_names_every_training(capsys: pytest.CaptureFixture) -> None:
     assert sorted(lines) == sorted(own)
     assert train.main(["--list", "--profile", "smoke", "--source", "released"]) == 0
     released = capsys.readouterr().out.splitlines()
-    assert len(released) == 3 and all(line.startswith("mass/epoch_curves/") for line in released)
+    both = [study.at("smoke", "released") for study in studies().values() if "released" in study.sources]
+    assert sorted(released) == sorted({recipe.name for study in both for recipe in study.recipes.values()})
+    assert not any(line.startswith("nae/eight_gaussians/") for line in released)
 
 
 def test_alone_the_command_trains_what_the_notebook_loads_and_stops_when_told(
