@@ -33,17 +33,20 @@ SETTINGS = {
         "windowingMode": "none"
     },  # keep all cells on the page
 }
-FIRST_ERROR = """
-for (const cell of window.jupyterapp.shell.currentWidget.content.widgets) {
+NOTEBOOK = """
+const app = window.jupyterapp;
+const panel = app && [...app.shell.widgets('main')].find(widget => widget.sessionContext);
+"""  # not currentWidget: a page without the window's focus has none
+FIRST_ERROR = f"""{NOTEBOOK}
+for (const cell of panel.content.widgets) {{
   const outputs = cell.model.outputs; if (!outputs) continue;
-  for (let i = 0; i < outputs.length; i++) {
+  for (let i = 0; i < outputs.length; i++) {{
     const json = outputs.get(i).toJSON();
     if (json.output_type === 'error') return json.ename + ': ' + json.evalue;
-  }
-}
+  }}
+}}
 return null;"""
-KERNEL_IDLE = """
-const panel = window.jupyterapp && window.jupyterapp.shell.currentWidget;
+KERNEL_IDLE = f"""{NOTEBOOK}
 const kernel = panel && panel.sessionContext && panel.sessionContext.session && panel.sessionContext.session.kernel;
 return !!kernel && kernel.status === 'idle';"""
 FOCUS_SLIDER = """
@@ -159,7 +162,8 @@ def run_all(browser: Any, address: str) -> None:
     until("the notebook", lambda: browser.execute_script("return !!document.querySelector('.jp-Notebook .jp-Cell')"))
     until("an idle kernel", lambda: browser.execute_script(KERNEL_IDLE))
     browser.execute_async_script(
-        "const done = arguments[0]; window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => done(1))"
+        f"{NOTEBOOK} app.shell.activateById(panel.id);"
+        "app.commands.execute('notebook:run-all-cells').then(() => arguments[0](1))"
     )
     until("all cells", lambda: browser.execute_script(KERNEL_IDLE))
 
