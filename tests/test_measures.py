@@ -84,3 +84,15 @@ def test_a_claim_reads_rows_and_measured_numbers_together(plane_study: Study) ->
     rows = pd.concat([pd.DataFrame({"auroc": [0.5], "seed": [0], "profile": ["smoke"]}), numbers])
     claim = Claim("c", lambda rows: rows[rows["quantity"] == "points"].set_index("seed")["value"])
     assert decide(claim, rows).word == "Partly" and decide(claim, rows).seeds == 2
+
+
+@pytest.mark.parametrize(("column", "kind"), [("auroc", "AUROCs"), ("value", "values")])
+@pytest.mark.parametrize("lost", [math.nan, math.inf])
+def test_a_claim_refuses_a_number_that_is_lost_whatever_kind_it_is_of(
+    plane_study: Study, column: str, kind: str, lost: float
+) -> None:
+    numbers = measured(plane_study.at("smoke"), None, weight_and_points)
+    rows = pd.concat([pd.DataFrame({"auroc": [0.5], "seed": [0], "profile": ["smoke"]}), numbers], ignore_index=True)
+    rows.loc[rows[column].first_valid_index(), column] = lost
+    with pytest.raises(FloatingPointError, match=f"decide expects finite {kind} for 'c'"):
+        decide(Claim("c", lambda rows: rows.set_index("seed")["value"]), rows)

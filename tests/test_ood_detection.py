@@ -123,8 +123,8 @@ ROWS = made_rows(
 
 def test_the_claims_compare_the_ends_of_trainings_by_outside_set() -> None:
     half = {"in_set": "mnist", "out_sets": ("half_digits",)}
-    assert lead(ROWS, over=("AE",), **half).to_dict() == {(0, "half_digits"): pytest.approx(0.2)}
-    assert lead(ROWS, **half).to_dict() == {(0, "half_digits"): pytest.approx(-0.1)}
+    assert lead(ROWS, over=("AE",), **half).to_dict() == {(0, "mnist", "half_digits"): pytest.approx(0.2)}
+    assert lead(ROWS, **half).to_dict() == {(0, "mnist", "half_digits"): pytest.approx(-0.1)}
     numbers = {"score": "AE", "in_set": "cifar10", "out_sets": ("svhn",)}
     assert above(ROWS, **numbers).tolist() == pytest.approx([-0.3])
     assert above(ROWS, sign=-1, **numbers).tolist() == pytest.approx([0.3])

@@ -674,7 +674,7 @@ def test_seeds_and_partitions_count_as_they_are() -> None:
     assert decide(claim, rows).word == "Partly" and decide(claim, rows).seeds == 2
     with pytest.raises(ValueError, match="expects numbers by seed"):
         decide(Claim("c", lambda rows: rows["auroc"]), rows)
-    with pytest.raises(FloatingPointError, match="expects finite numbers for"):
+    with pytest.raises(FloatingPointError, match="expects finite AUROCs for"):
         decide(claim, rows.assign(auroc=[0.1, 0.1, 0.1, np.inf]))
 
 

@@ -6,7 +6,7 @@ rows = evaluate(study, trained)
 """
 
 from oodlab.study.claims import Claim, Verdict, Verdicts, decide, verdicts
-from oodlab.study.evaluate import earlier, evaluate, largest_profile, scores
+from oodlab.study.evaluate import at_end, earlier, evaluate, largest_profile, scores
 from oodlab.study.measures import Measured, measured
 from oodlab.study.method import Method, Models, no_training
 from oodlab.study.study import PROFILES, SOURCES, Budget, Study, Trained
@@ -32,6 +32,7 @@ __all__ = [
     "Trained",
     "Verdict",
     "Verdicts",
+    "at_end",
     "decide",
     "earlier",
     "evaluate",

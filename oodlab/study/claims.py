@@ -111,11 +111,9 @@ def decide(claim: Claim, rows: pd.DataFrame) -> Verdict:
         raise ValueError(
             f"decide expects rows of one profile, got {', '.join(profiles)}: a verdict mixes no budgets; take the largest."
         )
-    for column in {"auroc", "value"} & set(rows.columns) if len(rows) else ():
-        if np.isinf(rows[column]).any():  # a row of one kind has none of the other's numbers: NaN
-            raise FloatingPointError(
-                f"decide expects finite numbers for {claim.sentence!r}, got {rows[column].tolist()}."
-            )
+    for column, own in _kinds(rows).items():
+        if not np.isfinite(own).all():
+            raise FloatingPointError(f"decide expects finite {column} for {claim.sentence!r}, got {own.tolist()}.")
     numbers = claim.number(rows).dropna() if len(rows) else pd.Series(dtype=float)  # of a seed without partner: none
     profile = profiles[0] if profiles else ""
     if not len(numbers):
@@ -136,6 +134,13 @@ def decide(claim: Claim, rows: pd.DataFrame) -> Verdict:
     else:
         word = PARTLY
     return Verdict(claim, word, numbers, seeds, profile)
+
+
+def _kinds(rows: pd.DataFrame) -> dict[str, pd.Series]:
+    """Return the numbers of both kinds of rows: AUROCs of scores, and values of measured quantities."""
+    is_measured = rows["quantity"].notna() if "quantity" in rows else pd.Series(False, index=rows.index)
+    kinds = {"AUROCs": rows.loc[~is_measured, "auroc"]} if (~is_measured).any() else {}
+    return {**kinds, "values": rows.loc[is_measured, "value"]} if is_measured.any() else kinds
 
 
 def verdicts(claims: Sequence[Claim], rows: pd.DataFrame) -> Verdicts:

@@ -126,6 +126,12 @@ def largest_profile(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[size == size.groupby([rows[name] for name in what]).transform("max")]
 
 
+def at_end(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows after the end of each training, of a control those that it has."""
+    same = [name for name in ("method", "in_set", "score", "seed") if name in rows]
+    return rows[rows["step"] == rows.groupby(same)["step"].transform("max")]
+
+
 def scores(
     study: Study, trained: Trained, task: Task, method: Method, seed: int, step: int | None = None
 ) -> dict[str, dict[str, np.ndarray]]:
@@ -435,7 +441,7 @@ def _score(detector: Detector, x: Tensor, features: Features, shared: dict[int, 
 
 def _with_printed(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
     """Add paper, table and the printed number, and put first what one looks at first."""
-    last = rows["step"] == rows.groupby(["method", "in_set", "score", "seed"])["step"].transform("max")
+    last = rows.index.isin(at_end(rows).index)
     found = [_printed(study, row) for row in rows.assign(last=last).to_dict("records")]
     rows = rows.assign(
         paper=study.paper,

@@ -81,12 +81,14 @@ def measured(study: Study, trained: Trained | None, measure: Measure) -> pd.Data
     known = dict(iter(before.groupby(["key", "seed"], sort=False)))
     found: dict[Place, pd.DataFrame] = {}
     missing: dict[Place, str] = {}
+    wanted: dict[Place, None] = {}  # in the study's order: trainings end as they may
     for method in study.chosen:
         for task in filter(method.plays, study.tasks):
             for seed in study.seeds if method.trainings(task) else study.seeds[:1]:
                 for one in dict.fromkeys((task, task.here())):  # kept numbers of the real set come first
                     place, key = (one, method, seed), _key(study, one, method, measure)
-                    if (key, seed) in known:
+                    wanted[place] = None
+                    if key and (key, seed) in known:
                         here = known[key, seed].drop_duplicates("quantity", keep="first")
                         titles = {"method": method.name, "in_set": one.name, "source": study.source}
                         found[place] = here.assign(**titles, profile=study.profile, kept=True)
@@ -102,9 +104,7 @@ def measured(study: Study, trained: Trained | None, measure: Measure) -> pd.Data
         made = _rows(study, trained, loaded[task], place, measure, missing[place])
         kept_rows.write(study.name, study.profile, made, COLUMNS, stand_in=bool(task.stand_in_for))
         found[place] = pd.DataFrame(made, columns=list(COLUMNS)).assign(kept=False)
-    rows = pd.concat(found.values(), ignore_index=True)
-    order = {method.name: number for number, method in enumerate(study.chosen)}
-    return rows.sort_values(["method", "seed"], key=lambda c: c.map(order) if c.name == "method" else c, kind="stable")
+    return pd.concat([found[place] for place in wanted if place in found], ignore_index=True)
 
 
 def _key(study: Study, task: Task | Drawn, method: Method, measure: Measure) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from oodlab.detectors.base import in_float32
 from oodlab.graphs import Replayed
 from oodlab.models import (
     Autoencoder,
@@ -69,7 +70,7 @@ def replayed(step: Callable[[Tensor], dict[str, Tensor]], x: Tensor) -> Callable
 def score_error(model: EnergyModel, x: Tensor) -> float:
     """Return the relative error of the kit's input gradient against float32."""
     with frozen(model):
-        with plain.exact():
+        with in_float32():
             exact = stein_score(model, x)
         with fast(model, x.device):
             return float((stein_score(model, x) - exact).norm() / exact.norm())
@@ -127,7 +128,7 @@ def _training_steps(
         optimiser.step()
 
     def ordinary_step() -> None:
-        with plain.exact():
+        with in_float32():
             plain_optimiser.zero_grad()
             plain_loss(ordinary, x)["loss"].backward()
             plain_optimiser.step()
@@ -149,7 +150,7 @@ def mass_rows(kinds: Sequence[str] = KINDS) -> list[Row]:
         for parameter in model.parameters():
             parameter.data += 0.01 * torch.randn_like(parameter)  # couplings that are not the identity
         x = torch.rand(32, 1, 28, 28, device=device)
-        with plain.exact():
+        with in_float32():
             objective(model, x)["loss"].backward()
         exact = _gradient(model)
         model.zero_grad()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
+from oodlab.detectors.base import in_float32
 from oodlab.models import Autoencoder, EnergyModel
 
 
@@ -17,18 +16,7 @@ def plain_copy(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model).to(memory_format=torch.contiguous_format)
 
 
-@contextlib.contextmanager
-def exact() -> Iterator[None]:
-    """Let a GPU's convolutions compute in float32, not in the TF32 that is torch's default."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
-
-
-@exact()
+@in_float32()  # as the kit scores, not in the TF32 that is torch's default
 def langevin(model: EnergyModel, x: Tensor, steps: int, step_size: float, noise_std: float) -> Tensor:
     """Take the gradient of f(x).sum() at every step, add noise."""
     for _ in range(steps):

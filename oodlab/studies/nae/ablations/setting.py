@@ -22,7 +22,7 @@ from oodlab.studies.nae.images import (
     shapes_at,
     unit_prepared,
 )
-from oodlab.study import Budget, Claim, Method, Recipe, Study, Task
+from oodlab.study import Budget, Claim, Method, Recipe, Study, Task, at_end
 
 HELD_OUT = 9  # text
 EPOCHS = 100  # text: of the plain autoencoder, in the base
@@ -200,8 +200,8 @@ def printed(row: Mapping[str, Any]) -> Mapping[str, str] | None:
 
 def ends(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows before normalising and after it, with a column `stage` that says which."""
-    last = rows["step"] == rows.groupby(["method", "seed"])["step"].transform("max")
-    both = rows[last | (rows["step"] == 0)]
+    rows = rows.reset_index(drop=True)
+    both = rows[rows.index.isin(at_end(rows).index) | (rows["step"] == 0)]
     return both.assign(stage=(both["step"] == 0).map({True: "before", False: "after"}))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from oodlab import metrics
+from oodlab.studies.nae.claimed import DIFFERENCE, last_aurocs, lead
 from oodlab.studies.nae.images import METHODS, UNSTATED, digits_task, image_method, shapes_at
 from oodlab.studies.nae.outside import CHIMERAS, GREY_LEVELS, HALVES, NOISE, PRINTED_AS
 from oodlab.study import Budget, Claim, Method, Study, Task
@@ -88,29 +89,12 @@ def paper_only(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=columns).assign(seed=0, step=0, auroc=math.nan)
 
 
-def last_aurocs(rows: pd.DataFrame, in_set: str, out_sets: Sequence[str]) -> pd.DataFrame:
-    """Return the AUROCs after the trainings: a line per seed and outside set, a column per score."""
-    own = rows[(rows["in_set"] == in_set) & rows["out_set"].isin(out_sets)]
-    last = own[own["step"] == own.groupby("score")["step"].transform("max")]
-    return last.pivot_table(index=["seed", "out_set"], columns="score", values="auroc")
-
-
-def lead(rows: pd.DataFrame, *, in_set: str, out_sets: Sequence[str], over: Sequence[str] = ()) -> pd.Series:
-    """Return by how much NAE-OMI's AUROC lies above the best of other scores, () for all, by seed and outside set."""
-    table = last_aurocs(rows, in_set, out_sets)
-    others = [name for name in table.columns if name != "NAE-OMI" and (name in over or not over)]
-    if "NAE-OMI" not in table or not others:
-        return pd.Series(dtype=float)
-    return table["NAE-OMI"] - table[others].max(axis=1)
-
-
 def above(rows: pd.DataFrame, *, score: str, in_set: str, out_sets: Sequence[str], sign: int = 1) -> pd.Series:
     """Return how far a score's AUROC lies above 0.5, with sign -1 below, by seed and outside set."""
-    table = last_aurocs(rows, in_set, out_sets)
+    table = last_aurocs(rows, in_set=in_set, out_sets=out_sets)
     return sign * (table[score] - 0.5) if score in table else pd.Series(dtype=float)
 
 
-DIFFERENCE = "AUROC of NAE-OMI less theirs, by seed and outside set"
 DISTANCE = "Distance of the AUROC to 0.5, by seed and outside set"
 OF_MNIST = ("constant_gray", "half_digits", "chimera_digits", "omniglot")  # table 4 without noise, where all have 1
 OF_CIFAR = ("constant_gray", "fashion_mnist", "svhn", "celeba")  # table 2 without noise, where all have 1

@@ -12,7 +12,7 @@ import pandas as pd
 
 from oodlab.studies.nae.images import UNSTATED, digits_task, image_method, shapes_at
 from oodlab.studies.nae.outside import BLANK, CHIMERAS, GREY_LEVELS, HALVES, PRINTED_AS
-from oodlab.study import Budget, Claim, Method, Study
+from oodlab.study import Budget, Claim, Method, Study, at_end
 
 OF_FIGURE_1 = ("blank", "half_digits", "omniglot")  # and a shirt, which the text says nothing of
 OF_TABLE_4 = ("half_digits", "chimera_digits", "omniglot", "constant_gray")  # noise is no picture to reconstruct
@@ -59,8 +59,7 @@ def outcomes(rows: pd.DataFrame) -> pd.DataFrame:
     Columns: auroc; missed, the share of outliers with an error up to the limit that 95 % of known test images keep;
     known_error and outlier_error, medians per pixel; n_out; printed, the paper's AUROC where the rows have it.
     """
-    last = rows[rows["step"] == rows.groupby("score")["step"].transform("max")]
-    own = last.set_index(["seed", "in_set", "out_set", "score"])
+    own = at_end(rows).set_index(["seed", "in_set", "out_set", "score"])
     found = {
         "n_out": own["n_out"],
         "missed": 1 - own["tnr_at_95tpr"],
