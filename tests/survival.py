@@ -29,12 +29,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import nbformat
 import psutil
 import torch
+from drawings import made_rows, named
 from matplotlib import image
 from torch import Tensor, nn
 
@@ -50,7 +50,6 @@ PATIENCE = 60  # seconds, for what takes one on an idle machine
 STEPS = 60
 EVERY = STEPS // 20  # steps between checkpoints
 IMPORTS = os.pathsep.join(map(str, (Path(__file__).resolve().parent, Path(__file__).resolve().parent.parent)))
-SETTING = SimpleNamespace(name="demo", profile="smoke", text="one = 1", hash="0" * 12, shrinks={})
 
 
 # --------------------------------------------------------------------- what is killed: the places
@@ -96,19 +95,20 @@ def draw(n: int = 12) -> None:
     for i in range(n):
         fig = plotting.figure(3, 2)
         fig.subplots().plot([0, 1], [i % 2, 1])
-        shared = {"preset": SETTING, "seeds": (0,), "data": (), "seconds": 1.0, "part": str(i % 2)}
-        plotting.save_figure(fig, "demo/draw", numbers={"i": i % 2, "many": list(range(5000))}, **shared)
+        many = made_rows(*({"step": step} for step in range(500)), auroc=i % 2)
+        plotting.save_figure(fig, named("demo/draw"), many, part=str(i % 2))
 
 
 NOTEBOOK = """\
 from oodlab import plotting, training
-from survival import SETTING, settings
+from drawings import made_rows, named
+from survival import settings
 preset = settings("NAE-PCD, 5 % restart")["NAE-PCD, 5 % restart"]
 result = training.train_or_load(preset, seed=seed, device="cpu")
 fig = plotting.figure(3, 2)
 fig.subplots().plot([row["loss"] for row in result.history])
-numbers = {"loss": [row["loss"] for row in result.history]}
-plotting.save_figure(fig, "demo/batch", numbers=numbers, preset=SETTING, seeds=(seed,), data=(), seconds=result.seconds)
+rows = made_rows(*({"step": row["step"], "auroc": row["loss"]} for row in result.history), seed=seed)
+plotting.save_figure(fig, named("demo/batch"), rows)
 """
 TOGETHER = """\
 from survival import train_side_by_side
@@ -287,7 +287,7 @@ def same(got: Any, wanted: Any, at: str = "") -> None:
 
 
 def figures(run: Run) -> dict[str, Any]:
-    """Return the figures that a run has drawn: bytes of pictures, numbers."""
+    """Return the figures that a run has drawn: bytes of pictures, records."""
     found: dict[str, Any] = {}
     for file in run.folder.glob("runs/figures/**/*.*"):
         if not file.name.startswith("."):

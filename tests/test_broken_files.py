@@ -13,11 +13,11 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from drawings import made_rows, named
 from matplotlib.figure import Figure
 
 from oodlab import data, plotting, record, training, workspace
@@ -71,9 +71,7 @@ def drawn(name: str = "nae/demo", value: float = 0.5, height: float = 1.0) -> pl
     """Save a small figure whose picture and numbers tell which run drew it."""
     figure = Figure(figsize=(2, 1))
     figure.add_subplot().bar([0], [height])
-    preset = SimpleNamespace(name=name, profile="smoke", text="a", hash="b", shrinks={})
-    numbers = {"value": value, "curve": {2: 1.0, 10: 2.0}, "points": (1, 2)}
-    return plotting.save_figure(figure, name, numbers=numbers, preset=preset, seeds=[0], data=[], seconds=1.0)
+    return plotting.save_figure(figure, named(name), made_rows(auroc=value))
 
 
 def left_over(folder: Path) -> list[Path]:
@@ -204,7 +202,7 @@ def test_a_checkpoint_of_another_preset_trains_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("which", ["json", "png"])
 def test_a_damaged_figure_is_named_by_the_gallery_and_drawn_again(damage: Callable, which: str) -> None:
     sound, spoilt = drawn("nae/sound"), drawn("nae/spoilt")
-    assert read_figure(sound.json)[0]["numbers"]["points"] == [1, 2]
+    assert read_figure(sound.json)[0]["headline"]["value"] == 0.5
     damage(getattr(spoilt, which))
 
     page = Gallery(workspace.figures_folder())._repr_html_()
@@ -447,7 +445,7 @@ def test_two_runs_that_draw_one_figure_leave_a_whole_pair_of_one_of_them(tmp_pat
             json.loads(file.read_text())
             assert file.with_suffix(".png").read_bytes().endswith(b"IEND\xaeB`\x82")
         both.wait(timeout=120)
-        assert read_figure(file)[0]["numbers"]["value"] in (1.0, 2.0)
+        assert read_figure(file)[0]["headline"]["value"] in (1.0, 2.0)
         both.wait(timeout=120)
     for writer in writers:
         writer.join(timeout=120)

@@ -6,64 +6,44 @@ import itertools
 import json
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from drawings import made_rows, named
 
 from oodlab import data, grids, plotting, workspace
 
 
-@pytest.fixture
-def record() -> dict[str, object]:
-    return {
-        "preset": SimpleNamespace(
-            name="nae/test", profile="smoke", text="one = 1", hash="0" * 12, shrinks={"smoke": "8 updates."}
-        ),
-        "seeds": [3, 4],
-        "data": [data.from_arrays(torch.zeros(5, 2), name="eight_gaussians", origin="synthetic").info],
-        "seconds": 1.26,
-        "numbers": {"auroc": 0.5},
-    }
-
-
-def test_a_figure_and_its_numbers_lie_side_by_side(record, tmp_path: Path, monkeypatch) -> None:
+def test_a_figure_and_its_rows_lie_side_by_side(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("OODLAB_PROGRESS", str(tmp_path / "events.jsonl"))
-    headline = {"name": "AUROC", "value": 0.5, "unit": "", "reported": None}
-    saved = plotting.save_figure(plotting.figure(3, 2), "nae/test", part="more", headline=headline, **record)
+    rows = made_rows({"seed": 3}, {"seed": 4})
+    saved = plotting.save_figure(plotting.figure(3, 2), named("nae/test"), rows, part="more", note="Orange: wrong.")
     assert saved.png == workspace.runs_folder() / "figures/nae/test-more.png"
     assert saved._repr_png_().startswith(b"\x89PNG")
     written = json.loads(saved.json.read_text())
-    assert written["numbers"] == {"auroc": 0.5} and written["seeds"] == [3, 4] and written["seconds"] == 1.3
-    assert written["profile"] == "smoke" and written["preset_hash"] == record["preset"].hash
+    assert len(written["rows"]) == 3 and written["seeds"] == [3, 4] and written["profile"] == "smoke"
     assert torch.__version__.startswith(written["versions"]["torch"])
-    assert all(text in written["caption"] for text in ("profile smoke", "seeds 3, 4", "eight_gaussians", "8 updates"))
+    shown = ("profile smoke", "seeds 3, 4", "digits → wine", "5 test items", "Orange: wrong.")
+    assert all(text in written["caption"] for text in shown)
     event = json.loads((tmp_path / "events.jsonl").read_text())
+    headline = {"name": "AUROC of log p, flow, digits → wine", "value": 0.5, "unit": "", "reported": 0.75}
     assert event == {"event": "figure", "png": str(saved.png), "json": str(saved.json), "headline": headline}
+    assert written["headline"] == headline
 
 
-def test_stand_in_data_never_replace_a_committed_figure(record, tmp_path: Path, monkeypatch) -> None:
+def test_stand_in_data_never_replace_a_committed_figure(tmp_path: Path, monkeypatch) -> None:
     committed = tmp_path / "figures"
     monkeypatch.setattr(workspace, "reference_figures", lambda: committed)
     monkeypatch.setenv("OODLAB_FIGURES", str(committed))
     fig = plotting.figure(3, 2)
-    assert plotting.save_figure(fig, "nae/test", **record).png == committed / "nae/test.png"
-    monkeypatch.delenv("OODLAB_DATA", raising=False)
-    monkeypatch.setenv("OODLAB_CACHE", str(tmp_path / "cache"))
-    instead = data.load(data.choose("places365", "photo_patches"), "test")
-    saved = plotting.save_figure(plotting.figure(3, 2), "nae/test", **{**record, "data": [instead.info]})
+    assert plotting.save_figure(fig, named("nae/test"), made_rows()).png == committed / "nae/test.png"
+    instead = made_rows(in_set="photo_patches for places365", stand_in_for="places365")
+    saved = plotting.save_figure(plotting.figure(3, 2), named("nae/test"), instead)
     assert committed not in saved.png.parents
     written = json.loads(saved.json.read_text())
-    assert (
-        written["stand_in"] and "stand-in for places365" in written["caption"] and "photo_patches" in written["data"][0]
-    )
-
-
-def test_numbers_that_are_not_finite_are_refused(record) -> None:
-    with pytest.raises(ValueError):
-        plotting.save_figure(plotting.figure(3, 2), "nae/test", **{**record, "numbers": {"nll": float("nan")}})
+    assert written["stand_in"] and "photo_patches for places365" in written["caption"]
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
@@ -97,14 +77,16 @@ def test_every_density_panel_shares_one_scale() -> None:
     assert {ax.images[0].get_clim() for ax in fig.axes if ax.images} == {(0, 0.15)}
 
 
-def test_the_gallery_shows_every_figure_and_links_notebooks_that_exist(record) -> None:
-    headline = {"name": "AUROC", "value": 0.5, "unit": "", "reported": None}
-    plotting.save_figure(plotting.figure(3, 2), "nae/eight_gaussians", headline=headline, **record)
-    plotting.save_figure(plotting.figure(3, 2), "nae/eight_gaussians", part="two", **record)
-    plotting.save_figure(plotting.figure(3, 2), "nae/gone", **record)
+def test_the_gallery_shows_every_figure_and_links_notebooks_that_exist() -> None:
+    for name, part in (("nae/eight_gaussians", ""), ("nae/eight_gaussians", "two"), ("nae/gone", "")):
+        plotting.save_figure(plotting.figure(3, 2), named(name), made_rows(), part=part)
     own = plotting.Gallery(workspace.runs_folder() / "figures")
     page = own._repr_html_()
-    assert page.count("<img") == 3 and page.count("href='nae/eight_gaussians.ipynb'") == 2 and "AUROC: 0.5" in page
+    assert (
+        page.count("<img") == 3
+        and page.count("href='nae/eight_gaussians.ipynb'") == 2
+        and "AUROC of log p, flow, digits → wine: 0.5" in page
+    )
     assert page.index("eight_gaussians</a>") < page.index("eight_gaussians-two</a>") < page.index("nae/gone")
     (own.folder / "nae/gone.png").unlink()
     assert own._repr_html_().count("<img") == 2

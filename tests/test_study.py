@@ -621,7 +621,7 @@ def test_without_its_files_the_kept_rows_of_a_set_show_and_the_rest_stands_in(
     assert "embedded stand-in for mine" in both.sentence
     keys = {key for joined in rows["training"] for key in joined.split("+")}
     assert keys <= both.behind(rows).keys(), "also of the set that is not here"
-    record = json.loads(plotting.save_study_figure(Figure(), both, rows).json.read_text(encoding="utf-8"))
+    record = json.loads(plotting.save_figure(Figure(), both, rows).json.read_text(encoding="utf-8"))
     assert {one["key"] for one in record["trainings"]} == keys and all(one["recipe"] for one in record["trainings"])
     assert record["stand_in"]
 
@@ -821,7 +821,7 @@ def test_a_figures_record_lists_every_training_behind_its_rows() -> None:
     trained = scored.trained()
     rows = evaluate(scored, trained)
     figure = plotting.courses(rows, ["mass", "error", "log density", "max softmax"], {})
-    saved = plotting.save_study_figure(figure, scored, rows, part="all")
+    saved = plotting.save_figure(figure, scored, rows, part="all")
     record = json.loads(saved.json.read_text(encoding="utf-8"))
     listed = {(one["key"], one["seed"]) for one in record["trainings"]}
     assert listed == set(trained.used) and len(listed) == 2 * 5, "an NAE's autoencoder is behind it, too"

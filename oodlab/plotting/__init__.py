@@ -36,7 +36,7 @@ from oodlab.plotting.plane import (
     negatives_by_sampler,
 )
 from oodlab.plotting.sampling import ChainSnapshot, energies_along_chains, image_blocks, live_chains
-from oodlab.plotting.saving import Saved, Setting, Studied, Used, save_figure, save_study_figure
+from oodlab.plotting.saving import Saved, Studied, save_figure
 from oodlab.plotting.smoothness import image_rows, log_density_panels
 
 __all__ = [
@@ -52,10 +52,8 @@ __all__ = [
     "Reconstructions",
     "Saved",
     "ScoreSnapshot",
-    "Setting",
     "Studied",
     "Table",
-    "Used",
     "auroc_panels",
     "beside_reconstructions",
     "chosen_images",
@@ -93,7 +91,6 @@ __all__ = [
     "normalising_courses",
     "picture_png",
     "save_figure",
-    "save_study_figure",
     "stage_panels",
     "to_png",
 ]
