@@ -8,7 +8,6 @@ import math
 import re
 import threading
 import traceback
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +47,12 @@ from oodlab.objectives import (
     reconstruction,
 )
 from oodlab.training import (
+    Adam,
     Fresh,
     Guard,
     LinearTail,
     Shuffled,
     Transformed,
-    adam,
     fit,
     train_or_load,
     train_or_load_all,
@@ -85,7 +84,7 @@ def no_step(*_: object, **__: object) -> dict[str, Tensor]:
 
 def run(model: nn.Module | None = None, objective: object = no_step, batches: object = None, **options: object) -> None:
     """Train as a user would, with one thing wrong."""
-    settings = {"optimiser": partial(adam, lr=1e-3), "steps": 2, "device": "cpu", "show_progress": False, **options}
+    settings = {"optimiser": Adam(lr=1e-3), "steps": 2, "device": "cpu", "show_progress": False, **options}
     fit(model or ae(), objective, Shuffled(X, None, 5, 0) if batches is None else batches, **settings)
 
 
@@ -248,17 +247,17 @@ ROWS: dict[str, tuple] = {
     "fit device meta": (lambda: run(device='meta'), "device expects 'auto', 'cpu' or 'cuda'", "got 'meta'"),
     "fit precision fp16": (lambda: run(precision='fp16'), "precision expects one of auto, float32 or bfloat16", "got 'fp16'"),
     "fit precision None": (lambda: run(precision=None), "precision expects one of auto, float32 or bfloat16", "got None"),
-    "fit lr -1": (lambda: run(optimiser=partial(adam,lr=-1.)), "adam expects lr >= 0", "got -1"),
-    "fit lr nan": (lambda: run(optimiser=partial(adam,lr=nan)), "adam expects lr >= 0", "got nan"),
-    "fit lr inf": (lambda: run(optimiser=partial(adam,lr=inf)), "adam expects lr >= 0", "got inf"),
-    "fit lr str": (lambda: run(optimiser=partial(adam,lr='1e-3')), "adam expects lr >= 0", "got '1e-3'"),
-    "fit lr_of nan": (lambda: run(optimiser=partial(adam,lr=1e-3,lr_of={'encoder':nan})), "adam expects lr of 'encoder' >= 0", "got nan"),
-    "fit lr_of -1": (lambda: run(optimiser=partial(adam,lr=1e-3,lr_of={'encoder':{'lr':-1}})), "adam expects lr of 'encoder' >= 0", "got -1"),
+    "fit lr -1": (lambda: run(optimiser=Adam(lr=-1.)), "Adam expects lr >= 0", "got -1"),
+    "fit lr nan": (lambda: run(optimiser=Adam(lr=nan)), "Adam expects lr >= 0", "got nan"),
+    "fit lr inf": (lambda: run(optimiser=Adam(lr=inf)), "Adam expects lr >= 0", "got inf"),
+    "fit lr str": (lambda: run(optimiser=Adam(lr='1e-3')), "Adam expects lr >= 0", "got '1e-3'"),
+    "fit lr_of nan": (lambda: run(optimiser=Adam(lr=1e-3,lr_of={'encoder':nan})), "Adam expects lr of 'encoder' >= 0", "got nan"),
+    "fit lr_of -1": (lambda: run(optimiser=Adam(lr=1e-3,lr_of={'encoder':{'lr':-1}})), "Adam expects lr of 'encoder' >= 0", "got -1"),
     "fit sgd lr nan": (lambda: run(optimiser=lambda m:torch.optim.SGD(m.parameters(),lr=nan)), "fit expects the optimiser's learning rate >= 0", "got nan"),
     "fit optimiser instance": (lambda: run(optimiser=torch.optim.Adam([torch.zeros(1,requires_grad=True)])), "fit expects optimiser to be a function", "got Adam"),
     "fit objective str": (lambda: run(objective='cd'), "fit expects objective to be a function", "got str"),
     "fit batches tensor": (lambda: run(batches=X), "fit expects batches to be a function", "got Tensor"),
-    "fit model None": (lambda: fit(None, no_step, Shuffled(X, None, 5, 0), optimiser=partial(adam, lr=1e-3), steps=1), "fit expects model to be a torch module", "got NoneType"),
+    "fit model None": (lambda: fit(None, no_step, Shuffled(X, None, 5, 0), optimiser=Adam(lr=1e-3), steps=1), "fit expects model to be a torch module", "got NoneType"),
     "fit checkpoint_every -1": (lambda: run(checkpoint_every=-1), "fit expects checkpoint_every >= 1", "got -1"),
     "fit checkpoint_every 0": (lambda: run(checkpoint_every=0), "fit expects checkpoint_every >= 1", "got 0"),
     "fit checkpoint_every 1.5": (lambda: run(checkpoint_every=1.5), "fit expects checkpoint_every >= 1", "got 1.5"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import multiprocessing
 import os
@@ -183,7 +182,7 @@ def test_a_checkpoint_of_another_preset_trains_nothing(tmp_path: Path) -> None:
             autoencoder(),
             lambda model, x, y=None, **run: (calls.append(1), {"loss": model.reconstruction_error(x).mean()})[1],
             training.Shuffled(x, None, 4, 0),
-            optimiser=functools.partial(training.adam, lr=1e-3),
+            optimiser=training.Adam(lr=1e-3),
             steps=2,
             folder=tmp_path,
             identity=identity,

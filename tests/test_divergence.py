@@ -22,7 +22,7 @@ from oodlab.studies.ebm.gamma_sweep.setting import STUDY as SWEEP
 from oodlab.studies.ebm.gamma_sweep.setting import Energies
 from oodlab.studies.mass.epoch_curves.setting import STUDY as FLOWS
 from oodlab.study import Task
-from oodlab.training import Fresh, Guard, Recipe, Result, adam
+from oodlab.training import Adam, Fresh, Guard, Recipe, Result
 
 STEPS = 24
 LOOKS = 6  # in a run: most steps pass before anybody looks at them
@@ -236,7 +236,7 @@ def spoil(objective: Spoiling, folder: Path | None = None, **options: Any) -> Re
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = nn.Linear(1, 1, bias=False)
-    settings = {"optimiser": partial(adam, lr=1e-3), "steps": 20, "device": "cpu", "checkpoint_every": 5}
+    settings = {"optimiser": Adam(lr=1e-3), "steps": 20, "device": "cpu", "checkpoint_every": 5}
     return training.fit(model, objective, batches, folder=folder, **{**settings, **options})
 
 

@@ -34,7 +34,7 @@ from oodlab.objectives import (
 )
 from oodlab.replay import Normal, ReplayBuffer, Uniform
 from oodlab.samplers import Annealed, Box, ClipElements, LangevinChain, MalaChain, RejectOutside, langevin
-from oodlab.training import adam, fit, loop, run
+from oodlab.training import Adam, fit, loop, run
 from oodlab.training.batches import Fresh
 
 CHAIN = LangevinChain(12, 0.01, noise_std=Annealed(0.1), clip=ClipElements(1.0), bounds=Box(-3, 3))
@@ -200,7 +200,7 @@ def test_after_a_roll_back_a_run_captures_anew(monkeypatch: pytest.MonkeyPatch) 
         energy(),
         fails_once,
         Fresh(lambda n, generator: torch.randn(n, 2, generator=generator), 4),
-        optimiser=lambda model: adam(model, lr=1e-3),
+        optimiser=Adam(lr=1e-3),
         steps=6,
         device="cpu",
         show_progress=False,
@@ -214,7 +214,7 @@ def test_a_trainings_step_is_static_from_its_second_on(name: str) -> None:
     torch.manual_seed(0)
     build, objective_of = STEPS[name]
     model, generator, traces = build(), torch.Generator().manual_seed(0), []
-    own = SimpleNamespace(model=model, objective=objective_of(), optimiser=adam(model, lr=1e-3), generator=generator)
+    own = SimpleNamespace(model=model, objective=objective_of(), optimiser=Adam(lr=1e-3)(model), generator=generator)
     gradients = run.gradients_of(own, torch.float32, torch.device("cpu"), None, "auto")
     for _ in range(6):
         with to_be_replayed(), Trace() as trace:
@@ -257,7 +257,7 @@ def test_training_with_and_without_graph_agrees(monkeypatch: pytest.MonkeyPatch)
             model,
             ContrastiveDivergence(FromData(chain), l2=1.0),
             Fresh(lambda n, generator: torch.randn(n, 2, generator=generator.manual_seed(0)), 16),
-            optimiser=lambda model: adam(model, lr=1e-3),
+            optimiser=Adam(lr=1e-3),
             steps=40,
             device="cuda",
             graph=graph,

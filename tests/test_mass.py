@@ -17,7 +17,7 @@ from oodlab.metrics import bits_per_dim, rank_correlation
 from oodlab.models import Density, Flow, approximate_mass, image_realnvp, stein_score
 from oodlab.models.flows import FlowLayer, Logit, LogitNormal, log_prob_and_gradient
 from oodlab.objectives import PenalisedLikelihood, cost_of_alpha, maximum_likelihood
-from oodlab.training import Adam, adam, fit
+from oodlab.training import Adam, fit
 from oodlab.training.batches import Shuffled
 
 ROUNDING = 1e-9  # float64
@@ -289,7 +289,7 @@ def test_alpha_zero_trains_as_maximum_likelihood_does_bit_by_bit(generator: torc
     trained = []
     for objective in (maximum_likelihood, PenalisedLikelihood(0.0)):
         flow = image_flow().float()
-        fit(flow, objective, batches, optimiser=lambda m: adam(m, lr=1e-2), steps=6, device="cpu", show_progress=False)
+        fit(flow, objective, batches, optimiser=Adam(lr=1e-2), steps=6, device="cpu", show_progress=False)
         trained.append(flow.state_dict())
     assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
 

@@ -13,7 +13,7 @@ from oodlab.detectors import LogDensity
 from oodlab.models import EnergyModel, JointEnergy, WideResNet, frozen, stein_score
 from oodlab.objectives import ContrastiveDivergence, FromData
 from oodlab.samplers import LangevinChain
-from oodlab.training import adam, fit
+from oodlab.training import Adam, fit
 from oodlab.training.batches import Fresh
 
 
@@ -67,7 +67,7 @@ def test_training_in_bfloat16_changes_the_auroc_by_no_more_than_its_noise() -> N
             JointEnergy(WideResNet(channels=1, outputs=1, width=4, widen=1)),
             ContrastiveDivergence(FromData(LangevinChain(8, 0.05, noise_std=0.1)), l2=1.0),
             Fresh(smooth_images, 64),
-            optimiser=lambda model: adam(model, lr=2e-3),
+            optimiser=Adam(lr=2e-3),
             steps=80,
             precision=precision,
             device="cpu",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from oodlab.detectors import Reencoding
 from oodlab.models import ReencodingAutoencoder
 from oodlab.objectives import AdversarialReencoding
-from oodlab.training import Shuffled, adam, fit
+from oodlab.training import Adam, Shuffled, fit
 
 PLAYERS = {"autoencoder": ("encoder", "decoder", "reencoder"), "discriminator": ("discriminator",)}
 
@@ -113,7 +112,7 @@ def test_both_players_train_through_one_optimiser_with_rates_of_their_own() -> N
         model,
         AdversarialReencoding(),
         Shuffled(data, None, 50, 0),
-        optimiser=partial(adam, lr=3e-3, lr_of={"discriminator": 0.0}),
+        optimiser=Adam(lr=3e-3, lr_of={"discriminator": 0.0}),
         steps=150,
         device="cpu",
         show_progress=False,

@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import FunctionType, ModuleType, SimpleNamespace
@@ -37,7 +36,6 @@ from oodlab.training import (
     Result,
     Shuffled,
     Transformed,
-    adam,
     fit,
     read_snapshot,
     train_or_load,
@@ -86,7 +84,7 @@ def run(setting: str, folder: Path, **options: object) -> Result:
         model,
         objective(model),
         batches(),
-        optimiser=lambda model: adam(model, lr=1e-2, lr_of={"log_temperature": 1e-1}),
+        optimiser=Adam(lr=1e-2, lr_of={"log_temperature": 1e-1}),
         steps=STEPS,
         seed=3,
         warm_up=5,
@@ -172,7 +170,7 @@ def test_seeds_decide_a_run(tmp_path: Path) -> None:
             model,
             on_manifold(model),
             batches,
-            optimiser=lambda m: adam(m, lr=1e-2),
+            optimiser=Adam(lr=1e-2),
             steps=3,
             seed=seed,
             device="cpu",
@@ -257,7 +255,7 @@ def test_a_checkpoint_of_another_seed_is_refused(tmp_path: Path) -> None:
             model,
             reconstruction,
             shuffled(),
-            optimiser=lambda m: adam(m, lr=1),
+            optimiser=Adam(lr=1),
             steps=STEPS,
             seed=4,
             folder=tmp_path,
@@ -304,7 +302,7 @@ def erupt(objective: Callable, **options: object) -> Result:
         with_dropout(),
         objective,
         shuffled(),
-        optimiser=lambda m: adam(m, lr=1e-3),
+        optimiser=Adam(lr=1e-3),
         steps=20,
         device="cpu",
         **options,
@@ -318,7 +316,7 @@ def test_a_diverged_run_goes_back_and_on_with_a_lower_rate(
     rates = []
 
     def watched(model: nn.Module) -> torch.optim.Optimizer:
-        rates.append(adam(model, lr=1e-3))
+        rates.append(Adam(lr=1e-3)(model))
         return rates[0]
 
     objective = Erupting({13}, by)
@@ -394,7 +392,7 @@ def test_no_spoilt_state_is_ever_kept(by: float, tmp_path: Path, capsys: pytest.
     """A run that is stopped after it diverged, before the numbers were looked at, is what the old file has."""
     steps = 2000  # numbers are looked at every 10 steps
     batches, objective = Fresh(eight_gaussians, 5), Erupting(set(range(13, 100)), by)
-    options = {"optimiser": lambda m: adam(m, lr=1e-3), "steps": steps, "device": "cpu", "folder": tmp_path}
+    options = {"optimiser": Adam(lr=1e-3), "steps": steps, "device": "cpu", "folder": tmp_path}
     result = fit(with_dropout(), objective, batches, checkpoint_every=5, should_stop=asking(13), **options)
     assert (result.step, objective.call) == (10, 13)
     assert "stopped at step 13, diverged" in capsys.readouterr().out
@@ -421,7 +419,7 @@ def test_running_statistics_that_are_not_finite_are_not_kept() -> None:
 
     spoils: list[None] = []
     batches = Fresh(lambda n, generator: torch.zeros(n, 1), 1)
-    result = fit(Running(), objective, batches, optimiser=lambda m: adam(m, lr=1e-3), steps=10, device="cpu")
+    result = fit(Running(), objective, batches, optimiser=Adam(lr=1e-3), steps=10, device="cpu")
     assert result.rollbacks == 1
     assert bool(result.model.mean.isfinite())
 
@@ -460,21 +458,17 @@ def test_learning_rates_warm_up_and_tail_off() -> None:
 
 
 def test_adam_gives_named_parameters_a_rate_of_their_own() -> None:
-    groups = adam(smooth_nae(3), lr=1e-3, lr_of={"log_temperature": 1e-2}, betas=(0.0, 0.9)).param_groups
+    groups = Adam(lr=1e-3, lr_of={"log_temperature": 1e-2}, betas=(0.0, 0.9))(smooth_nae(3)).param_groups
     assert [(len(group["params"]), group["lr"], group["betas"]) for group in groups] == [
         (8, 1e-3, (0.0, 0.9)),
         (1, 1e-2, (0.0, 0.9)),
     ]
     with pytest.raises(ValueError, match=r"got \['log_temperatur'\]"):
-        adam(smooth_nae(3), lr=1e-3, lr_of={"log_temperatur": 1.0})
+        Adam(lr=1e-3, lr_of={"log_temperatur": 1.0})(smooth_nae(3))
 
 
-def test_adam_as_a_setting_builds_what_the_function_builds() -> None:
-    model, own = smooth_nae(3), {"encoder": {"lr": 1e-2, "betas": (0.0, 0.9)}, "log_temperature": 1e-1}
-    built, wanted = Adam(lr=1e-3, lr_of=own, betas=(0.5, 0.9))(model), adam(model, lr=1e-3, lr_of=own, betas=(0.5, 0.9))
-    assert [{**g, "params": list(map(id, g["params"]))} for g in built.param_groups] == [
-        {**g, "params": list(map(id, g["params"]))} for g in wanted.param_groups
-    ]
+def test_adam_decays_all_parameters_or_those_of_an_ending() -> None:
+    model = smooth_nae(3)
     some = Adam(lr=1e-3, weight_decay=0.1, decayed=".weight")(model).param_groups
     assert [group["weight_decay"] for group in some] == [0.1, 0.0]
     assert {p.ndim for p in some[0]["params"]} == {2} and sum(len(g["params"]) for g in some) == 9
@@ -495,13 +489,13 @@ def test_adam_gives_a_part_of_the_model_options_of_its_own_and_the_longest_name_
         "log_temperature": {"betas": (0.5, 0.6)},
     }
     model = smooth_nae(3)
-    rest, encoder, bias, temperature = adam(model, lr=1e-3, lr_of=own).param_groups
+    rest, encoder, bias, temperature = Adam(lr=1e-3, lr_of=own)(model).param_groups
     assert [len(rest["params"]), len(encoder["params"])] == [4, 3]
     assert (encoder["lr"], encoder["betas"]) == (1e-2, (0.0, 0.9))
     assert (bias["params"], bias["lr"], bias["betas"]) == ([model.encoder[0].bias], 1.0, rest["betas"])
     assert (temperature["lr"], temperature["betas"]) == (1e-3, (0.5, 0.6))
     with pytest.raises(ValueError, match=r"got \['enc'\]"):  # parts end at a dot
-        adam(model, lr=1e-3, lr_of={"enc": 1.0})
+        Adam(lr=1e-3, lr_of={"enc": 1.0})(model)
 
 
 def test_adam_steps_on_the_whole_gradient_shortened_once() -> None:
@@ -509,7 +503,7 @@ def test_adam_steps_on_the_whole_gradient_shortened_once() -> None:
     shortened, plain = smooth_nae(3), smooth_nae(3)
     plain.load_state_dict(shortened.state_dict())
     rates = {"lr": 1e-2, "lr_of": {"decoder": 1e-1}}
-    optimisers = adam(shortened, clip=2.0, **rates), adam(plain, **rates)
+    optimisers = Adam(clip=2.0, **rates)(shortened), Adam(**rates)(plain)
     draws = torch.Generator().manual_seed(0)
     for length, counted in ((40.0, 2.0), (0.5, 0.5), (3.0, 2.0), (0.0, 0.0)):
         directions = [torch.randn(p.shape, generator=draws) for p in plain.parameters()]
@@ -520,14 +514,14 @@ def test_adam_steps_on_the_whole_gradient_shortened_once() -> None:
             optimiser.step()
     for name, value in shortened.state_dict().items():
         assert torch.allclose(value, plain.state_dict()[name], rtol=1e-4, atol=1e-6), name
-    with pytest.raises(ValueError, match="adam expects clip > 0, got 0"):
-        adam(plain, lr=1e-3, clip=0)
+    with pytest.raises(ValueError, match="Adam expects clip > 0, got 0"):
+        Adam(lr=1e-3, clip=0)(plain)
 
 
 def test_epochs_are_a_budget_of_a_data_set_only() -> None:
     x = torch.zeros(23, 2)
     batches = Shuffled(x, None, batch_size=5, seed=0)
-    result = fit(with_dropout(), reconstruction, batches, optimiser=lambda m: adam(m, lr=1e-3), epochs=3, device="cpu")
+    result = fit(with_dropout(), reconstruction, batches, optimiser=Adam(lr=1e-3), epochs=3, device="cpu")
     assert result.step == 3 * 4
     for budget, text in [
         ({}, "steps or epochs, got steps=None and epochs=None"),
@@ -564,7 +558,7 @@ def test_history_has_at_most_two_hundred_rows_and_ends_with_the_run() -> None:
         with_dropout(),
         reconstruction,
         Fresh(eight_gaussians, 2),
-        optimiser=lambda m: adam(m, lr=1e-3),
+        optimiser=Adam(lr=1e-3),
         steps=402,
         device="cpu",
         on_step=lambda step, steps, numbers, parts: seen.append((step, steps, numbers, parts)),
@@ -821,7 +815,7 @@ def test_what_is_typed_in_a_notebook_is_not_sent_to_other_processes(monkeypatch:
 
 def test_an_error_side_by_side_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     smoke = plane_recipe("AE, circle")
-    broken = dataclasses.replace(smoke, optimiser=partial(adam, lr=1e-3, lr_of={"no such": 1.0}))
+    broken = dataclasses.replace(smoke, optimiser=Adam(lr=1e-3, lr_of={"no such": 1.0}))
     monkeypatch.setattr(training.stored, "WORTH_A_PROCESS", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     with pytest.raises(ValueError, match="no such"):
@@ -931,7 +925,7 @@ def takes_general(model: nn.Module, x: Tensor, *, general: Tensor, **run: object
 def test_an_objective_is_given_the_names_it_takes_or_nothing_is_trained() -> None:
     unlabelled = Shuffled(labelled().x, None, 4, 0)
     both = Beside(unlabelled, {"general": unlabelled})
-    options = {"optimiser": lambda m: adam(m, lr=1e-3), "steps": 2, "device": "cpu"}
+    options = {"optimiser": Adam(lr=1e-3), "steps": 2, "device": "cpu"}
     assert fit(with_dropout(), takes_general, both, **options).finished
     with pytest.raises(ValueError, match="got 'general' as well"):
         fit(with_dropout(), reconstruction, both, **options)

@@ -19,7 +19,7 @@ from oodlab.models import (
 )
 from oodlab.objectives import Joint, VariationalLikelihood
 from oodlab.objectives.vera import negative_stein_score, proposal_loss
-from oodlab.training import Shuffled, adam, fit
+from oodlab.training import Adam, Shuffled, fit
 
 LATENT, DIMS, STD = 2, 3, 0.6
 
@@ -250,7 +250,7 @@ def test_the_pair_trains_with_classes_and_rates_of_its_own(x: Tensor) -> None:
         model,
         Joint(vera(), gamma=1.0),
         Shuffled(x.float(), y, 8, seed=0),
-        optimiser=lambda m: adam(m, lr=1e-3, lr_of=rates, betas=(0.0, 0.9)),
+        optimiser=Adam(lr=1e-3, lr_of=rates, betas=(0.0, 0.9)),
         steps=5,
         device="cpu",
         show_progress=False,

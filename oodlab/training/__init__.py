@@ -5,7 +5,7 @@ from oodlab.training.checkpoints import read_checkpoint, read_snapshot, write_ch
 from oodlab.training.devices import pick_device, pick_precision
 from oodlab.training.launch import train_or_load_in_parallel
 from oodlab.training.loop import HISTORY_ROWS, Result, fit, snapshot_steps
-from oodlab.training.optimisers import Adam, LinearTail, adam
+from oodlab.training.optimisers import Adam, LinearTail
 from oodlab.training.recipe import Recipe
 from oodlab.training.run import Guard
 from oodlab.training.stored import is_finished, train_each, train_or_load, train_or_load_all
@@ -23,7 +23,6 @@ __all__ = [
     "Result",
     "Shuffled",
     "Transformed",
-    "adam",
     "fit",
     "is_finished",
     "pick_device",

@@ -69,40 +69,20 @@ class Adam:
         return _clipped(torch.optim.Adam(groups, betas=self.betas, weight_decay=decay), self.clip, self.clip_groups)
 
 
-def adam(
-    model: nn.Module,
-    *,
-    lr: float,
-    lr_of: Mapping[str, float | Mapping[str, Any]] | None = None,
-    clip: float | None = None,
-    **options: Any,
-) -> torch.optim.Adam:
-    """Build Adam as the class Adam does, for builders that are partials.
-
-    Args:
-        model: Its trainable parameters are optimised.
-        lr, lr_of, clip: As in Adam.
-        **options: Further arguments of torch.optim.Adam, for all.
-    """
-    if clip is not None:
-        checks.number("adam", "clip", clip, above=0)
-    return _clipped(torch.optim.Adam(_groups(model, lr, lr_of or {}), **options), clip, False)
-
-
 def _groups(model: nn.Module, lr: float, own: Mapping[str, float | Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Sort parameters into groups by rate: all others, then those of each name."""
     named = dict(model.named_parameters())
-    checks.number("adam", "lr", lr, least=0)
+    checks.number("Adam", "lr", lr, least=0)
     for key, value in own.items():
         rate = value.get("lr", lr) if isinstance(value, Mapping) else value
-        checks.number("adam", f"lr of {key!r}", rate, least=0)
+        checks.number("Adam", f"lr of {key!r}", rate, least=0)
     part_of = {
         name: max((key for key in own if name == key or name.startswith(f"{key}.")), key=len, default=None)
         for name in named
     }
     unknown = sorted(set(own) - set(part_of.values()))
     if unknown:
-        raise ValueError(f"adam expects names of parameters in lr_of, got {unknown}: the model has {sorted(named)}.")
+        raise ValueError(f"Adam expects names of parameters in lr_of, got {unknown}: the model has {sorted(named)}.")
     groups = [{"params": [named[name] for name in named if part_of[name] is None], "lr": lr}]
     for key, value in own.items():
         chosen = dict(value) if isinstance(value, Mapping) else {"lr": value}
