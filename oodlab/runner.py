@@ -134,7 +134,7 @@ def plan(
         given: Texts "NAME=VALUE", for every notebook.
         profile: Budget, None for each notebook's own.
         out: Folder for the figures. None means the committed set for runs that may
-            replace it (a checkout's own notebook, quick or paper, default parameters),
+            replace it (a checkout's own notebook, not at smoke, default parameters),
             else the user's own.
         force: Run also what is up to date, and train anew what is trained.
 

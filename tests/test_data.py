@@ -19,6 +19,7 @@ from oodlab import data
 from oodlab.data import loading, readers, sets
 from oodlab.data.arrays import read_npz
 from oodlab.data.rows import tenths
+from oodlab.study import Task
 
 PARTS = [(entry.name, part) for entry in data.table() for part in entry.sizes]
 
@@ -80,7 +81,6 @@ def test_every_entry_says_how_to_get_it_and_under_what_licence(entry: data.SetEn
     assert entry.licence
     assert entry.source
     assert (entry.megabytes > 0) == bool(entry.download)
-    assert entry.download or not entry.auto
     assert set(entry.sizes) <= {"train", "val", "test"} or set(entry.sizes) == {"all"}
     assert len(entry.class_names) in (0, entry.classes)
 
@@ -362,8 +362,6 @@ def test_a_table_may_be_any_real_numbers() -> None:
 
     assert split.x.dtype == torch.float32
     assert split.x.tolist() == [[0, 1], [2, 3], [4, 5]]
-    assert split.info.real
-    assert not data.from_arrays(data.constant_gray(3, (1, 4, 4)), name="gray", origin="synthetic").info.real
 
 
 def test_a_path_opens_the_same_door(tmp_path: Path) -> None:
@@ -560,27 +558,6 @@ def test_state_tells_the_four_kinds_apart(roots: tuple[Path, Path]) -> None:
     assert state.detail == "test; no train: `oodlab data kmnist` downloads it (21 MB)"
 
 
-def test_auto_follows_files_and_flags_not_the_network(roots: tuple[Path, Path]) -> None:
-    choice = data.choose("mnist", "digits")
-    assert (choice.name, choice.stand_in_for) == ("digits", "mnist")
-    assert "embedded stand-in for mnist, which lacks train, test" in choice.sentence
-    assert "oodlab data mnist" in choice.sentence
-    split = data.load(choice, "test")
-    assert not split.info.real
-    assert split.info.caption == "digits/test: 358 items, stand-in for mnist"
-
-    assert data.choose("mnist", "digits", download=True).name == "mnist"
-    assert data.choose("textures", "photo_patches", download=True).name == "photo_patches"  # 625 MB: never by itself
-
-    save(roots[0] / "mnist" / "test.npz", x=images(10, 28, 28), y=np.arange(10))
-    assert data.choose("mnist", "digits").name == "digits"  # train is lacking
-    choice = data.choose("mnist", "digits", splits=("test",))
-    assert (choice.name, choice.stand_in_for) == ("mnist", None)
-    assert data.load(choice, "test").info.real
-    with pytest.raises(ValueError, match="an embedded set as stand-in, got 'kmnist'"):
-        data.choose("mnist", "kmnist")
-
-
 def test_importing_data_does_not_import_the_heavy_libraries() -> None:
     heavy = ("torchvision", "sklearn", "matplotlib", "PIL")
     code = f"import sys, oodlab.data; print([name for name in {heavy} if name in sys.modules])"
@@ -592,12 +569,11 @@ def test_importing_data_does_not_import_the_heavy_libraries() -> None:
 
 
 def test_a_task_without_files_is_played_with_stand_ins_of_the_wanted_shape(roots: tuple[Path, Path]) -> None:
-    task = data.task("fashion_mnist", ["mnist", "kmnist"], shape=(1, 28, 28), n=50)
-    assert task.in_set == "photo_patches"
-    assert task.test.info.stand_in_for == "fashion_mnist"
-    assert list(task.outs) == ["digits"]
-    assert task.outs["digits"].info.stand_in_for == "mnist, kmnist"
-    for split in (task.test, *task.outs.values()):
+    task = Task("fashion_mnist", ("mnist", "kmnist"), shape=(1, 28, 28))
+    played = task.here()
+    assert (played.inside, played.stand_in_for, played.outside) == ("photo_patches", "fashion_mnist", ("digits",))
+    inputs = played.load(n=50)
+    for split in (inputs.test, inputs.outside["digits"]):
         assert (split.x.shape, split.x.dtype) == ((50, 1, 28, 28), torch.uint8)
         assert "as 1x28x28" in split.info.caption
     assert "stand-in for fashion_mnist" in task.sentence
@@ -607,17 +583,17 @@ def test_a_task_uses_what_is_there_and_names_what_is_not(roots: tuple[Path, Path
     for name in ("fashion_mnist", "mnist"):
         for part in ("train", "test"):
             save(roots[0] / name / f"{part}.npz", x=images(20, 28, 28), y=np.arange(20) % 10)
-    task = data.task("fmnist", ["mnist", "kmnist"], shape=(1, 28, 28), n=12, seed=3)
-    assert (task.in_set, list(task.outs)) == ("fashion_mnist", ["mnist"])
-    assert len(task.test) == len(task.outs["mnist"]) == 12
-    assert task.test.info.stand_in_for is None
+    task = Task("fmnist", ("mnist", "kmnist"), shape=(1, 28, 28))
+    played = task.here()
+    assert (played.outside, played.stand_in_for) == (("mnist",), "")
+    inputs = played.load(n=12, seed=3)
+    assert len(inputs.test) == len(inputs.outside["mnist"]) == 12
     assert "left out: kmnist (oodlab data kmnist)" in task.sentence
-    again = data.task("fmnist", ["mnist"], shape=(1, 28, 28), n=12, seed=3)
-    assert torch.equal(task.test.x, again.test.x)
-    with pytest.raises(FileNotFoundError, match="got none of kmnist, emnist"):
-        data.task("fashion_mnist", ["kmnist", "emnist"], shape=(1, 28, 28), n=12)
-    with pytest.raises(ValueError, match=r"OOD sets other than .*, got fmnist"):
-        data.task("fmnist", ["FashionMNIST"], shape=(1, 28, 28), n=12)
+    assert torch.equal(inputs.test.x, played.load(n=12, seed=3).test.x)
+    with pytest.raises(FileNotFoundError, match="got none of emnist, kmnist"):
+        Task("fashion_mnist", ("kmnist", "emnist")).here()
+    with pytest.raises(ValueError, match="sets outside of fmnist, got it among them"):
+        Task("fmnist", ("FashionMNIST",))
 
 
 def test_a_file_is_unpacked_once_and_what_is_done_to_a_split_stays_there(

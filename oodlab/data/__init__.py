@@ -16,7 +16,7 @@ from oodlab.data.digests import Stored
 from oodlab.data.download import fetch
 from oodlab.data.loading import load
 from oodlab.data.own import from_arrays, from_folder
-from oodlab.data.search import Choice, State, cache_folder, choose, search_path, state
+from oodlab.data.search import State, cache_folder, search_path, state
 from oodlab.data.sets import SetEntry, entry, table
 from oodlab.data.split import Split, SplitInfo
 from oodlab.data.synthetic import (
@@ -38,7 +38,6 @@ from oodlab.data.synthetic import (
     smoothness_images,
     two_uniforms,
 )
-from oodlab.data.tasks import Task, task
 from oodlab.data.transforms import (
     DropConstant,
     MinMax,
@@ -55,7 +54,6 @@ from oodlab.data.transforms import (
 
 __all__ = [
     "Augment",
-    "Choice",
     "DropConstant",
     "MinMax",
     "SetEntry",
@@ -63,13 +61,11 @@ __all__ = [
     "SplitInfo",
     "State",
     "Stored",
-    "Task",
     "as_shape",
     "augmented_signed",
     "bin_center",
     "cache_folder",
     "chimera_digits",
-    "choose",
     "constant_color",
     "constant_gray",
     "constant_printed",
@@ -99,7 +95,6 @@ __all__ = [
     "smoothness_images",
     "state",
     "table",
-    "task",
     "to_uint8",
     "two_uniforms",
 ]

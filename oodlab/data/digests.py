@@ -25,7 +25,7 @@ from typing import Any
 from oodlab import workspace
 from oodlab.data.loading import from_source, load, source_of
 from oodlab.data.rows import Classes, class_numbers, part_of, taken
-from oodlab.data.search import Choice, find
+from oodlab.data.search import find
 from oodlab.data.sets import find_entry, table
 from oodlab.data.split import Split
 from oodlab.identity import code_of, parts_of
@@ -91,13 +91,12 @@ def stored_in(value: Any) -> Iterator[Stored]:
             yield from stored_in(part)
 
 
-def digest(name: str | Choice, split: str) -> str:
+def digest(name: str, split: str) -> str:
     """Return the SHA-256 of the stored part that gives a split: its type, shape, values and labels.
 
     Raises:
         FileNotFoundError: The set is not on this machine, and the table has no digest of it.
     """
-    name = name.name if isinstance(name, Choice) else name
     if not is_here(name, split):
         known = _named(name, split)
         if known is not None:

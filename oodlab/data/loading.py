@@ -21,7 +21,7 @@ from oodlab.data.arrays import as_stored, read_npz
 from oodlab.data.download import fetch
 from oodlab.data.pictures import read_folder
 from oodlab.data.rows import SPLITS, Classes, class_numbers, part_of, taken
-from oodlab.data.search import Choice, find, how_to_get, known, looked_at, looked_for, stored_parts, with_continuations
+from oodlab.data.search import find, how_to_get, known, looked_at, looked_for, stored_parts, with_continuations
 from oodlab.data.sets import SetEntry, entry, find_entry
 from oodlab.data.split import Split, SplitInfo
 from oodlab.workspace import explained, only_writer
@@ -30,7 +30,7 @@ MOST_REMEMBERED = 200_000_000  # bytes of a packed file; larger ones are read an
 
 
 def load(
-    name: str | Path | Choice,
+    name: str | Path,
     split: str = "train",
     *,
     without: Classes = (),
@@ -46,8 +46,8 @@ def load(
 
     Args:
         name: A set of the table or its alias; a set of your own in a folder of
-            that name on the search path; the path (with a separator) of an npz
-            file, of a folder of them or of pictures; or what `choose` returned.
+            that name on the search path; or the path (with a separator) of an npz
+            file, of a folder of them or of pictures.
         split: train, test, val (where a set has none: a fixed tenth of train),
             train-val (train minus val; `train` itself contains a val made that
             way), or all (a set stored in one part: tables, one npz, pictures;
@@ -75,13 +75,10 @@ def load(
     checks.one_of("load", "a split of", split, SPLITS)
     if not isinstance(balanced, bool):
         raise ValueError(f"load expects balanced True or False, got {balanced!r}: every text counts as true.")
-    if not isinstance(name, str | Path | Choice):
+    if not isinstance(name, str | Path):
         raise ValueError(
-            f"load expects the name of a set, a path or a Choice, got {type(name).__name__}: `oodlab data` lists the sets."
+            f"load expects the name of a set or a path, got {type(name).__name__}: `oodlab data` lists the sets."
         )
-    stand_in_for = None
-    if isinstance(name, Choice):
-        name, stand_in_for = name.name, name.stand_in_for
     source = source_of(name, split, download=download, size=size)
     if size is not None and getattr(source.read, "func", None) is not read_folder:
         raise ValueError(
@@ -108,7 +105,6 @@ def load(
         n=len(rows),
         stored=len(x),
         complete=source.entry.sizes.get(source.stem) if source.entry else None,
-        stand_in_for=stand_in_for,
     )
     return Split(x, y, info) if len(rows) == len(x) else Split(x[rows], y[rows], info)
 

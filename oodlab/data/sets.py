@@ -42,7 +42,6 @@ class SetEntry:
     download: Callable[[Path, str], Arrays] | None = field(default=None, repr=False)
     embedded: Callable[[str], Arrays] | None = field(default=None, repr=False)
     megabytes: float = 0  # to download, about
-    auto: bool = False  # small enough that dataset="auto" may download it
     how: str = ""  # what to prepare, where there is no open download
 
     @property
@@ -65,17 +64,17 @@ _TABLE = (
         "Xiao et al. 2017, github.com/zalandoresearch/fashion-mnist", aliases=("fmnist",),
         class_names=("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
                      "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
-        download=_torchvision("FashionMNIST"), megabytes=31, auto=True,
+        download=_torchvision("FashionMNIST"), megabytes=31,
     ),
     SetEntry(
         "mnist", (1, 28, 28), {"train": 60_000, "test": 10_000}, 10, "CC BY-SA 3.0", "LeCun et al. 1998",
-        class_names=DIGITS, download=_torchvision("MNIST"), megabytes=12, auto=True,
+        class_names=DIGITS, download=_torchvision("MNIST"), megabytes=12,
     ),
     SetEntry(
         "kmnist", (1, 28, 28), {"train": 60_000, "test": 10_000}, 10, "CC BY-SA 4.0",
         "Clanuwat et al. 2018, github.com/rois-codh/kmnist",
         class_names=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
-        download=_torchvision("KMNIST"), megabytes=21, auto=True,
+        download=_torchvision("KMNIST"), megabytes=21,
     ),
     SetEntry(
         "notmnist", (1, 28, 28), {"train": 60_000, "test": 10_000}, 10, "MIT",
@@ -97,23 +96,23 @@ _TABLE = (
         "omniglot", (1, 28, 28), {"test": 13_180}, 659, "MIT",
         "Lake et al. 2015, evaluation alphabets, inverted, 28 x 28 (as in nae)",
         download=_torchvision("Omniglot", {"test": {"background": False}}, picture=readers.white_strokes_28),
-        megabytes=7, auto=True,
+        megabytes=7,
     ),
     SetEntry(
         "cifar10", (3, 32, 32), {"train": 50_000, "test": 10_000}, 10, "none stated", "Krizhevsky 2009",
         class_names=("airplane", "automobile", "bird", "cat", "deer",
                      "dog", "frog", "horse", "ship", "truck"),
-        download=_torchvision("CIFAR10"), megabytes=170, auto=True,
+        download=_torchvision("CIFAR10"), megabytes=170,
     ),
     SetEntry(
         "cifar100", (3, 32, 32), {"train": 50_000, "test": 10_000}, 100, "none stated",
         "Krizhevsky 2009, fine labels",
-        download=_torchvision("CIFAR100"), megabytes=169, auto=True,
+        download=_torchvision("CIFAR100"), megabytes=169,
     ),
     SetEntry(
         "svhn", (3, 32, 32), {"train": 73_257, "test": 26_032}, 10, "non-commercial use",
         "Netzer et al. 2011, cropped digits", class_names=DIGITS,
-        download=_torchvision("SVHN", _BOTH), megabytes=246, auto=True,
+        download=_torchvision("SVHN", _BOTH), megabytes=246,
     ),
     SetEntry(
         "textures", (3, 32, 32), {"train": 1_880, "val": 1_880, "test": 1_880}, 47, "research use",
@@ -170,7 +169,7 @@ _TABLE = (
         "segment", (19,), {"all": 2_310}, 7, "CC BY 4.0",
         "UCI Statlog image segmentation (OpenML 36), raw features",
         class_names=("BRICKFACE", "CEMENT", "FOLIAGE", "GRASS", "PATH", "SKY", "WINDOW"),
-        download=partial(readers.openml_table, 36), megabytes=0.3, auto=True,
+        download=partial(readers.openml_table, 36), megabytes=0.3,
     ),
     SetEntry(
         "sensorless", (48,), {"all": 58_509}, 11, "CC BY 4.0", "UCI sensorless drive diagnosis, raw features",
@@ -179,7 +178,7 @@ _TABLE = (
             readers.uci_text,
             "https://archive.ics.uci.edu/static/public/325/dataset+for+sensorless+drive+diagnosis.zip",
             "Sensorless_drive_diagnosis.txt",
-        ), megabytes=15, auto=True,
+        ), megabytes=15,
     ),
     SetEntry(
         "digits", (1, 8, 8), {"train": 1_439, "test": 358}, 10, "CC BY 4.0",

@@ -22,7 +22,6 @@ class SplitInfo:
     n: int  # items in this split, after every selection
     stored: int  # items in the stored part that it was taken from
     complete: int | None  # items that the complete set has in that part; None where unknown
-    stand_in_for: str | None = None
 
     @property
     def partial(self) -> bool:
@@ -30,16 +29,10 @@ class SplitInfo:
         return self.complete is not None and self.stored < self.complete
 
     @property
-    def real(self) -> bool:
-        """False for an embedded stand-in and for synthetic data."""
-        return self.stand_in_for is None and self.origin != "synthetic"
-
-    @property
     def caption(self) -> str:
         """One line for a figure: the record, the number of items, and what is missing."""
         missing = f", from a partial set ({self.stored:,} of {self.complete:,})" if self.partial else ""
-        instead = f", stand-in for {self.stand_in_for}" if self.stand_in_for else ""
-        return f"{self.record}: {self.n:,} items{missing}{instead}"
+        return f"{self.record}: {self.n:,} items{missing}"
 
 
 @dataclass(frozen=True, eq=False)
