@@ -39,7 +39,7 @@ from matplotlib import image
 from torch import Tensor, nn
 
 from oodlab import plotting, training, workspace
-from oodlab.__main__ import main as command
+from oodlab.batch.command import main as command
 from oodlab.plotting.saving import read_figure
 from oodlab.samplers import MalaChain, RejectOutside
 from oodlab.studies.nae.eight_gaussians.setting import STUDY
@@ -175,7 +175,7 @@ def _begin(place: str, folder: Path) -> None:
 def server() -> multiprocessing.context.ForkServerContext:
     """Return the context whose processes start with torch and papermill imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["survival", "oodlab.kernel", "oodlab.studies"])
+    context.set_forkserver_preload(["survival", "oodlab.batch.kernel", "oodlab.studies"])
     return context
 
 

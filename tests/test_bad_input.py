@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import oodlab
 from oodlab import data, detectors, grids, metrics, replay, samplers, widgets, workspace
+from oodlab.batch.notebook import Notebook, Parameter, UsageError, choose, resolve
 from oodlab.detectors import NotFittedError
 from oodlab.models import (
     MLP,
@@ -34,7 +35,6 @@ from oodlab.models import (
     image_realnvp,
     vector_realnvp,
 )
-from oodlab.notebook import Experiment, Parameter, UsageError, choose, resolve
 from oodlab.objectives import (
     ContrastiveDivergence,
     FromData,
@@ -123,7 +123,7 @@ def parameter(given: str) -> None:
         Parameter("gamma", 1.0, "", (), (0.0, 100.0)),
         Parameter("steps", 3, "", (), (1, 10)),
     )
-    resolve(Experiment("ebm/a", Path("a.ipynb"), "A", {p.name: p for p in known}, (), False, "", {}), [given])
+    resolve(Notebook("ebm/a", Path("a.ipynb"), "A", {p.name: p for p in known}, (), False, "", {}), [given])
 
 
 def panel_run(**values: object) -> None:
@@ -502,7 +502,7 @@ ROWS: dict[str, tuple] = {
     "-p nan": (UsageError, lambda: parameter("gamma=nan"), "ebm/a expects gamma of type float", "got 'nan'", "finite"),
     "-p profile": (UsageError, lambda: parameter("profile=fast"), "ebm/a expects profile of type str", "got 'fast'", "smoke | quick | long | full"),
     "-p no value": (UsageError, lambda: parameter("gamma"), "ebm/a expects NAME=VALUE", "got 'gamma'"),
-    "experiment typo": (UsageError, lambda: choose(["gamma_swep"], Path("notebooks")), "oodlab expects an experiment", "got 'gamma_swep'"),
+    "notebook typo": (UsageError, lambda: choose(["gamma_swep"], Path("notebooks")), "oodlab expects a notebook", "got 'gamma_swep'"),
 }
 # fmt: on
 

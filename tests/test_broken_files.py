@@ -19,7 +19,8 @@ import torch
 from drawings import made_rows, named
 from matplotlib.figure import Figure
 
-from oodlab import data, plotting, record, training, workspace
+from oodlab import data, plotting, training, workspace
+from oodlab.batch import record
 from oodlab.data import loading
 from oodlab.data.search import cache_folder
 from oodlab.models import MLP, Autoencoder

@@ -25,9 +25,10 @@ import pytest
 import test_runner
 from test_runner import DRAW, alive, hear_interrupts, wait_for, write
 
-from oodlab import runner, workspace
-from oodlab.__main__ import main
-from oodlab.progress import Progress
+from oodlab import workspace
+from oodlab.batch import runner
+from oodlab.batch.command import main
+from oodlab.batch.progress import Progress
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="needs the extra cluster"),
@@ -133,7 +134,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
 
 def facts() -> dict[str, str]:
     """Return what the kit compares; imported here, as without the extra all tests are skipped."""
-    from oodlab import worker
+    from oodlab.batch import worker
 
     return worker.facts()
 
@@ -313,7 +314,7 @@ def test_what_a_cluster_needs_is_said_before_anything_runs(
         unused.bind(("127.0.0.1", 0))
         nobody = f"tcp://127.0.0.1:{unused.getsockname()[1]}"
         assert "expects --jobs only with --on local, got --jobs 2" in refusal(nobody, "--jobs", "2")
-        monkeypatch.setattr("oodlab.cluster.CONNECT_SECONDS", 1)
+        monkeypatch.setattr("oodlab.batch.cluster.CONNECT_SECONDS", 1)
         assert f"expects a Dask scheduler at {nobody}, got no answer within 1 s" in refusal(nobody)
     with cluster_in(tmp_path / "cluster") as local:
         complaint = refusal(local.address)
@@ -352,7 +353,7 @@ def test_a_job_checks_its_worker_itself(cluster: Local) -> None:
     """It may have come after the driver looked at them all."""
     from distributed import Client
 
-    from oodlab.worker import job
+    from oodlab.batch.worker import job
 
     with Client(cluster.address, set_as_default=False) as client:
         future = client.submit(job, b"no notebook", {}, False, facts() | {"torch": "1.13"}, {})
@@ -367,7 +368,7 @@ def test_a_job_checks_its_worker_itself(cluster: Local) -> None:
 def test_a_hosts_cores_are_shared_out_among_its_workers_threads(
     monkeypatch: pytest.MonkeyPatch, cores: int, neighbours: dict, threads: str
 ) -> None:
-    from oodlab.worker import _environment
+    from oodlab.batch.worker import _environment
 
     monkeypatch.setattr("dask.system.CPU_COUNT", cores)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # Dask's
@@ -381,7 +382,7 @@ def test_a_hosts_cores_are_shared_out_among_its_workers_threads(
 def test_a_stand_ins_figure_never_replaces_a_committed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_in: bool
 ) -> None:
-    from oodlab.cluster import RemoteKernel
+    from oodlab.batch.cluster import RemoteKernel
 
     committed, events = tmp_path / "figures", tmp_path / "events.jsonl"
     monkeypatch.setattr(workspace, "reference_figures", lambda: committed)
@@ -401,7 +402,7 @@ def test_a_stand_ins_figure_never_replaces_a_committed_one(
 
 def test_every_worker_counts() -> None:
     """Some versions of Dask's client know of five unless asked for all."""
-    from oodlab.cluster import Cluster
+    from oodlab.batch.cluster import Cluster
 
     known = {f"tcp://10.0.0.{i}:1": {"resources": {}} for i in range(9)}
 
@@ -415,8 +416,8 @@ def test_every_worker_counts() -> None:
 def test_a_cluster_that_is_lost_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     from distributed import KilledWorker
 
-    from oodlab import cluster
-    from oodlab.kernel import ExplainedError
+    from oodlab.batch import cluster
+    from oodlab.batch.kernel import ExplainedError
 
     monkeypatch.setattr(cluster, "PATIENCE_SECONDS", 0)
     empty = SimpleNamespace(address="tcp://h:1", workers=dict)
@@ -432,6 +433,6 @@ def test_a_cluster_that_is_lost_is_explained(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_run_on_this_machine_needs_no_dask(notebooks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(notebooks / "nae" / "a.ipynb")
-    for module in ("dask", "distributed", "oodlab.cluster", "oodlab.worker"):
+    for module in ("dask", "distributed", "oodlab.batch.cluster", "oodlab.batch.worker"):
         monkeypatch.setitem(sys.modules, module, None)  # importing it fails
     assert main(["figures", "--notebooks", str(notebooks)]) == 0

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 import oodlab
-from oodlab import data, identity, notebook, record
+from oodlab import data, identity
+from oodlab.batch import notebook, record
 from oodlab.data import MinMax, Stored, digests
 from oodlab.detectors import ApproximateMass, LogDensity, Typicality
 from oodlab.models import Autoencoder, JointEnergy, vector_realnvp
@@ -217,7 +218,7 @@ def notebook_keys() -> dict[str, list[str]]:
     [
         ("widgets/epoch_curves.py", "penalty weight", "weight of the penalty", set()),
         ("data/sets.py", "Xiao et al. 2017", "Xiao and others 2017", set()),
-        ("runner.py", "starts again", "begins again", set()),
+        ("batch/runner.py", "starts again", "begins again", set()),
         ("plotting/courses.py", "2.7 * len(pairs)", "2.9 * len(pairs)", {"mass/epoch_curves"}),
         ("plotting/smoothness.py", "0.62 * columns", "0.63 * columns", {"ebm/smoothness", "nae/ood_detection"}),
         ("plotting/ood.py", "2.1 * len(errors)", "2.2 * len(errors)", {"nae/ood_detection"}),

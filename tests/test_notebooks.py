@@ -12,15 +12,15 @@ import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
 from oodlab import workspace
-from oodlab.__main__ import main
-from oodlab.notebook import find, name_of, read
-from oodlab.record import recorded
+from oodlab.batch.command import main
+from oodlab.batch.notebook import find, name_of, read
+from oodlab.batch.record import recorded
 from oodlab.studies import studies
 from oodlab.study import Drawn
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 NOTEBOOKS = sorted(path for path in FOLDER.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
-EXPERIMENTS = find(FOLDER)
+NOTEBOOKS = find(FOLDER)
 MOST_CODE_LINES = 80
 
 
@@ -85,23 +85,21 @@ def test_a_study_reads_like_a_tutorial(path: Path) -> None:
     assert wanted <= set(read(path).parameters)
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=label)
-def test_an_experiment_declares_its_parameters_figures_and_cost(path: Path) -> None:
-    experiment = read(path)  # refuses what is not a literal, or not exactly one parameters cell
-    assert {"profile", "seed", "device"} <= set(experiment.parameters)
-    assert all(parameter.comment for parameter in experiment.parameters.values()), "a comment for each"
-    assert experiment.title != path.stem
-    assert experiment.figures
-    assert set(experiment.estimate) == set(experiment.parameters["profile"].choices)
-    for cost in experiment.estimate.values():
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=label)
+def test_a_notebook_declares_its_parameters_figures_and_cost(path: Path) -> None:
+    notebook = read(path)  # refuses what is not a literal, or not exactly one parameters cell
+    assert {"profile", "seed", "device"} <= set(notebook.parameters)
+    assert all(parameter.comment for parameter in notebook.parameters.values()), "a comment for each"
+    assert notebook.title != path.stem
+    assert notebook.figures
+    assert set(notebook.estimate) == set(notebook.parameters["profile"].choices)
+    for cost in notebook.estimate.values():
         assert set(cost) == {"seconds", "megabytes"}
         assert cost["seconds"] > 0
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=label)
-def test_an_experiment_runs_at_profile_smoke(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
-) -> None:
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=label)
+def test_a_notebook_runs_at_profile_smoke(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setenv("OODLAB_RUNS", str(tmp_path))
     monkeypatch.delenv("OODLAB_FIGURES", raising=False)
 
@@ -123,7 +121,7 @@ def test_an_experiment_runs_at_profile_smoke(
 
 @pytest.mark.parametrize("name", ["index.ipynb", "template.ipynb"])
 def test_gallery_and_template_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are no experiments, so their cells run here, in this process."""
+    """They draw no figures, so their cells run here, in this process."""
     monkeypatch.setenv("OODLAB_PROGRESS", str(tmp_path / "events.jsonl"))  # as in a batch: no panel
     namespace: dict[str, object] = {}
     for source in code_of(FOLDER / name):

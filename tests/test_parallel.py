@@ -29,7 +29,9 @@ from test_runner import alive, hear_interrupts, notebooks, wait_for, write  # no
 from test_training import SETTINGS, STEPS, Erupting, asking, assert_same_bits, left_behind, on_manifold, run
 from torch import Tensor, nn
 
-from oodlab import runner, train, workspace
+from oodlab import workspace
+from oodlab.batch import runner, train
+from oodlab.batch.progress import Progress
 from oodlab.data import eight_gaussians
 from oodlab.models import MLP, EnergyWithGenerator, JointEnergy, NoisyGenerator, TableGenerator, vector_realnvp
 from oodlab.objectives import (
@@ -44,7 +46,6 @@ from oodlab.objectives import (
     maximum_likelihood,
     negative_elbo,
 )
-from oodlab.progress import Progress
 from oodlab.replay import ReplayBuffer, Uniform, joined, share_of
 from oodlab.samplers import LangevinChain, MalaChain
 from oodlab.studies import studies
@@ -481,12 +482,12 @@ def test_when_one_rank_keeps_diverging_all_end_with_advice(pair: Pair, tmp_path:
 # ------------------------------------------------------------------------------------ the command line
 
 
-def test_every_notebooks_experiment_is_found_by_its_name() -> None:
+def test_every_notebooks_study_is_found_by_its_name() -> None:
     found = studies()
     names = {str(path.relative_to(NOTEBOOKS).with_suffix("")) for path in NOTEBOOKS.glob("*/*.ipynb")}
     assert names
     assert names <= set(found)
-    assert all(experiment.name == name for name, experiment in found.items())
+    assert all(study.name == name for name, study in found.items())
 
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
@@ -724,7 +725,7 @@ def test_what_the_caller_turns_off_is_off_in_every_process(monkeypatch: pytest.M
         return train_or_load(preset, seed=seed, device="cpu", precision=precision, graph=graph)
 
     def launch(command: list[str], **run: object) -> subprocess.Popen:
-        assert train.main(command[command.index("oodlab.train") + 1 :]) == 0
+        assert train.main(command[command.index("oodlab.batch.train") + 1 :]) == 0
         return start([sys.executable, "-c", ""], **run)
 
     start, smoke = subprocess.Popen, plane_recipe("AE, D_z = 3")

@@ -16,10 +16,11 @@ import psutil  # comes with ipykernel
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from oodlab import kernel, record, runner, workspace
-from oodlab.__main__ import main
-from oodlab.notebook import UsageError, choose, read, resolve
-from oodlab.progress import Progress, table
+from oodlab import workspace
+from oodlab.batch import kernel, record, runner
+from oodlab.batch.command import main
+from oodlab.batch.notebook import UsageError, choose, read, resolve
+from oodlab.batch.progress import Progress, table
 
 PARAMETERS = """\
 profile = "smoke"  # budget
@@ -66,10 +67,10 @@ def write(path: Path, *cells: str, parameters: str = PARAMETERS, **declared: obj
 
 
 def test_parameters_have_the_types_of_their_defaults(notebooks: Path) -> None:
-    experiment = read(write(notebooks / "nae" / "a.ipynb"))
+    notebook = read(write(notebooks / "nae" / "a.ipynb"))
     given = ["seed=3", "rate=1", "restart=True", "sampler=cd", "sizes=4,2", 'names=["x", "y"]', "seed=4"]
 
-    values = resolve(experiment, given)
+    values = resolve(notebook, given)
 
     assert values == {
         "profile": "smoke",
@@ -81,7 +82,7 @@ def test_parameters_have_the_types_of_their_defaults(notebooks: Path) -> None:
         "names": ["x", "y"],
     }
     assert [type(value) for value in values.values()] == [str, int, float, bool, str, tuple, list]
-    assert experiment.parameters["sizes"].comment == "hidden layers; range: 1..512"
+    assert notebook.parameters["sizes"].comment == "hidden layers; range: 1..512"
 
 
 @pytest.mark.parametrize(
@@ -102,9 +103,9 @@ def test_parameters_have_the_types_of_their_defaults(notebooks: Path) -> None:
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(notebooks: Path, given: str, complaint: str) -> None:
-    experiment = read(write(notebooks / "nae" / "a.ipynb"))
+    notebook = read(write(notebooks / "nae" / "a.ipynb"))
     with pytest.raises(UsageError) as refusal:
-        resolve(experiment, [given])
+        resolve(notebook, [given])
     assert complaint in str(refusal.value)
 
 
@@ -129,7 +130,7 @@ def test_a_parameters_cell_holds_literals_only(notebooks: Path, cell: str, compl
     assert complaint in str(refusal.value)
 
 
-def test_names_stand_for_experiments(notebooks: Path) -> None:
+def test_names_stand_for_notebooks(notebooks: Path) -> None:
     for name in ("nae/eight", "nae/_draft", "mass/eight", "mass/epochs", ".hidden/x"):
         write(notebooks / f"{name}.ipynb")
     write(notebooks / "index.ipynb")
@@ -482,7 +483,9 @@ def test_without_names_the_core_notebooks_are_chosen(notebooks: Path, monkeypatc
     write(notebooks / "nae" / "a.ipynb", core=True)
     write(notebooks / "nae" / "b.ipynb")
     chosen: list[str] = []
-    monkeypatch.setattr("oodlab.__main__.execute", lambda runs, **_: chosen.extend(run.experiment.name for run in runs))
+    monkeypatch.setattr(
+        "oodlab.batch.command.execute", lambda runs, **_: chosen.extend(run.notebook.name for run in runs)
+    )
     monkeypatch.setattr(workspace, "checkout", lambda: notebooks.parent)
     assert main(["figures"]) == 0
     assert chosen == ["nae/a"]
@@ -506,7 +509,7 @@ def test_data_shows_the_sets_and_explains_what_cannot_be_fetched(notebooks: Path
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom oodlab.__main__ import main\ntry: main(['figures', '--help'])\n"
+        "import sys\nfrom oodlab.batch.command import main\ntry: main(['figures', '--help'])\n"
         "except SystemExit: pass\n"
         "print({'torch', 'papermill', 'numpy', 'nbformat'} & set(sys.modules))"
     )

@@ -89,7 +89,7 @@ def _train(recipe: Recipe, pickled: bytes, processes: int, given: dict[str, Any]
         torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         threads = max(1, torch.get_num_threads() // processes)
         given = {**given, "pickled": file, "owner": os.getpid(), "threads": threads}
-        command = [sys.executable, "-m", *torchrun, "-m", "oodlab.train"]
+        command = [sys.executable, "-m", *torchrun, "-m", "oodlab.batch.train"]
         command += [f"--{option}={value}" for option, value in given.items()]
         with (
             log.open("wb") as printed,

@@ -218,8 +218,8 @@ def check_recipe(who: str, recipe: Recipe, seed: int, precision: str, graph: str
     """Refuse what is no recipe, seed, precision or graph option."""
     if not isinstance(recipe, Recipe):
         raise ValueError(
-            f"{who} expects a recipe, got {type(recipe).__name__}: a study's trainings are in its recipes, an experiment's in "
-            "its `runs`; pass one of them, at a profile."
+            f"{who} expects a recipe, got {type(recipe).__name__}: a study's trainings are in its "
+            "`recipes`; pass one of them, at a profile."
         )
     checks.whole(who, "seed", seed, least=0)
     checks.one_of("precision", "one of", precision, PRECISIONS)  # as fit says it

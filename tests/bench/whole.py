@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from oodlab.runner import cores
+from oodlab.batch.environment import cores
 
 from .timing import Row, medians
 

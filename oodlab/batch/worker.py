@@ -2,7 +2,7 @@
 
 The driver's side is in `cluster`, and calls `facts`, `misfit` and `job`.
 
-Imports: dask, distributed, workspace, record, runner, kernel.
+Imports: dask, distributed, workspace, record, environment, kernel.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from typing import Any
 import dask
 from distributed import Status, get_worker
 
-from oodlab import record, workspace
-from oodlab.kernel import Kernel, explain
-from oodlab.runner import environment
+from oodlab import workspace
+from oodlab.batch import record
+from oodlab.batch.environment import environment
+from oodlab.batch.kernel import Kernel, explain
 
 TOPIC = "oodlab"  # of the workers' news to the drivers
 ENDING = (Status.closing, Status.closed, Status.failed)

@@ -1,8 +1,8 @@
-"""Experiments on disk: which notebooks there are, and what their parameters accept.
+"""Notebooks on disk: which there are, and what their parameters accept.
 
-An experiment `<paper>/<notebook>` is the file `<folder>/<paper>/<notebook>.ipynb`.
+The notebook `<paper>/<notebook>` is the file `<folder>/<paper>/<notebook>.ipynb`.
 Files at the top of the folder (index, template) and files or folders whose name
-starts with `_` or `.` are not experiments. Its parameters are the literals of
+starts with `_` or `.` do not count. Its parameters are the literals of
 the one cell tagged `parameters`, one assignment a line; the line's comment is
 the help text and may restrict the value: `choices: a | b | c`, `range: 0..10`.
 
@@ -100,7 +100,7 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Experiment:
+class Notebook:
     """A notebook that draws figures, as its file declares it."""
 
     name: str  # <paper>/<notebook>
@@ -114,7 +114,7 @@ class Experiment:
 
 
 def find(folder: Path) -> list[Path]:
-    """Return the experiments' files below a folder of notebooks, sorted by name."""
+    """Return the files below a folder of notebooks, sorted by name."""
     hidden = ("_", ".")
     return [
         file
@@ -124,12 +124,12 @@ def find(folder: Path) -> list[Path]:
 
 
 def name_of(path: Path) -> str:
-    """Return the experiment's name, `<paper>/<notebook>`."""
+    """Return the notebook's name, `<paper>/<notebook>`."""
     return f"{path.parent.name}/{path.stem}"
 
 
 def choose(names: Iterable[str], folder: Path) -> list[Path]:
-    """Find experiments by full name, by the notebook's name if unique, or by paper key.
+    """Find notebooks by full name, by the notebook's name if unique, or by paper key.
 
     Raises:
         UsageError: a name matches nothing (the nearest is named) or more than one paper.
@@ -142,17 +142,17 @@ def choose(names: Iterable[str], folder: Path) -> list[Path]:
         if not hits:
             known = [*files, *(part for full in files for part in full.split("/"))]
             what = _nearest(name, known) or f"see oodlab list --notebooks {folder}"
-            raise UsageError(f"oodlab expects an experiment, got {name!r}: {folder} has none of this name; {what}.")
+            raise UsageError(f"oodlab expects a notebook, got {name!r}: {folder} has none of this name; {what}.")
         if len(hits) > 1 and name not in (full.split("/")[0] for full in hits):
             raise UsageError(
-                f"oodlab expects one experiment per name, got {name!r}: it stands for {' and '.join(hits)}; "
+                f"oodlab expects one notebook per name, got {name!r}: it stands for {' and '.join(hits)}; "
                 "write the paper before it."
             )
         chosen |= {full: files[full] for full in hits}
     return list(chosen.values())
 
 
-def read(path: Path) -> Experiment:
+def read(path: Path) -> Notebook:
     """Read one notebook file.
 
     Raises:
@@ -176,7 +176,7 @@ def read(path: Path) -> Experiment:
             f"replace those of this cell; tag it in {path}."
         )
     headings = [line for kind, source, _ in cells if kind == "markdown" for line in source.splitlines()]
-    return Experiment(
+    return Notebook(
         name=name,
         path=path,
         title=next((line.lstrip("# ").strip() for line in headings if line.startswith("#")), path.stem),
@@ -188,34 +188,34 @@ def read(path: Path) -> Experiment:
     )
 
 
-def resolve(experiment: Experiment, given: Iterable[str]) -> dict[str, Any]:
+def resolve(notebook: Notebook, given: Iterable[str]) -> dict[str, Any]:
     """Return the value of every parameter for a run, checked.
 
     Args:
-        experiment: What is to run.
+        notebook: What is to run.
         given: Texts "NAME=VALUE"; the last of a name counts.
 
     Raises:
         UsageError: every unknown name, wrong type, value out of range or no choice.
     """
-    values = {name: parameter.default for name, parameter in experiment.parameters.items()}
+    values = {name: parameter.default for name, parameter in notebook.parameters.items()}
     wrong = []
     for pair in given:
         name, equals, text = pair.partition("=")
-        parameter = experiment.parameters.get(name)
+        parameter = notebook.parameters.get(name)
         if not equals:
-            wrong.append(f"{experiment.name} expects NAME=VALUE, got {pair!r}: it has no =; add one.")
+            wrong.append(f"{notebook.name} expects NAME=VALUE, got {pair!r}: it has no =; add one.")
         elif parameter is None:
-            known = ", ".join(experiment.parameters)
-            what = _nearest(name, experiment.parameters) or "leave it out"
-            wrong.append(f"{experiment.name} expects a parameter of its own, got {name!r}: it has {known}; {what}.")
+            known = ", ".join(notebook.parameters)
+            what = _nearest(name, notebook.parameters) or "leave it out"
+            wrong.append(f"{notebook.name} expects a parameter of its own, got {name!r}: it has {known}; {what}.")
         else:
             try:
                 values[name] = parameter.convert(text)
                 parameter.check(values[name])
             except ValueError as error:
                 wrong.append(
-                    f"{experiment.name} expects {name} of type {parameter.type}, got {text!r}: {error}; "
+                    f"{notebook.name} expects {name} of type {parameter.type}, got {text!r}: {error}; "
                     f"write for example {name}={parameter.default}."
                 )
     if wrong:
@@ -224,7 +224,7 @@ def resolve(experiment: Experiment, given: Iterable[str]) -> dict[str, Any]:
 
 
 def _parameters(source: str, name: str) -> dict[str, Parameter]:
-    """Parse the parameters cell of experiment `name`."""
+    """Parse the parameters cell of notebook `name`."""
     lines = source.splitlines()
     try:
         statements = ast.parse(source).body
@@ -262,7 +262,7 @@ def _parameters(source: str, name: str) -> dict[str, Parameter]:
         found[target.id] = parameter
     if "profile" not in found:
         raise UsageError(
-            f"{name} expects a parameter profile, got {', '.join(found) or 'none'}: every experiment has its "
+            f"{name} expects a parameter profile, got {', '.join(found) or 'none'}: every notebook has its "
             f'budgets {" | ".join(PROFILES)}; add profile = "quick".'
         )
     return found

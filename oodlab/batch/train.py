@@ -1,8 +1,8 @@
 """Train one of the kit's recipes, alone or as one of torchrun's processes.
 
-    python -m oodlab.train nae/eight_gaussians/NAE-CD --profile quick --seed 0
-    python -m oodlab.train "mass/epoch_curves/fashion_mnist: ReLU, vanilla" --profile long
-    torchrun --standalone --nproc-per-node 2 -m oodlab.train nae/eight_gaussians/NAE-CD
+    python -m oodlab.batch.train nae/eight_gaussians/NAE-CD --profile quick --seed 0
+    python -m oodlab.batch.train "mass/epoch_curves/fashion_mnist: ReLU, vanilla" --profile long
+    torchrun --standalone --nproc-per-node 2 -m oodlab.batch.train nae/eight_gaussians/NAE-CD
 
 The notebook then loads what was trained. An interrupted or terminated training ends
 after its step, and the same command continues it.
@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 
 from oodlab import checks, study, workspace
-from oodlab.runner import cores
+from oodlab.batch.environment import cores
 from oodlab.studies import studies
 from oodlab.training import Recipe, parallel, pick_device, train_or_load
 from oodlab.training.devices import GRAPHS, PRECISIONS
@@ -96,7 +96,7 @@ def _named(arguments: argparse.Namespace) -> Recipe:
         near = difflib.get_close_matches(str(name), every, n=1, cutoff=0.0)[0]
         shown = [other for other in every if other.startswith(f"{near.rsplit('/', 1)[0]}/")]
         raise ValueError(
-            f"oodlab.train expects the name of a training, got {name!r}; at profile {arguments.profile} the nearest is {near}, of\n  "
+            f"oodlab.batch.train expects the name of a training, got {name!r}; at profile {arguments.profile} the nearest is {near}, of\n  "
             + "\n  ".join(shown)
             + "\n--list names all."
         )
@@ -106,7 +106,7 @@ def _named(arguments: argparse.Namespace) -> Recipe:
 def _trainings(arguments: argparse.Namespace) -> dict[str, Recipe]:
     """Return every training of the kit at a profile and as a source has it, by its name."""
     profile, source = arguments.profile, arguments.source
-    checks.one_of("oodlab.train", "profile", profile, study.PROFILES)
+    checks.one_of("oodlab.batch.train", "profile", profile, study.PROFILES)
     recipes: list[Recipe] = []
     for one in studies().values():
         if profile in one.budgets and source in one.sources:
@@ -116,7 +116,9 @@ def _trainings(arguments: argparse.Namespace) -> dict[str, Recipe]:
 
 def _parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(prog="python -m oodlab.train", description="Train one recipe, as torchrun's too.")
+    parser = argparse.ArgumentParser(
+        prog="python -m oodlab.batch.train", description="Train one recipe, as torchrun's too."
+    )
     parser.add_argument("recipe", nargs="?", metavar="NAME", help="<paper>/<notebook>/...; see --list")
     parser.add_argument("--profile", default="quick", help="budget, one of the notebook's; default: quick")
     parser.add_argument(

@@ -33,9 +33,9 @@ from typing import Any
 from distributed import Client, Future, KilledWorker
 
 from oodlab import workspace
-from oodlab.kernel import ExplainedError
-from oodlab.notebook import UsageError
-from oodlab.worker import TOPIC, facts, job, misfit
+from oodlab.batch.kernel import ExplainedError
+from oodlab.batch.notebook import UsageError
+from oodlab.batch.worker import TOPIC, facts, job, misfit
 
 logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it has to say, the runner says once
 CONNECT_SECONDS = 10

@@ -1,12 +1,12 @@
-"""A batch of experiments: plan, skip what is up to date, run in parallel, remember.
+"""A batch of notebooks: plan, skip what is up to date, run in parallel, remember.
 
     runs = plan(paths, folder=notebooks, given=["seed=1"], profile="quick")
     execute(runs, jobs=2, progress=Progress(sys.stderr))
     print(summary(runs))
 
-Below `workspace.runs_folder()` a run leaves notebooks/<experiment>-<variant>.ipynb
-(executed), jobs/<experiment>-<variant>/ (the kernel's folder, its events and log)
-and state/<experiment>.json (per variant: key, seconds, figures and digests). A
+Below `workspace.runs_folder()` a run leaves notebooks/<notebook>-<variant>.ipynb
+(executed), jobs/<notebook>-<variant>/ (the kernel's folder, its events and log)
+and state/<notebook>.json (per variant: key, seconds, figures and digests). A
 variant is the profile, and a hash of the parameters that differ from the
 notebook's defaults where there are any.
 
@@ -32,20 +32,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oodlab import record, workspace
-from oodlab.notebook import Experiment, UsageError, read, resolve
-from oodlab.progress import Progress, minutes, table
+from oodlab import workspace
+from oodlab.batch import record
+from oodlab.batch.environment import cores, environment
+from oodlab.batch.notebook import Notebook, UsageError, read, resolve
+from oodlab.batch.progress import Progress, minutes, table
 
 if TYPE_CHECKING:
-    from oodlab.cluster import RemoteKernel
-    from oodlab.kernel import Kernel
+    from oodlab.batch.cluster import RemoteKernel
+    from oodlab.batch.kernel import Kernel
 
 
 @dataclass
 class Run:
-    """One experiment with its parameters, and what has become of it."""
+    """One notebook with its parameters, and what has become of it."""
 
-    experiment: Experiment
+    notebook: Notebook
     values: dict[str, Any]  # of every parameter
     figures_folder: Path
     key: str  # equal keys and data give equal figures
@@ -65,22 +67,22 @@ class Run:
     @property
     def own(self) -> dict[str, Any]:
         """Parameters that differ from the notebook's defaults, the profile aside."""
-        return _own(self.experiment, self.values)
+        return _own(self.notebook, self.values)
 
     @property
     def variant(self) -> str:
-        """Name of the run among those of its experiment."""
+        """Name of the run among those of its notebook."""
         return _variant(self.values["profile"], self.own)
 
     @property
     def folder(self) -> Path:
         """Folder in which the kernel runs."""
-        return workspace.runs_folder() / "jobs" / f"{self.experiment.name}-{self.variant}"
+        return workspace.runs_folder() / "jobs" / f"{self.notebook.name}-{self.variant}"
 
     @property
     def executed(self) -> Path:
         """The executed notebook of the last run that came to its end."""
-        return workspace.runs_folder() / "notebooks" / f"{self.experiment.name}-{self.variant}.ipynb"
+        return workspace.runs_folder() / "notebooks" / f"{self.notebook.name}-{self.variant}.ipynb"
 
     @property
     def partial(self) -> Path:
@@ -103,7 +105,7 @@ class Run:
             "profile": self.values["profile"],
             "key": self.key,
             "data": record.data(self.sets),
-            "rows": record.kept_rows(self.experiment.name),
+            "rows": record.kept_rows(self.notebook.name),
             "seconds": round(self.seconds, 1),
             "figures": self.figures,
             "digests": record.digests(self.figures),
@@ -111,7 +113,7 @@ class Run:
 
     def line(self) -> str:
         """Say in one line where the run stands."""
-        parts = [self.experiment.name, f"cell {self.cell}" if self.cell else "starting"]
+        parts = [self.notebook.name, f"cell {self.cell}" if self.cell else "starting"]
         if self.step:
             parts.append(f"{self.step.get('label')} {self.step.get('step')}/{self.step.get('steps')}")
         return "  ".join([*parts, minutes(time.monotonic() - self.started)])
@@ -129,7 +131,7 @@ def plan(
     """Check all that can be checked before anything runs, and find what is up to date.
 
     Args:
-        paths: The experiments' notebooks.
+        paths: The notebooks' files.
         folder: Folder of notebooks that they come from.
         given: Texts "NAME=VALUE", for every notebook.
         profile: Budget, None for each notebook's own.
@@ -145,28 +147,28 @@ def plan(
     accepted, wrong = [], []
     for path in paths:
         try:
-            experiment = read(path)
-            accepted.append((experiment, resolve(experiment, given)))
+            notebook = read(path)
+            accepted.append((notebook, resolve(notebook, given)))
         except UsageError as error:
             wrong.append(str(error))
     if wrong:
         raise UsageError("\n".join(wrong))
     runs = []
-    for experiment, values in accepted:
-        figures = (out or _figures(experiment, values, folder)).resolve()
-        key = record.digest([experiment.name, values, str(figures), *record.code(experiment)])
-        run = Run(experiment, values, figures, key, anew=force)
+    for notebook, values in accepted:
+        figures = (out or _figures(notebook, values, folder)).resolve()
+        key = record.digest([notebook.name, values, str(figures), *record.code(notebook)])
+        run = Run(notebook, values, figures, key, anew=force)
         runs.append(run)
-        last = record.recorded(run.experiment.name).get(run.variant, {})
-        if last.get("key") == run.key and _as_it_was(experiment.name, last) and not force:
+        last = record.recorded(run.notebook.name).get(run.variant, {})
+        if last.get("key") == run.key and _as_it_was(notebook.name, last) and not force:
             run.status, run.seconds, run.figures = "up to date", last["seconds"], last["figures"]
     return runs
 
 
-def _as_it_was(experiment: str, last: Mapping[str, Any]) -> bool:
+def _as_it_was(notebook: str, last: Mapping[str, Any]) -> bool:
     """Say whether the data and kept rows behind a recorded run, and its figures, are those of the run."""
     data = {name: [list(file) for file in files] for name, files in record.data(last["data"]).items()}
-    same = data == last["data"] and record.kept_rows(experiment) == last["rows"]
+    same = data == last["data"] and record.kept_rows(notebook) == last["rows"]
     return same and last["digests"] == record.digests(last["figures"])
 
 
@@ -186,8 +188,8 @@ def execute(runs: Sequence[Run], *, jobs: int, progress: Progress, on: str = "lo
     waiting = [run for run in runs if run.status == "waiting"]
     if not waiting:
         return
-    offsets = {run.experiment.name: 0 for run in waiting}
-    starts = {run.experiment.name: 1 for run in waiting}
+    offsets = {run.notebook.name: 0 for run in waiting}
+    starts = {run.notebook.name: 1 for run in waiting}
     for run in waiting:
         run.folder.mkdir(parents=True, exist_ok=True)
         run.events.unlink(missing_ok=True)
@@ -201,7 +203,7 @@ def execute(runs: Sequence[Run], *, jobs: int, progress: Progress, on: str = "lo
             while pending:
                 _, pending = wait(pending, timeout=0.5)
                 for run in waiting:
-                    name = run.experiment.name
+                    name = run.notebook.name
                     if run.starts > starts[name]:
                         starts[name] = run.starts
                         progress.say(f"{name}  starts again: the worker it ran on is gone")
@@ -212,33 +214,11 @@ def execute(runs: Sequence[Run], *, jobs: int, progress: Progress, on: str = "lo
                         said.add(name)
                         progress.say(f"{name}  {run.status} in {minutes(run.seconds or 0)}")
                 running = [run for run in waiting if run.status == "running"]
-                progress.update({run.experiment.name: run.line() for run in running})
+                progress.update({run.notebook.name: run.line() for run in running})
         finally:
             _stop(waiting, futures)
     for future in futures:
         future.result()  # a fault of the runner itself is not a failed notebook
-
-
-def cores() -> int:
-    """Return how many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def environment(inherited: Mapping[str, str], threads: int) -> dict[str, str]:
-    """Return the environment of a kernel that may use so many threads; all folders are absolute."""
-    from oodlab.data.search import cache_folder, search_path  # not above: importing torch takes a second
-
-    environment = dict(inherited)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # torch reads them when it starts
-        named = environment.get(name, "")
-        environment[name] = str(min(threads, int(named)) if named.isdigit() else threads)
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a notebook may load torch before it loads oodlab
-    environment["OODLAB_RUNS"] = str(workspace.runs_folder())
-    if environment.get("OODLAB_ROWS"):
-        environment["OODLAB_ROWS"] = str(workspace.rows_folders()[0])
-    environment["OODLAB_CACHE"] = str(cache_folder())
-    environment["OODLAB_DATA"] = os.pathsep.join(str(folder) for folder in search_path())
-    return environment
 
 
 def summary(runs: Sequence[Run]) -> str:
@@ -254,8 +234,8 @@ def summary(runs: Sequence[Run]) -> str:
             reported = run.headline.get("reported")
             reported = "" if reported is None else f"{reported:.4g}"
         seconds = "" if run.seconds is None else f"{run.seconds:.1f}"
-        rows.append((run.experiment.name, run.values["profile"], run.status, seconds, figure, number, reported))
-    head = ("experiment", "profile", "status", "seconds", "figure", "headline", "paper")
+        rows.append((run.notebook.name, run.values["profile"], run.status, seconds, figure, number, reported))
+    head = ("notebook", "profile", "status", "seconds", "figure", "headline", "paper")
     return table(head, rows, right=("seconds", "paper"))
 
 
@@ -263,14 +243,14 @@ def summary(runs: Sequence[Run]) -> str:
 def _kernels(runs: Sequence[Run], jobs: int, on: str) -> Iterator[int]:
     """Give every run a kernel, here or on a cluster, and yield how many to start at once."""
     if on != "local":
-        from oodlab.cluster import connect
+        from oodlab.batch.cluster import connect
 
         with connect(on) as cluster:
             for run in runs:
                 run.kernel = cluster.kernel(run.events, run.figures_folder, anew=run.anew)
             yield len(runs)  # all: they wait for a worker over there
         return
-    from oodlab.kernel import Kernel  # seconds to import, and only needed here
+    from oodlab.batch.kernel import Kernel  # seconds to import, and only needed here
 
     common = environment(os.environ, max(1, cores() // min(jobs, len(runs))))
     for run in runs:
@@ -281,7 +261,7 @@ def _kernels(runs: Sequence[Run], jobs: int, on: str) -> Iterator[int]:
 
 def _execute(run: Run) -> None:
     """Run one notebook, in a thread of the pool."""
-    from oodlab.kernel import explain
+    from oodlab.batch.kernel import explain
 
     run.started = time.monotonic()
 
@@ -294,14 +274,14 @@ def _execute(run: Run) -> None:
 
     inserted = {"profile": run.values["profile"], **run.own}
     try:
-        run.kernel.execute(run.experiment.path, run.partial, parameters=inserted, on_start=on_start, on_cell=on_cell)
+        run.kernel.execute(run.notebook.path, run.partial, parameters=inserted, on_start=on_start, on_cell=on_cell)
         run.seconds = time.monotonic() - run.started
         told = workspace.events(run.events, 0)[0]
         run.figures = list({e["png"]: e for e in told if e.get("event") == "figure"}.values())  # the last of each
         run.sets = sorted({e["name"] for e in told if e.get("event") == "data"})
         run.executed.parent.mkdir(parents=True, exist_ok=True)
         os.replace(run.partial, run.executed)
-        record.remember(run.experiment.name, run.variant, run.result())  # last: only what is whole is up to date
+        record.remember(run.notebook.name, run.variant, run.result())  # last: only what is whole is up to date
         run.status = "done"
     except Exception as error:  # whatever it is, the other notebooks go on and the user reads it
         run.seconds = time.monotonic() - run.started
@@ -333,33 +313,33 @@ def _termination_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _own(experiment: Experiment, values: dict[str, Any]) -> dict[str, Any]:
+def _own(notebook: Notebook, values: dict[str, Any]) -> dict[str, Any]:
     """Return the values that differ from the notebook's defaults, the profile aside."""
-    defaults = {name: parameter.default for name, parameter in experiment.parameters.items()}
+    defaults = {name: parameter.default for name, parameter in notebook.parameters.items()}
     return {name: value for name, value in values.items() if name != "profile" and value != defaults[name]}
 
 
-def _figures(experiment: Experiment, values: dict[str, Any], folder: Path) -> Path:
+def _figures(notebook: Notebook, values: dict[str, Any], folder: Path) -> Path:
     """Return the folder for a run's figures when the user names none."""
     here = workspace.checkout()
     reference = here is not None and folder.resolve() == here / "notebooks"
     drawn = ("quick", "long", "full")
-    if reference and values["profile"] in drawn and not _own(experiment, values) and not _larger(experiment, values):
+    if reference and values["profile"] in drawn and not _own(notebook, values) and not _larger(notebook, values):
         return workspace.reference_figures()
-    variant = _variant(values["profile"], _own(experiment, values))
+    variant = _variant(values["profile"], _own(notebook, values))
     return workspace.runs_folder() / "figures" / variant  # variants lie side by side, to be compared
 
 
-def _larger(experiment: Experiment, values: dict[str, Any]) -> bool:
+def _larger(notebook: Notebook, values: dict[str, Any]) -> bool:
     """Say whether a larger profile has committed rows: its figure is the committed one."""
     larger = {"quick": ("long", "full"), "long": ("full",)}.get(values["profile"], ())
-    kept = workspace.reference_figures() / experiment.name
+    kept = workspace.reference_figures() / notebook.name
     files = [f"{kept.name}{kind}.{profile}*.csv" for profile in larger for kind in ("", "-numbers")]
     return any(any(kept.parent.glob(file)) for file in files)
 
 
 def _variant(profile: str, own: dict[str, Any]) -> str:
-    """Return the name of a run among those of its experiment: the profile, and a hash of own parameters."""
+    """Return the name of a run among those of its notebook: the profile, and a hash of own parameters."""
     return profile + (f"-{record.digest(own)[:8]}" if own else "")
 
 

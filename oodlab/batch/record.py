@@ -1,7 +1,7 @@
 """What is remembered of finished runs, and what a figure is made from.
 
-state/<experiment>.json below `workspace.runs_folder()` holds, per variant of the
-experiment and oldest first: profile, key, data, rows, seconds, figures, and their digests.
+state/<notebook>.json below `workspace.runs_folder()` holds, per variant of the
+notebook and oldest first: profile, key, data, rows, seconds, figures, and their digests.
 
 Imports: identity, workspace, notebook, data.
 """
@@ -17,22 +17,22 @@ from pathlib import Path
 from typing import Any
 
 from oodlab import identity, workspace
-from oodlab.notebook import Experiment
+from oodlab.batch.notebook import Notebook
 
 FIELDS = {"profile", "key", "data", "rows", "seconds", "figures", "digests"}  # of a record
 
 
-def recorded(experiment: str) -> dict[str, Any]:
-    """Return the records of an experiment's finished runs: variant -> record, oldest first.
+def recorded(name: str) -> dict[str, Any]:
+    """Return the records of a notebook's finished runs: variant -> record, oldest first.
 
     A damaged file counts as none, with a warning: its runs are done again.
     """
-    path = _file(experiment)
+    path = _file(name)
     if not path.is_file():
         return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        whole = {name: record for name, record in found.items() if record.keys() >= FIELDS}
+        whole = {variant: record for variant, record in found.items() if record.keys() >= FIELDS}
         if len(whole) == len(found):
             return whole
     except (ValueError, AttributeError):  # no JSON, not UTF-8, or JSON of another form
@@ -41,15 +41,15 @@ def recorded(experiment: str) -> dict[str, Any]:
     return whole
 
 
-def remember(experiment: str, variant: str, record: dict[str, Any]) -> None:
-    """Make a record the experiment's newest, in place of its variant's last.
+def remember(name: str, variant: str, record: dict[str, Any]) -> None:
+    """Make a record the notebook's newest, in place of its variant's last.
 
     Raises:
         ValueError: a number in it is not finite.
     """
-    file = _file(experiment)
+    file = _file(name)
     with workspace.only_writer(file.parent):
-        others = {name: other for name, other in recorded(experiment).items() if name != variant}
+        others = {other: its for other, its in recorded(name).items() if other != variant}
         workspace.write_json(file, {**others, variant: record})
 
 
@@ -64,27 +64,27 @@ def digests(figures: list[dict[str, Any]]) -> dict[str, str]:
     return {str(file): _digest(file) for file in files if file.is_file()}
 
 
-def code(experiment: Experiment) -> list[str]:
-    """Return hashes of all that an experiment is made from but its data.
+def code(notebook: Notebook) -> list[str]:
+    """Return hashes of all that a notebook is made from but its data.
 
     Its cells with what they use of the package, the papers' numbers, the embedded sets, and torch's version.
     """
-    cells = identity.digest(identity.code_of_cells(experiment.code))
+    cells = identity.digest(identity.code_of_cells(notebook.code))
     return [cells, numbers(), workspace.source_hash("data/embedded.py"), importlib.metadata.version("torch")]
 
 
-def kept_rows(experiment: str) -> dict[str, str]:
-    """Return the digests of an experiment's files of kept rows, those that are committed or that $OODLAB_ROWS names."""
+def kept_rows(name: str) -> dict[str, str]:
+    """Return the digests of a notebook's files of kept rows, those that are committed or that $OODLAB_ROWS names."""
     folder = workspace.rows_folders()[0]
-    name = Path(experiment).name
-    patterns = (f"{name}.*.csv", f"{name}-numbers.*.csv")
-    files = [file for pattern in patterns for file in sorted((folder / experiment).parent.glob(pattern))]
+    place = folder / name
+    patterns = (f"{place.name}.*.csv", f"{place.name}-numbers.*.csv")
+    files = [file for pattern in patterns for file in sorted(place.parent.glob(pattern))]
     return {file.name: _digest(file) for file in files}
 
 
 def numbers() -> str:
     """Return the hash of the papers' numbers."""
-    return _digest(Path(__file__).with_name("reported.csv"))
+    return _digest(Path(__file__).parent.parent / "reported.csv")
 
 
 def data(names: Iterable[str]) -> dict[str, list[tuple[str, int, int]]]:
@@ -106,9 +106,9 @@ def _stamps(wanted: Path, roots: Iterable[Path]) -> Iterator[tuple[str, int, int
             yield file.relative_to(place.parent).as_posix(), stat.st_size, stat.st_mtime_ns
 
 
-def _file(experiment: str) -> Path:
-    """Return the file that holds an experiment's records."""
-    return workspace.runs_folder() / "state" / f"{experiment}.json"
+def _file(name: str) -> Path:
+    """Return the file that holds a notebook's records."""
+    return workspace.runs_folder() / "state" / f"{name}.json"
 
 
 def _digest(file: Path) -> str:
