@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import oodlab
-from oodlab import data, detectors, grids, metrics, replay, samplers, widgets, workspace
+from oodlab import data, detectors, grids, metrics, samplers, widgets, workspace
 from oodlab.batch.notebook import Notebook, Parameter, UsageError, choose, resolve
 from oodlab.detectors import NotFittedError
 from oodlab.models import (
@@ -46,6 +46,7 @@ from oodlab.objectives import (
     cost_of_alpha,
     reconstruction,
 )
+from oodlab.samplers import replay
 from oodlab.training import (
     Adam,
     Fresh,

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from oodlab.models import MLP, EnergyModel, JointEnergy
 from oodlab.objectives import ContrastiveDivergence, FromData, FromReplay, Negatives
-from oodlab.replay import ReplayBuffer, Uniform
-from oodlab.samplers import LangevinChain, Stopped
+from oodlab.samplers import LangevinChain, ReplayBuffer, Stopped, Uniform
 
 ROUNDING = 1e-12  # float64, means over some dozens of numbers near one
 

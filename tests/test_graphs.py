@@ -32,8 +32,18 @@ from oodlab.objectives import (
     denoising,
     reconstruction,
 )
-from oodlab.replay import Normal, ReplayBuffer, Uniform
-from oodlab.samplers import Annealed, Box, ClipElements, LangevinChain, MalaChain, RejectOutside, langevin
+from oodlab.samplers import (
+    Annealed,
+    Box,
+    ClipElements,
+    LangevinChain,
+    MalaChain,
+    Normal,
+    RejectOutside,
+    ReplayBuffer,
+    Uniform,
+    langevin,
+)
 from oodlab.training import Adam, fit, loop, run
 from oodlab.training.batches import Fresh
 

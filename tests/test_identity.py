@@ -250,7 +250,7 @@ def test_a_figure_is_out_of_date_where_something_changes_that_its_notebook_uses(
         ("training/batches.py", "1_000_003 + epoch", "1_000_033 + epoch", {"flow", "autoencoder"}),
         ("data/transforms.py", "self.high - self.low)", "self.high - self.low) * 1", {"flow", "autoencoder"}),
         ("models/joint.py", "logsumexp", "sum", set()),
-        ("samplers.py", "return noise_std**2 / (2", "return 1 * noise_std**2 / (2", set()),
+        ("samplers/chains.py", "return noise_std**2 / (2", "return 1 * noise_std**2 / (2", set()),
         ("data/rows.py", "RandomState(SPLIT_SEED)", "RandomState(1 * SPLIT_SEED)", {"flow", "autoencoder"}),
         ("training/recipe.py", "own[name].shape == value.shape", "own[name].ndim == value.ndim", set()),
     ],
@@ -404,8 +404,9 @@ def test_the_loop_modules_in_every_key_are_these(source: Path) -> None:
     """A module that comes in here voids all trainings when it changes; one that goes out no longer does."""
     assert identity.modules_behind(fit) == {
         "graphs",
-        "replay",
-        "samplers",
+        "samplers.chains",
+        "samplers.parts",
+        "samplers.replay",
         "training.devices",
         "training.loop",
         "training.run",

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from oodlab.detectors import LogDensity, LogSumExp, MaxSoftmax
 from oodlab.models import MLP, JointEnergy, stein_score
 from oodlab.objectives import ContrastiveDivergence, FromReplay, Joint
-from oodlab.replay import ReplayBuffer, Uniform
-from oodlab.samplers import LangevinChain, value_and_grad
+from oodlab.samplers import LangevinChain, ReplayBuffer, Uniform, value_and_grad
 
 ROUNDING = 1e-12  # float64, sums of a few numbers near one
 

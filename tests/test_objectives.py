@@ -23,8 +23,7 @@ from oodlab.objectives import (
     negative_elbo,
     reconstruction,
 )
-from oodlab.replay import ReplayBuffer, Uniform
-from oodlab.samplers import Box, ChainRecord, LangevinChain, MalaChain, RejectOutside, Stopped
+from oodlab.samplers import Box, ChainRecord, LangevinChain, MalaChain, RejectOutside, ReplayBuffer, Stopped, Uniform
 
 # -------------------------------------------------------- the linear normalized autoencoder (exact)
 

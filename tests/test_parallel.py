@@ -46,8 +46,8 @@ from oodlab.objectives import (
     maximum_likelihood,
     negative_elbo,
 )
-from oodlab.replay import ReplayBuffer, Uniform, joined, share_of
 from oodlab.samplers import LangevinChain, MalaChain
+from oodlab.samplers.replay import ReplayBuffer, Uniform, joined, share_of
 from oodlab.studies import studies
 from oodlab.training import (
     Adam,

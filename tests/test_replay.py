@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from oodlab.replay import Normal, ReplayBuffer, Uniform
+from oodlab.samplers import Normal, ReplayBuffer, Uniform
 
 
 def numbered(low: int, high: int) -> Tensor:

@@ -24,8 +24,7 @@ from oodlab import training, workspace
 from oodlab.data import eight_gaussians
 from oodlab.models import MLP, Autoencoder
 from oodlab.objectives import FromReplay, NormalizedLikelihood, OnManifold, reconstruction
-from oodlab.replay import ReplayBuffer, Uniform
-from oodlab.samplers import LangevinChain, MalaChain
+from oodlab.samplers import LangevinChain, MalaChain, ReplayBuffer, Uniform
 from oodlab.training import (
     Adam,
     Beside,

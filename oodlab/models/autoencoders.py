@@ -3,7 +3,7 @@
 Convention: reconstruction_error is the mean squared error per dimension, so an
 energy of reconstruction_error / temperature does not grow with the image size.
 
-Imports: checks, models.energy, replay, samplers.
+Imports: checks, models.energy, samplers.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from oodlab import checks
 from oodlab.models.energy import Density, EnergyModel
-from oodlab.replay import Normal
-from oodlab.samplers import Sphere
+from oodlab.samplers import Normal, Sphere
 
 
 class EncoderDecoder(nn.Module):

@@ -5,7 +5,7 @@ setting (samplers.LangevinChain, samplers.MalaChain).  Called with a model and a
 data batch, it returns negatives, detached; what it keeps between calls (a replay
 buffer) is part of its state_dict.
 
-Imports: checks, samplers, replay, models.
+Imports: checks, samplers, models.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from oodlab import checks
 from oodlab.models import Autoencoder, EnergyModel, frozen
-from oodlab.replay import ReplayBuffer
-from oodlab.samplers import Box, LangevinChain, MalaChain, on_manifold_start
+from oodlab.samplers import Box, LangevinChain, MalaChain, ReplayBuffer, on_manifold_start
 
 Chain = LangevinChain | MalaChain
 _CHAIN = "LangevinChain(...) or MalaChain(...)"

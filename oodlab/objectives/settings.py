@@ -4,7 +4,7 @@ A setting holds no tensor: `begin(model)` builds what a training steps with, a r
 chains among it.  Objectives without state (PenalisedLikelihood, MixtureLikelihood, ...) are
 settings themselves.
 
-Imports: models, replay, samplers, its own folder.
+Imports: models, samplers, its own folder.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from oodlab.objectives.joint import Joint
 from oodlab.objectives.negatives import Chain, FromData, FromReplay, OnManifold
 from oodlab.objectives.score_matching import SlicedScoreMatching
 from oodlab.objectives.vera import VariationalLikelihood
-from oodlab.replay import ReplayBuffer, Uniform
-from oodlab.samplers import Box, LangevinChain
+from oodlab.samplers import Box, LangevinChain, ReplayBuffer, Uniform
 
 # ---------------------------------------------------------------------------- where negatives come from
 

@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from oodlab.replay import ReplayBuffer, joined, share_of
+from oodlab.samplers.replay import ReplayBuffer, joined, share_of
 from oodlab.training.batches import Batch
 from oodlab.training.parallel import from_all, from_first, rank, ranks
 

@@ -1,6 +1,6 @@
 """The panel of nae/eight_gaussians.
 
-Imports: data, grids, objectives, plotting, replay, samplers, studies, training, widgets.live, widgets.panel, widgets.stepping,
+Imports: data, grids, objectives, plotting, samplers, studies, training, widgets.live, widgets.panel, widgets.stepping,
 widgets.walk.
 """
 
@@ -19,8 +19,7 @@ from torch import Tensor
 
 from oodlab import data, grids, plotting, training
 from oodlab.objectives import ManifoldChains
-from oodlab.replay import Uniform
-from oodlab.samplers import Box, Sphere
+from oodlab.samplers import Box, Sphere, Uniform
 from oodlab.studies.nae.eight_gaussians.setting import SPACE, STUDY
 from oodlab.studies.nae.plane import CHAIN, INSIDE, LATENT_CHAIN, LATENT_PENALTY
 from oodlab.widgets.live import fresh_model, train_live

@@ -1,6 +1,6 @@
 """The panel of nae/samples.
 
-Imports: data, plotting, replay, studies, training, widgets.kept, widgets.panel, widgets.stepping, widgets.walk.
+Imports: data, plotting, studies, training, widgets.kept, widgets.panel, widgets.stepping, widgets.walk.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from oodlab import data, plotting, training
-from oodlab.replay import Uniform
+from oodlab.samplers import Uniform
 from oodlab.studies.nae.images import digits_task, unit_pixels
 from oodlab.studies.nae.shipped import quick_recipe
 from oodlab.study import Task

@@ -22,8 +22,7 @@ from oodlab.models import (
 )
 from oodlab.objectives import NormalizedLikelihood, OnManifold, PenalisedLikelihood
 from oodlab.objectives.negatives import Negatives
-from oodlab.replay import ReplayBuffer
-from oodlab.samplers import LangevinChain, Sphere
+from oodlab.samplers import LangevinChain, ReplayBuffer, Sphere
 from oodlab.studies.mass.epoch_curves.setting import STUDY
 from oodlab.training import adam
 from oodlab.training.devices import pick_precision

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from oodlab.models import MLP, JointEnergy, WideResNet, frozen
-from oodlab.replay import ReplayBuffer, Uniform
-from oodlab.samplers import LangevinChain, value_and_grad
+from oodlab.samplers import LangevinChain, ReplayBuffer, Uniform, value_and_grad
 
 from .images import fast
 from .timing import Row, medians, on_one_thread

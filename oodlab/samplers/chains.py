@@ -1,4 +1,4 @@
-"""Markov-chain samplers for unnormalised densities.
+"""Markov chains on unnormalised densities: what moves them, and the settings that a recipe can hold.
 
 Functions of a log-density (or its gradient) and a state; nothing here knows
 which model or paper called it.
@@ -6,7 +6,7 @@ which model or paper called it.
 Convention: x <- x + step_size * grad_log_density(x) + noise_std * xi, xi ~ N(0, I).
 Papers that tune the two numbers apart run at T = noise_std**2 / (2 * step_size).
 
-Imports: checks, graphs.
+Imports: checks, graphs, samplers.parts.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from oodlab import checks
 from oodlab.graphs import host_may_look
+from oodlab.samplers.parts import RejectOutside, per_chain
 
 FINITE_CHECK_EVERY = 10  # steps between two looks at the finite flag: each look waits for the device
 
@@ -30,115 +31,6 @@ StopFlag = Callable[[], bool]
 
 class Stopped(Exception):
     """A chain was asked to stop before its last step; its state is not a sample."""
-
-
-# ------------------------------------------------------------------- parts a chain is composed of
-
-
-@dataclass(frozen=True)
-class Box:
-    """Clamp every coordinate to [low, high]."""
-
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        _check_box("Box", self.low, self.high)
-
-    def __call__(self, proposal: Tensor, current: Tensor) -> Tensor:
-        """Return the proposal, clamped."""
-        return proposal.clamp(self.low, self.high)
-
-
-@dataclass(frozen=True)
-class RejectOutside:
-    """Keep a chain where it is when its proposal leaves [low, high] in any coordinate."""
-
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        _check_box("RejectOutside", self.low, self.high)
-
-    def inside(self, x: Tensor) -> Tensor:
-        """Say per chain whether it lies in the box, (B, *event) -> (B,) bool."""
-        return ((x >= self.low) & (x <= self.high)).flatten(1).all(dim=1)
-
-    def __call__(self, proposal: Tensor, current: Tensor) -> Tensor:
-        """Return per chain the proposal if it lies inside, else the current state."""
-        return torch.where(per_chain(self.inside(proposal), proposal), proposal, current)
-
-
-@dataclass(frozen=True)
-class Sphere:
-    """Project every state onto the unit sphere over its dimension 1."""
-
-    def __call__(self, proposal: Tensor, current: Tensor | None = None) -> Tensor:
-        """Return the proposal divided by its norm over dimension 1."""
-        return proposal / proposal.norm(dim=1, keepdim=True).clamp_min(1e-12)  # 0 stays 0, not NaN
-
-
-@dataclass(frozen=True)
-class ClipElements:
-    """Clamp every component of the gradient to [-limit, limit]."""
-
-    limit: float
-
-    def __post_init__(self) -> None:
-        checks.number("ClipElements", "limit", self.limit, above=0)
-
-    def __call__(self, gradient: Tensor) -> Tensor:
-        """Return the gradient, clamped component by component."""
-        return gradient.clamp(-self.limit, self.limit)
-
-
-@dataclass(frozen=True)
-class ClipNorm:
-    """Shorten a chain's gradient to the given Euclidean norm; shorter ones stay as they are."""
-
-    limit: float
-
-    def __post_init__(self) -> None:
-        checks.number("ClipNorm", "limit", self.limit, above=0)
-
-    def __call__(self, gradient: Tensor) -> Tensor:
-        """Return the gradient, shortened where it is longer than the limit."""
-        norm = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)
-        return gradient * per_chain((self.limit / norm).clamp_max(1.0), gradient)
-
-
-@dataclass(frozen=True)
-class ClipRows:
-    """Shorten every row of the gradient, its last dimension, to the given Euclidean norm.
-
-    A row of zeros stays zero, and one whose norm is the limit stays as it is; in the released code of
-    Yoon et al. (2021), arXiv:2105.05735, the first becomes NaN and the second zero.
-    """
-
-    limit: float
-
-    def __post_init__(self) -> None:
-        checks.number("ClipRows", "limit", self.limit, above=0)
-
-    def __call__(self, gradient: Tensor) -> Tensor:
-        """Return the gradient, (..., W), its rows shortened where they are longer than the limit."""
-        norm = gradient.norm(dim=-1, keepdim=True)
-        return gradient * (self.limit / norm).clamp_max(1.0)  # limit / 0 is infinite, so a row of zeros stays
-
-
-@dataclass(frozen=True)
-class Annealed:
-    """Noise that falls as noise_std / (1 + t); delayed=True keeps full noise for t = 0 and 1."""
-
-    noise_std: float
-    delayed: bool = False
-
-    def __post_init__(self) -> None:
-        checks.number("Annealed", "noise_std", self.noise_std, least=0)
-
-    def __call__(self, t: int) -> float:
-        """Return the noise of step t = 0, 1, ..."""
-        return self.noise_std / max(t, 1) if self.delayed else self.noise_std / (1 + t)
 
 
 @dataclass
@@ -173,9 +65,6 @@ class ChainRecord:
             if self.log_density is not None:
                 with torch.no_grad():
                     self.mean_log_density.append(float(self.log_density(x).mean()))
-
-
-# ------------------------------------------------------------------------------------ samplers
 
 
 def langevin(
@@ -368,9 +257,6 @@ def on_manifold_start(
         return z, decode(z)
 
 
-# ------------------------------------------------------------------- settings a recipe can hold
-
-
 @dataclass(frozen=True)
 class LangevinChain:
     """The settings of a langevin run; called with a log-density and a start it runs it."""
@@ -437,9 +323,6 @@ class MalaChain:
         )
 
 
-# ------------------------------------------------------------------------------------- helpers
-
-
 def value_and_grad(log_density: LogDensityFunction, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return log_density(x), (B,), and its gradient with respect to x, both detached.
 
@@ -460,11 +343,6 @@ def effective_temperature(step_size: float, noise_std: float) -> float:
 def noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
     """Draw N(0, I) of the shape, dtype and device of `like`."""
     return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
-
-
-def per_chain(values: Tensor, like: Tensor) -> Tensor:
-    """Reshape one number per chain, (B,), so that it multiplies a state (B, *event)."""
-    return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def _schedule(step_size: float, noise_std: float | Callable[[int], float] | None) -> Callable[[int], float]:
@@ -488,11 +366,6 @@ def _check_state(name: str, x: Tensor) -> None:
             f"{name} expects a start of floating-point numbers (B, *event), got {kind}: a chain moves by fractions; "
             "scale stored values first, or take torch.from_numpy(x).float()."
         )
-
-
-def _check_box(name: str, low: float, high: float) -> None:
-    checks.number(name, "low", low)
-    checks.number(name, "high", high, above=low)
 
 
 def _doubt(x: Tensor) -> Tensor:

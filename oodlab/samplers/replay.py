@@ -1,6 +1,6 @@
 """Where chains start: fresh draws, and states kept from earlier training steps.
 
-Imports: checks, samplers.
+Imports: checks, samplers.chains, samplers.parts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from oodlab import checks
-from oodlab.samplers import Sphere, noise, per_chain
+from oodlab.samplers.chains import noise
+from oodlab.samplers.parts import Sphere, per_chain
 
 
 @dataclass(frozen=True)
