@@ -35,7 +35,7 @@ gpu: $(READY)
 	$(BIN)/python -m tests.bench.gpu $(or $(OUT),runs/gpu) $(ARGS)
 
 trained: $(READY)
-	$(BIN)/python -m oodlab.widgets.ship
+	$(BIN)/python -m oodlab.studies.nae.ship
 
 digests: $(READY)
 	$(BIN)/python -c 'from oodlab.data import digests; digests.main()'

@@ -128,7 +128,7 @@ def inputs_fit(who: str, model: Any, shape: Sequence[int], *, instead: str) -> I
     Args:
         who: Function or class that was called.
         model: What is called with the inputs.
-        shape: Of one input.
+        shape: Shape of one input.
         instead: What to do.
 
     Raises:

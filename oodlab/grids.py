@@ -80,7 +80,7 @@ def normalise(
         log_density: (B, 2) -> (B,) nats, up to a constant.
         points: Grid lines per axis, odd.
         half_width: Half the side of the box.
-        device: Where log_density is evaluated.
+        device: Device on which log_density is evaluated.
 
     Raises:
         FloatingPointError: log_density is not finite somewhere on the grid.
@@ -153,7 +153,7 @@ def best_temperature(
         error: (B, 2) -> (B,), non-negative.
         x: Data to fit T to (not the test data), (B, 2).
         points: Grid lines per axis.
-        device: Where error is evaluated.
+        device: Device on which error is evaluated.
     """
     _, grid = grid_points(points)
     on_grid = torch.cat([error(part.to(device)).cpu() for part in grid.split(BLOCK)]).double()

@@ -21,6 +21,7 @@ from __future__ import annotations
 import ast
 import copy
 import dataclasses
+import fnmatch
 import functools
 import hashlib
 import importlib.util
@@ -43,6 +44,8 @@ HARMLESS = (
     "workspace",
     "plotting",
     "widgets",
+    "studies.*.figure",
+    "studies.*.panel",
     "data.arrays",
     "data.digests",
     "data.download",
@@ -58,11 +61,13 @@ HARMLESS = (
     "training.parallel",
     "training.progress",
 )
-# Of a figure also how it is drawn, and how values come from its files, which are compared by their sizes and times.
+# A figure also depends on how it is drawn, and on how values come from its files, which are compared by their sizes and
+# times.
 HARMLESS_FOR_FIGURES = tuple(
     name
     for name in HARMLESS
-    if name.split(".")[0] not in ("plotting", "data") or name in ("data.download", "data.search", "data.sets")
+    if name in ("data.download", "data.search", "data.sets")
+    or not (name.split(".")[0] in ("plotting", "data") or name == "studies.*.figure")
 )
 NOTES = "identity_notes"  # a class's attribute that names its fields that decide nothing
 
@@ -447,7 +452,7 @@ def _origin(module: str) -> str:
 
 def _lies_in(module: str, names: tuple[str, ...]) -> bool:
     below = module.removeprefix(f"{PACKAGE}.")
-    return module != below and any(below == name or below.startswith(f"{name}.") for name in names)
+    return module != below and any(fnmatch.fnmatchcase(f"{below}.", f"{name}.*") for name in names)
 
 
 def _source_of(found: Any) -> str:

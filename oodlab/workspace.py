@@ -1,4 +1,4 @@
-"""Where the kit writes, and how: folders, whole-or-nothing files, progress events.
+"""Places that the kit writes to, and how: folders, whole-or-nothing files, progress events.
 
 Nothing here knows what is written. Five environment variables steer it, all
 set by the batch runner and free for anyone to set:
@@ -118,7 +118,7 @@ def explained(path: Path) -> Iterator[None]:
     """Let a failure to write below say which file it was, and what to do.
 
     Raises:
-        OSError: As raised within, with the path and the advice.
+        OSError: The file system refuses; the message has the path and the advice.
     """
     try:
         yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +13,9 @@ import torch
 from oodlab import identity, metrics, plotting, training, widgets
 from oodlab.plotting import COLOURS, NormalisingCourse, NormalisingSnapshot
 from oodlab.studies.nae import images
+from oodlab.studies.nae.ablations import panel as panel_module
+from oodlab.studies.nae.ablations.figure import errors_by_line, stage_panels
+from oodlab.studies.nae.ablations.panel import ablations_panel
 from oodlab.studies.nae.ablations.setting import (
     CLAIMS,
     EPOCHS,
@@ -29,8 +31,6 @@ from oodlab.studies.nae.holdout_digits.setting import STUDY as HOLDOUT_DIGITS
 from oodlab.studies.nae.images import GREY, digits_task, image_recipe, scale_of
 from oodlab.study import verdicts
 from oodlab.training import Recipe
-
-ablations_panel = sys.modules["oodlab.widgets.ablations"]
 
 
 def base(profile: str = "smoke", source: str = "printed") -> Recipe:
@@ -198,7 +198,7 @@ def points(ax: Any, marker: str, colour: str) -> list[tuple[float, float]]:
 
 def test_a_table_is_a_panel_a_row_a_line_and_a_stage_a_colour() -> None:
     some = ends(rows(BASE, (name_of("table7", 2), 0.4, 0.7), (name_of("table8", 4), 0.3, 0.2), seeds=2))
-    seven, eight = plotting.stage_panels(some).axes
+    seven, eight = stage_panels(some).axes
     assert [ax.get_title(loc="left") for ax in (seven, eight)] == ["table 7", "table 8"]
     labels = [label.get_text() for label in seven.get_yticklabels()]
     assert labels == ["No.1, the base", "No.2, no latent chain, no replay"]
@@ -211,7 +211,7 @@ def test_a_table_is_a_panel_a_row_a_line_and_a_stage_a_colour() -> None:
 def test_errors_are_medians_in_bands_of_80_percent() -> None:
     sizes = {name_of("table8", n): str(n) for n in (4, 16)}
     some = ends(rows((name_of("table8", 4), 0.2, 0.4), (name_of("table8", 16), 0.3, 0.6)))
-    before, after = plotting.errors_by_line(some, sizes).axes
+    before, after = errors_by_line(some, sizes).axes
     assert [ax.get_title() for ax in (before, after)] == ["before normalising", "after normalising"]
     assert [list(line.get_ydata()) for line in before.lines] == [pytest.approx([0.2, 0.3]), pytest.approx([0.4, 0.6])]
     assert [list(line.get_ydata()) for line in after.lines] == [pytest.approx([0.4, 0.6]), pytest.approx([0.8, 1.2])]
@@ -257,14 +257,14 @@ def run(panel: widgets.RunPanel, **values: Any) -> list[str]:
 
 
 def test_the_panel_draws_its_training_over_the_base_that_it_keeps(tiny: None) -> None:
-    panel = widgets.ablations()
+    panel = ablations_panel()
     steps, start = base().steps, base().needs["AE"].steps
     said = run(panel, updates=5, latent=2)
     assert sum(text.startswith("the base's plain autoencoder, error") for text in said) == start
     assert sum(text.startswith("the base, error") for text in said) == steps
     assert sum(text.startswith("plain autoencoder, error") for text in said) == start, "of another code size"
     snapshot = panel._snapshot
-    kept = training.train_or_load(ablations_panel._base(), anew=False)
+    kept = training.train_or_load(panel_module._base(), anew=False)
     assert snapshot.beside == NormalisingCourse.of(kept.history, kept.probes)
     assert list(snapshot.course.steps) == [1, 2, 3, 4, 5] and snapshot.negatives.shape[1:] == (14, 14)
     again = run(panel, latent=base().model.halves.latent)
@@ -276,10 +276,10 @@ def test_the_panel_draws_its_training_over_the_base_that_it_keeps(tiny: None) ->
 
 
 def test_the_controls_decide_the_training(tiny: None) -> None:
-    panel = widgets.ablations()
+    panel = ablations_panel()
     values = {name: widget.value for name, widget in panel.controls.items()}
-    own = ablations_panel._base()
-    untouched = replace(ablations_panel.recipe_of(values), snapshots=own.snapshots)
+    own = panel_module._base()
+    untouched = replace(panel_module.recipe_of(values), snapshots=own.snapshots)
     assert untouched.key == own.key, "untouched controls are the base"
     run(panel, updates=2, latent=8, sphere=False, latent_steps=0, replay=False, pre_training=0, beside=False)
     negatives = panel.result.objective.negatives
@@ -287,12 +287,12 @@ def test_the_controls_decide_the_training(tiny: None) -> None:
     assert (panel.result.model.latent, panel.result.model.sphere, panel.result.step) == (8, False, 2)
     assert panel.result.objective.latent_penalty > 0
     latent_steps = own.objective.negatives.latent_chain.steps
-    longer = ablations_panel.recipe_of({**values, "pre_training": 6, "latent_steps": latent_steps + 3})
+    longer = panel_module.recipe_of({**values, "pre_training": 6, "latent_steps": latent_steps + 3})
     assert longer.needs["AE"].steps == 6 and longer.objective.negatives.latent_chain.steps == latent_steps + 3
 
 
 def test_stop_while_the_base_is_trained_ends_the_run(tiny: None) -> None:
-    panel = widgets.ablations()
+    panel = ablations_panel()
     publish = panel._publish
 
     def stop_at_first(snapshot: Any, done: int, total: int, text: str) -> None:
@@ -307,7 +307,7 @@ def test_stop_while_the_base_is_trained_ends_the_run(tiny: None) -> None:
 
 
 def test_the_quick_base_is_within_the_panel_s_sliders() -> None:
-    panel, own = widgets.ablations(), base("quick")
+    panel, own = ablations_panel(), base("quick")
     values = {name: widget.value for name, widget in panel.controls.items()}
     assert values["latent"] == own.model.halves.latent
     assert values["latent_steps"] == own.objective.negatives.latent_chain.steps

@@ -47,6 +47,7 @@ from oodlab.objectives import (
     reconstruction,
 )
 from oodlab.samplers import replay
+from oodlab.studies.nae.eight_gaussians.panel import eight_gaussians_panel
 from oodlab.training import (
     Adam,
     Fresh,
@@ -129,7 +130,7 @@ def parameter(given: str) -> None:
 
 def panel_run(**values: object) -> None:
     """Run the panel of eight Gaussians with values that its sliders would not give."""
-    panel = widgets.eight_gaussians()
+    panel = eight_gaussians_panel()
     own = {name: widget.value for name, widget in panel.controls.items()}
     panel._task({**own, **values}, lambda: False, lambda *_: None)
 
@@ -494,7 +495,7 @@ ROWS: dict[str, tuple] = {
     "fetch typo": (lambda: data.fetch("mnst"), "data expects the name of a set", "got 'mnst'", "did you mean mnist"),
     "two holes": (FloatingPointError, lambda: Shuffled(holed(6, 7, 20), None, 5, 0), "Shuffled expects finite numbers", "got NaN or infinite entries in 2 of 20 items of x, the first at index 3", "drop or fill"),
     "a hole in a fresh batch": (FloatingPointError, lambda: run(batches=Fresh(lambda n, g: holed(6)[:n], 5)), "fit expects finite numbers", "got NaN or infinite entries in 1 of 5 inputs of the batch of step 1, the first at index 3"),
-    "panel built": (lambda: widgets.show(widgets.eight_gaussians()), "show expects build to be a function", "got RunPanel", "without calling it"),
+    "panel built": (lambda: widgets.show(eight_gaussians_panel()), "show expects build to be a function", "got RunPanel", "without calling it"),
     "panel noise": (lambda: panel_run(noise_std=nan), "MalaChain expects noise_std >= 0", "got nan"),
     "panel updates": (lambda: panel_run(updates=0), "nae/eight_gaussians/NAE-OMI, D_z = 3 expects steps >= 1", "got 0"),
     "-p typo": (UsageError, lambda: parameter("gama=1"), "ebm/a expects a parameter of its own", "got 'gama'", "write gamma"),

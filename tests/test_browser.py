@@ -215,7 +215,7 @@ def test_panel_reacts_in_jupyterlab(browser: Any, tmp_path: Path, monkeypatch: p
         browser.save_screenshot(str(shots / "2_after.png"))
 
 
-@pytest.mark.parametrize("name", ["epoch_curves", "smoothness", "gamma_sweep"])
+@pytest.mark.parametrize("name", ["mass/epoch_curves", "ebm/smoothness", "ebm/gamma_sweep"])
 def test_a_score_panel_trains_and_redraws_in_jupyterlab(
     name: str, browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,7 +229,11 @@ def test_a_score_panel_trains_and_redraws_in_jupyterlab(
     monkeypatch.setenv("OODLAB_RUNS", str(tmp_path / "runs"))
     served = tmp_path / "notebooks"
     served.mkdir()
-    cell = nbformat.v4.new_code_cell(f"from oodlab import widgets\nwidgets.show(widgets.{name})")
+    paper, notebook = name.split("/")
+    cell = nbformat.v4.new_code_cell(
+        f"from oodlab import widgets\nfrom oodlab.studies.{paper}.{notebook}.panel import {notebook}_panel\n"
+        f"widgets.show({notebook}_panel)"
+    )
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), served / "panel.ipynb")
     with jupyter_lab(served, tmp_path) as address:
@@ -270,7 +274,9 @@ def test_chains_are_moved_by_hand_and_by_play_in_jupyterlab(
     served = tmp_path / "notebooks"
     served.mkdir()
     cell = nbformat.v4.new_code_cell(
-        "import ipywidgets\nfrom oodlab import widgets\npanel = widgets.show(widgets.eight_gaussians)\n"
+        "import ipywidgets\nfrom oodlab import widgets\n"
+        "from oodlab.studies.nae.eight_gaussians.panel import eight_gaussians_panel\n"
+        "panel = widgets.show(eight_gaussians_panel)\n"
         "heard, play = ipywidgets.HTML('play:.'), panel.parts[0].play\n"
         "def hear(change):\n"
         "    heard.value = heard.value[:-1] + (' on.' if change['new'] else ' off.')\n"

@@ -14,9 +14,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from oodlab import data, plotting
+from oodlab import data
 from oodlab.models import WideResNet
 from oodlab.models.wide_resnet import LeakyReLU, WideBlock
+from oodlab.studies.ebm.gamma_sweep.figure import density_along_rays, metrics_by_gamma
 from oodlab.studies.ebm.gamma_sweep.inside import FACTS, OODOMAIN, TASKS
 from oodlab.studies.ebm.gamma_sweep.setting import (
     GAMMAS,
@@ -334,7 +335,7 @@ def drawn_rows() -> pd.DataFrame:
 
 
 def test_gamma_zero_is_drawn_apart_with_a_dot_per_seed_and_a_line_for_the_mean() -> None:
-    fig = plotting.metrics_by_gamma(drawn_rows())
+    fig = metrics_by_gamma(drawn_rows())
     assert len(fig.axes) == 2 * 2 * 3
     zero, axis = fig.axes[4:6]  # AUROC of the first loss
     assert axis.get_xscale() == "log" and zero.get_xlim()[0] < 0
@@ -349,7 +350,7 @@ def test_gamma_zero_is_drawn_apart_with_a_dot_per_seed_and_a_line_for_the_mean()
 
 
 def test_the_papers_aupr_is_a_hollow_diamond_in_both_columns_of_it_alone() -> None:
-    fig = plotting.metrics_by_gamma(drawn_rows())
+    fig = metrics_by_gamma(drawn_rows())
     for i, ax in enumerate(fig.axes[:6]):
         diamonds = [line for line in ax.lines if line.get_marker() == "D"]
         points = [(x, y) for line in diamonds for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)]
@@ -361,7 +362,7 @@ def test_the_papers_aupr_is_a_hollow_diamond_in_both_columns_of_it_alone() -> No
 def test_rays_are_drawn_per_loss_and_gamma() -> None:
     curves = along_rays(made_numbers())
     assert curves["norm"].tolist() == [20, 2000] * 4
-    fig = plotting.density_along_rays(pd.concat([curves, curves.assign(loss="SSM", gamma=0.0)]))
+    fig = density_along_rays(pd.concat([curves, curves.assign(loss="SSM", gamma=0.0)]))
     cd, ssm = fig.axes
     assert [tuple(line.get_ydata()) for line in cd.lines[:4]] == [(5.0, 7.0)] * 4
     assert cd.lines[0].get_color() is not cd.lines[2].get_color()

@@ -17,6 +17,8 @@ from oodlab.objectives import FromData, FromReplay, OnManifold
 from oodlab.objectives.negatives import Negatives
 from oodlab.plotting import NormalisingCourse, NormalisingSnapshot
 from oodlab.studies.nae.coverage import Coverage
+from oodlab.studies.nae.holdout_digits.figure import class_shares
+from oodlab.studies.nae.holdout_digits.panel import holdout_digits_panel
 from oodlab.studies.nae.holdout_digits.setting import CLAIMS, DIGITS, STUDY, normalising, printed, printed_alone
 from oodlab.studies.nae.images import (
     GREY,
@@ -226,7 +228,7 @@ def test_a_bar_is_a_class_and_that_of_the_digit_held_out_has_its_own_colour() ->
         for digit, value in shares.items()
     ]
     made.append({**made[0], "quantity": "accuracy", "value": 0.9})
-    fig = plotting.class_shares(pd.DataFrame(made), {"mnist without 9": 9})
+    fig = class_shares(pd.DataFrame(made), {"mnist without 9": 9})
     assert len(fig.axes) == 2
     for ax in fig.axes:
         bars = ax.patches
@@ -345,7 +347,7 @@ def test_the_live_figure_shows_negatives_below_the_course() -> None:
 
 
 def panel_with(**values: Any) -> widgets.RunPanel:
-    panel = widgets.holdout_digits()
+    panel = holdout_digits_panel()
     for name, value in {"pre_training": 10, "latent": 1, "visible": 1, "updates": 10, **values}.items():
         panel.controls[name].value = value
     return panel

@@ -153,7 +153,7 @@ def test_a_new_file_a_moved_file_and_words_void_nothing(source: Path) -> None:
         "Give the loss, bits per dimension and",
     )
     edit(source / "data" / "sets.py", "Xiao et al. 2017", "Xiao and others 2017")
-    edit(source / "widgets" / "epoch_curves.py", "penalty weight", "weight of the penalty")
+    edit(source / "studies/mass/epoch_curves/panel.py", "penalty weight", "weight of the penalty")
     (source / "metrics.py").write_text("# a comment\n" + (source / "metrics.py").read_text())
     # moved: the flow's class lies elsewhere, and whoever imports it says so
     shutil.move(source / "models" / "flows" / "flow.py", source / "models" / "flows" / "whole.py")
@@ -216,12 +216,12 @@ def notebook_keys() -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     ("file", "old", "new", "redrawn"),
     [
-        ("widgets/epoch_curves.py", "penalty weight", "weight of the penalty", set()),
+        ("studies/mass/epoch_curves/panel.py", "penalty weight", "weight of the penalty", set()),
         ("data/sets.py", "Xiao et al. 2017", "Xiao and others 2017", set()),
         ("batch/runner.py", "starts again", "begins again", set()),
         ("plotting/courses.py", "2.7 * len(pairs)", "2.9 * len(pairs)", {"mass/epoch_curves"}),
-        ("plotting/smoothness.py", "0.62 * columns", "0.63 * columns", {"ebm/smoothness", "nae/ood_detection"}),
-        ("plotting/ood.py", "2.1 * len(errors)", "2.2 * len(errors)", {"nae/ood_detection"}),
+        ("plotting/images.py", "0.62 * columns", "0.63 * columns", {"ebm/smoothness", "nae/ood_detection"}),
+        ("studies/nae/ood_detection/figure.py", "2.1 * len(errors)", "2.2 * len(errors)", {"nae/ood_detection"}),
         ("studies/ebm/smoothness/setting.py", "updates=250", "updates=260", {"ebm/smoothness"}),
         ("metrics.py", "np.trace(first)", "np.trace(first) * 1", {"nae/samples"}),
         ("data/arrays.py", "y.astype(np.int64)", "y.astype(np.int64) * 1", EVERY_NOTEBOOK),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from oodlab import training, widgets
-from oodlab.studies.nae import images, shipped
+from oodlab import training
+from oodlab.studies.nae import images, ship, shipped
 from oodlab.studies.nae.images import GREY, digits_task, image_recipe, scale_of
 from oodlab.training import Recipe
 from oodlab.widgets import kept as kept_module
-from oodlab.widgets import ship
 from oodlab.widgets.kept import FOLDER, kept, ready, shipped_file, write_shipped
 from oodlab.widgets.live import fresh_model, train_live
 
@@ -146,7 +146,8 @@ def test_a_panel_on_digits_trains_nothing_that_comes_with_the_kit_and_says_so(
             write_shipped(ours, get(ours)[0].result, seed=0)
     monkeypatch.setenv("OODLAB_RUNS", str(own / "empty"))
     without_training(monkeypatch)
-    panel = getattr(widgets, name)()
+    room = importlib.import_module(f"oodlab.studies.nae.{name}.panel")
+    panel = getattr(room, f"{name}_panel")()
     if name != "outlier_reconstruction":
         if name in ("holdout_digits", "ablations"):
             panel.controls["updates"].value = 10

@@ -14,10 +14,17 @@ from matplotlib.colors import to_rgba
 from torch import nn
 
 from oodlab import data, metrics, plotting, widgets
-from oodlab.plotting import DetectionSnapshot
 from oodlab.plotting.sets import set_looks
 from oodlab.studies.nae import images
 from oodlab.studies.nae.images import COLOUR, FULL, METHODS, image_recipe
+from oodlab.studies.nae.ood_detection.figure import (
+    IMAGE_ORDERS,
+    DetectionSnapshot,
+    chosen_images,
+    error_histograms,
+    live_detection,
+)
+from oodlab.studies.nae.ood_detection.panel import ood_detection_panel
 from oodlab.studies.nae.ood_detection.setting import (
     CLAIMS,
     OF_TABLE_2,
@@ -31,6 +38,7 @@ from oodlab.studies.nae.ood_detection.setting import (
     paper_only,
     printed,
 )
+from oodlab.studies.nae.outlier_reconstruction.figure import error_distributions
 from oodlab.studies.nae.outside import GREY_LEVELS, MADE, NOISE, PRINTED_AS
 from oodlab.study import Inputs, decide, evaluate
 
@@ -218,7 +226,7 @@ def test_error_histograms_hold_all_images_on_one_scale_per_set() -> None:
         },
         "b": {"AE": {"b": random.random(5) + 0.01}},
     }
-    fig = plotting.error_histograms(errors)
+    fig = error_histograms(errors)
     assert [ax.get_title() for ax in fig.axes] == ["AE, trained on a", "NAE-OMI, trained on a", "AE, trained on b", ""]
     limits = [ax.get_xlim() for ax in fig.axes]
     assert limits[0] == pytest.approx(limits[1])
@@ -233,11 +241,11 @@ SCORES = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
 
 
 def test_images_are_chosen_by_their_distance_from_the_threshold_or_by_how_wrong_they_are() -> None:
-    near, wrong = plotting.IMAGE_ORDERS
-    assert plotting.chosen_images(SCORES, 2.2, inside=True, which=near).tolist() == [2, 3, 1, 4, 0, 5]
-    assert plotting.chosen_images(SCORES, 2.2, inside=True, which=wrong).tolist() == [0, 1, 2], "rejected"
-    assert plotting.chosen_images(SCORES, 2.2, inside=False, which=wrong).tolist() == [5, 4, 3], "accepted"
-    assert plotting.chosen_images(SCORES, 2.0, inside=True, which=wrong).tolist() == [0, 1], "on it is accepted"
+    near, wrong = IMAGE_ORDERS
+    assert chosen_images(SCORES, 2.2, inside=True, which=near).tolist() == [2, 3, 1, 4, 0, 5]
+    assert chosen_images(SCORES, 2.2, inside=True, which=wrong).tolist() == [0, 1, 2], "rejected"
+    assert chosen_images(SCORES, 2.2, inside=False, which=wrong).tolist() == [5, 4, 3], "accepted"
+    assert chosen_images(SCORES, 2.0, inside=True, which=wrong).tolist() == [0, 1], "on it is accepted"
 
 
 def snapshot() -> DetectionSnapshot:
@@ -247,7 +255,7 @@ def snapshot() -> DetectionSnapshot:
 
 
 def test_the_live_figure_says_what_the_threshold_does_and_shows_its_mistakes() -> None:
-    fig = plotting.live_detection(snapshot(), out_set="out", tpr=0.5, which=plotting.IMAGE_ORDERS[1], shown=2)
+    fig = live_detection(snapshot(), out_set="out", tpr=0.5, which=IMAGE_ORDERS[1], shown=2)
     histogram, known, outside = fig.axes[0], fig.axes[1:5], fig.axes[5:9]
     auroc = metrics.auroc(SCORES, SCORES - 2.5)
     assert histogram.get_title(loc="left") == f"AE: AUROC {auroc:.3f}\n100% of OOD images rejected"
@@ -264,7 +272,7 @@ def test_the_live_figure_says_what_the_threshold_does_and_shows_its_mistakes() -
 
 
 def test_the_live_figure_frames_what_is_wrong_and_says_so() -> None:
-    fig = plotting.live_detection(snapshot(), out_set="out", tpr=0.5, which=plotting.IMAGE_ORDERS[0], shown=6)
+    fig = live_detection(snapshot(), out_set="out", tpr=0.5, which=IMAGE_ORDERS[0], shown=6)
     framed = {}
     for key, axes in {"in": fig.axes[1:7], "IGEBM, out": fig.axes[38:44]}.items():
         for ax in axes:
@@ -283,10 +291,10 @@ def test_a_set_looks_the_same_in_every_panel_and_figure() -> None:
     }
     first, second = (
         {p.get_label(): (p.get_edgecolor(), p.get_linestyle() != (0, None)) for p in ax.patches if p.get_label()}
-        for ax in plotting.error_histograms(rows).axes
+        for ax in error_histograms(rows).axes
     )
     curves = dict.fromkeys(["blank", "noise", "known", "constant_gray", "half"], e)
-    lines = plotting.error_distributions({"AE": curves}, {"AE": 0.1}, known="known").axes[0].lines
+    lines = error_distributions({"AE": curves}, {"AE": 0.1}, known="known").axes[0].lines
     third = {line.get_label(): (to_rgba(line.get_color()), line.get_linestyle() != "-") for line in lines}
     for name in ("noise", "constant_gray"):
         assert first[name] == second[name] == third[name], name
@@ -304,10 +312,10 @@ def test_more_sets_than_hues_still_look_different() -> None:
 
 
 def test_the_live_figure_can_be_drawn_before_there_is_anything_and_for_a_set_that_is_not_there() -> None:
-    given = {"tpr": 0.9, "which": plotting.IMAGE_ORDERS[0], "shown": 3}
-    empty = plotting.live_detection(DetectionSnapshot("in"), out_set="out", **given)
+    given = {"tpr": 0.9, "which": IMAGE_ORDERS[0], "shown": 3}
+    empty = live_detection(DetectionSnapshot("in"), out_set="out", **given)
     assert not empty.axes and plotting.to_png(empty).startswith(b"\x89PNG")
-    other = plotting.live_detection(snapshot(), out_set="half_mnist", **given)
+    other = live_detection(snapshot(), out_set="half_mnist", **given)
     assert other.subfigs[0].subfigs[2].get_suptitle().startswith("out: ")
 
 
@@ -333,7 +341,7 @@ def run(panel: widgets.RunPanel) -> list[str]:
 
 
 def test_the_panel_trains_what_is_not_kept_and_shows_every_ood_set(tiny: None) -> None:
-    panel = widgets.ood_detection()
+    panel = ood_detection_panel()
     seen = run(panel)
     assert "done." in panel.status.value, panel.status.value
     assert [text.split(",")[0] for text in seen if text.startswith("training")] == [
@@ -355,7 +363,7 @@ def test_the_panel_trains_what_is_not_kept_and_shows_every_ood_set(tiny: None) -
     for view, value in {
         "out_set": "noise",
         "tpr": 0.6,
-        "which": plotting.IMAGE_ORDERS[1],
+        "which": IMAGE_ORDERS[1],
         "shown": 3,
     }.items():
         before = bytes(panel.image.value)
@@ -365,7 +373,7 @@ def test_the_panel_trains_what_is_not_kept_and_shows_every_ood_set(tiny: None) -
 
 
 def test_the_controls_of_the_panel_decide_what_is_shown(tiny: None) -> None:
-    panel = widgets.ood_detection()
+    panel = ood_detection_panel()
     panel.controls["methods"].value = ("AE", "DAGMM")
     scores = []
     for changes in ({}, {"seed": 2}, {"source": "released"}, {"in_set": "cifar10", "methods": ("VAE", "IGEBM")}):
@@ -388,7 +396,7 @@ def test_the_controls_of_the_panel_decide_what_is_shown(tiny: None) -> None:
 def test_stop_leaves_what_is_there(tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
     long = {channels: replace(scale, length={"": 3, "NAE-OMI": 3000}) for channels, scale in images.SMOKE.items()}
     monkeypatch.setattr(images, "QUICK", long)
-    panel = widgets.ood_detection()
+    panel = ood_detection_panel()
     publish = panel._publish
 
     def stop_at_omi(snapshot: Any, done: int, total: int, text: str) -> None:

@@ -24,7 +24,11 @@ from oodlab import data, metrics, plotting, training, widgets
 from oodlab.studies.nae.images import image_method, unit_pixels
 from oodlab.studies.nae.ood_detection.setting import STUDY as OOD_DETECTION
 from oodlab.studies.nae.outlier_reconstruction import setting
+from oodlab.studies.nae.outlier_reconstruction.drawing import HALVES, Judge, erased, merged, seen
 from oodlab.studies.nae.outlier_reconstruction.examples import SHIRT, SHOWN, examples
+from oodlab.studies.nae.outlier_reconstruction.figure import error_distributions
+from oodlab.studies.nae.outlier_reconstruction.panel import PIXELS as ON_PAGE
+from oodlab.studies.nae.outlier_reconstruction.panel import outlier_reconstruction_panel
 from oodlab.studies.nae.outlier_reconstruction.setting import (
     CLAIMS,
     OF_TABLE_4,
@@ -37,8 +41,6 @@ from oodlab.studies.nae.outlier_reconstruction.setting import (
 )
 from oodlab.study import decide
 from oodlab.widgets.canvas import SIDE, Canvas
-from oodlab.widgets.drawing import HALVES, Judge, erased, merged, seen
-from oodlab.widgets.outlier_reconstruction import PIXELS as ON_PAGE
 
 
 @pytest.fixture
@@ -192,7 +194,7 @@ def test_a_curve_stands_at_the_limit_at_the_share_that_is_accepted() -> None:
     }
     errors["NAE"]["out"][:7] = 0.0  # exact reconstructions have no place on the axis, but in the share
     limits = {name: -metrics.threshold_at_tpr(-sets["known"]) for name, sets in errors.items()}
-    fig = plotting.error_distributions(errors, limits, known="known")
+    fig = error_distributions(errors, limits, known="known")
     colours = []
     for ax, (name, sets) in zip(fig.axes, errors.items(), strict=True):
         *curves, limit = ax.lines
@@ -321,7 +323,7 @@ def test_the_tools_reach_the_page_with_the_picture_as_it_stands() -> None:
 
 
 def test_the_panel_trains_what_is_missing_and_loads_what_is_there(embedded: None) -> None:
-    panel = widgets.outlier_reconstruction(profile="smoke")
+    panel = outlier_reconstruction_panel(profile="smoke")
     panel.wait(120)
     assert "Not trained yet: AE, NAE-OMI. Press Train." in panel.status.value, panel.status.value
     assert "stand-in for mnist" in panel.status.value and panel.verdicts == {}
@@ -330,7 +332,7 @@ def test_the_panel_trains_what_is_missing_and_loads_what_is_there(embedded: None
     panel.wait(120)
     assert "Accepted are errors" in panel.status.value, panel.status.value
     assert list(panel.verdicts) == ["AE", "NAE-OMI"] and panel.train_button.disabled
-    second = widgets.outlier_reconstruction(profile="smoke")
+    second = outlier_reconstruction_panel(profile="smoke")
     second.wait(120)
     assert list(second.verdicts) == ["AE", "NAE-OMI"] and second.bar.value == 0, "nothing is trained again"
     for name, verdict in second.verdicts.items():
@@ -345,7 +347,7 @@ def test_the_panel_trains_what_is_missing_and_loads_what_is_there(embedded: None
 @pytest.fixture
 def panel(embedded: None) -> widgets.OutlierPanel:
     """Have a panel whose models are ready."""
-    ready = widgets.outlier_reconstruction(profile="smoke")
+    ready = outlier_reconstruction_panel(profile="smoke")
     ready.wait(120)
     ready.train()
     ready.wait(120)
@@ -385,7 +387,7 @@ def test_every_control_changes_the_picture_and_the_verdicts_with_it(panel: widge
 def test_the_panel_accepts_what_the_figure_accepts(embedded: None, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
     """The limit is the notebook's: of the same known images, at the same quantile."""
     monkeypatch.setitem(setting.SIZES, "smoke", replace(setting.SIZES["smoke"], test_items=n))
-    panel = widgets.outlier_reconstruction(profile="smoke")
+    panel = outlier_reconstruction_panel(profile="smoke")
     panel.wait(120)
     panel.train()
     panel.wait(120)
@@ -397,7 +399,7 @@ def test_the_panel_accepts_what_the_figure_accepts(embedded: None, monkeypatch: 
 
 
 def test_stop_keeps_what_is_trained_and_the_button_goes_on(embedded: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    panel = widgets.outlier_reconstruction(profile="smoke")
+    panel = outlier_reconstruction_panel(profile="smoke")
     panel.wait(120)
     panel._recipes["NAE-OMI"] = replace(panel._recipes["NAE-OMI"], steps=30)
     say = panel.work.say
@@ -423,7 +425,7 @@ def test_stop_keeps_what_is_trained_and_the_button_goes_on(embedded: None, monke
 
 def test_an_error_of_the_training_is_shown(embedded: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "train_or_load", lambda *_, **__: 1 / 0)
-    panel = widgets.outlier_reconstruction(profile="smoke")
+    panel = outlier_reconstruction_panel(profile="smoke")
     panel.wait(120)
     panel.train()
     panel.wait(120)
@@ -487,7 +489,8 @@ def test_the_mouse_draws_in_jupyterlab(browser: Any, embedded: None, tmp_path: P
     served.mkdir()
     cell = nbformat.v4.new_code_cell(
         "import functools\nfrom oodlab import widgets\n"
-        "panel = widgets.show(functools.partial(widgets.outlier_reconstruction, profile='smoke'))"
+        "from oodlab.studies.nae.outlier_reconstruction.panel import outlier_reconstruction_panel\n"
+        "panel = widgets.show(functools.partial(outlier_reconstruction_panel, profile='smoke'))"
     )
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), served / "panel.ipynb")

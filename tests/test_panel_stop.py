@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
-import sys
 import threading
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from oodlab import data, detectors, widgets
+from oodlab import data, detectors
+from oodlab.studies.ebm.gamma_sweep.panel import gamma_sweep_panel
 
 UPDATES = 50
 PANELS = {  # name: (what builds it, values of its controls)
-    "plane, OMI": ("eight_gaussians", {"sampler": "OMI", "chain": 4}),
-    "plane, CD": ("eight_gaussians", {"sampler": "CD", "chain": 4}),
-    "plane, PCD on the circle": ("eight_gaussians", {"sampler": "PCD", "latent": 0, "chain": 4}),
-    "flow": ("epoch_curves", {"width": 4}),
-    "smooth images": ("smoothness", {"chain": 2, "width": 5}),
-    "smooth images with classes": ("smoothness", {"chain": 2, "width": 5, "gamma": 1.0}),
-    "table, CD": ("gamma_sweep", {"task": "segment, CD", "width": 50, "chain": 4}),
-    "table, SSM": ("gamma_sweep", {"task": "segment, SSM", "width": 50}),
-    "table, VERA": ("gamma_sweep", {"task": "segment, VERA", "width": 50}),
+    "plane, OMI": ("nae/eight_gaussians", {"sampler": "OMI", "chain": 4}),
+    "plane, CD": ("nae/eight_gaussians", {"sampler": "CD", "chain": 4}),
+    "plane, PCD on the circle": ("nae/eight_gaussians", {"sampler": "PCD", "latent": 0, "chain": 4}),
+    "flow": ("mass/epoch_curves", {"width": 4}),
+    "smooth images": ("ebm/smoothness", {"chain": 2, "width": 5}),
+    "smooth images with classes": ("ebm/smoothness", {"chain": 2, "width": 5, "gamma": 1.0}),
+    "table, CD": ("ebm/gamma_sweep", {"task": "segment, CD", "width": 50, "chain": 4}),
+    "table, SSM": ("ebm/gamma_sweep", {"task": "segment, SSM", "width": 50}),
+    "table, VERA": ("ebm/gamma_sweep", {"task": "segment, VERA", "width": 50}),
 }
 
 
@@ -40,10 +42,15 @@ class StopsAfter(threading.Event):
         return super().is_set()
 
 
+def room(builder: str) -> ModuleType:
+    """Return the file of a panel, `<paper>/<notebook>`."""
+    return importlib.import_module(f"oodlab.studies.{builder.replace('/', '.')}.panel")
+
+
 def inputs_of(builder: str, values: dict[str, Any]) -> Tensor:
-    if builder == "eight_gaussians":
+    if builder == "nae/eight_gaussians":
         return data.eight_gaussians(50, torch.Generator().manual_seed(0))
-    _, watch = sys.modules[f"oodlab.widgets.{builder}"]._prepare(values)
+    _, watch = room(builder)._prepare(values)
     return next(iter(watch.inputs.values()))[:50]
 
 
@@ -52,13 +59,13 @@ def inputs_of(builder: str, values: dict[str, Any]) -> Tensor:
     [
         (name, allowed)
         for name, (builder, _) in PANELS.items()
-        for allowed in ((0, 2, 13) if builder in ("eight_gaussians", "gamma_sweep") else (3,))
+        for allowed in ((0, 2, 13) if builder in ("nae/eight_gaussians", "ebm/gamma_sweep") else (3,))
     ],
 )
 def test_stop_leaves_a_usable_model(name: str, allowed: int) -> None:
     builder, controls = PANELS[name]
-    panel = getattr(widgets, builder)()
-    for key, value in {**controls, "updates": UPDATES if builder == "eight_gaussians" else 40}.items():
+    panel = getattr(room(builder), f"{builder.partition('/')[2]}_panel")()
+    for key, value in {**controls, "updates": UPDATES if builder == "nae/eight_gaussians" else 40}.items():
         panel.controls[key].value = value
     values = {key: widget.value for key, widget in panel.controls.items()}
     panel.work._stop = StopsAfter(allowed)
@@ -88,7 +95,7 @@ def test_stop_leaves_a_usable_model(name: str, allowed: int) -> None:
 
 
 def test_a_run_that_fails_leaves_no_result() -> None:
-    panel = widgets.gamma_sweep()
+    panel = gamma_sweep_panel()
     panel.work._stop = StopsAfter(1)
     panel.run()
     panel.wait(120)

@@ -12,17 +12,20 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 
-from oodlab import grids, plotting, study, training, widgets
+from oodlab import grids, plotting, study, training
 from oodlab.data import eight_gaussians, two_uniforms
 from oodlab.models import LinearNAE, linear_autoencoder, most_likely_linear_nae
 from oodlab.objectives import Normalised, SquaredError
 from oodlab.studies.nae.eight_gaussians import setting as eight
 from oodlab.studies.nae.linear_case import setting as linear
+from oodlab.studies.nae.linear_case.figure import draw_ellipse, linear_likelihoods
+from oodlab.studies.nae.linear_case.panel import linear_case_panel, turned
 from oodlab.studies.nae.plane import FCRES2, Width, density_numbers, learned
 from oodlab.studies.nae.two_clusters import setting as clusters
+from oodlab.studies.nae.two_clusters.figure import Reconstructions, manifold_panels
+from oodlab.studies.nae.two_clusters.panel import two_clusters_panel
 from oodlab.study import Measured
 from oodlab.training import Result
-from oodlab.widgets.linear_case import turned
 
 
 def numbers(values: dict[str, dict[str, list[float]]]) -> pd.DataFrame:
@@ -213,8 +216,8 @@ def test_error_panels_share_one_scale_and_lie_where_they_are() -> None:
     grid = grids.normalise(lambda x: -x.square().sum(dim=1), points=21)
     error = grids.grid_points(21)[1].square().mean(dim=1).reshape(21, 21)
     line = torch.tensor([[-1.0, 0.0], [1.0, 0.5]])
-    models = [plotting.Reconstructions("a", grid, error, line), plotting.Reconstructions("b", grid, 0 * error, line)]
-    fig = plotting.manifold_panels(models, torch.zeros(3, 2))
+    models = [Reconstructions("a", grid, error, line), Reconstructions("b", grid, 0 * error, line)]
+    fig = manifold_panels(models, torch.zeros(3, 2))
     images = [ax.images[0] for ax in fig.axes if ax.images]
     assert [image.get_clim() for image in images] == 2 * [(0, 0.2)] + 2 * [(1e-3, 1e1)]
     assert len({tuple(image.get_extent()) for image in images}) == 1
@@ -235,7 +238,7 @@ def test_the_cluster_panel_trains_one_after_the_other(fixed: bool, monkeypatch: 
         return result
 
     monkeypatch.setattr(training, "fit", watched)
-    panel = widgets.two_clusters()
+    panel = two_clusters_panel()
     for name, value in {"reconstruct": 50, "updates": 50, "chain": 1, "fixed": fixed}.items():
         panel.controls[name].value = value
     panel.run()
@@ -250,7 +253,7 @@ def test_the_cluster_panel_trains_one_after_the_other(fixed: bool, monkeypatch: 
 
 
 def test_stop_in_the_first_training_leaves_out_the_second() -> None:
-    panel = widgets.two_clusters()
+    panel = two_clusters_panel()
     panel.controls["reconstruct"].value = 2000
     panel.run()
     while not panel.bar.value and panel.running:
@@ -345,7 +348,7 @@ def test_the_linear_claims_have_their_signs() -> None:
 def test_the_ellipse_is_two_deviations_from_the_mean() -> None:
     covariance = turned(2.0, 0.25, 30)
     ax = plotting.figure(2, 2).subplots()
-    plotting.draw_ellipse(ax, covariance)
+    draw_ellipse(ax, covariance)
     x = np.stack(ax.lines[0].get_data())
     assert (x * np.linalg.solve(covariance.numpy(), x)).sum(axis=0) == pytest.approx(np.full(x.shape[1], 4.0))
 
@@ -353,7 +356,7 @@ def test_the_ellipse_is_two_deviations_from_the_mean() -> None:
 def test_kept_directions_are_filled_and_trainings_stand_at_their_size() -> None:
     curves = {"T free": ([3.0, 2.0], [[3.0, 3.5], [2.0]]), "T = 1": ([4.0, 2.5], [[4.0], [2.5, 2.6]])}
     picked = {"T = 1": ([0.1, 2.0, 5.0], [True, False, False])}
-    fig = plotting.linear_likelihoods(curves, 2.0, picked, {"CD": [([0, 5], [1.0, 0.0])]})
+    fig = linear_likelihoods(curves, 2.0, picked, {"CD": [([0, 5], [1.0, 0.0])]})
     by_latent, gains, by_update = fig.axes
     faces = [to_hex(line.get_markerfacecolor()) for line in gains.lines[1:]]
     assert faces == [plotting.COLOURS[1].lower(), "#ffffff", "#ffffff"]
@@ -366,7 +369,7 @@ def test_kept_directions_are_filled_and_trainings_stand_at_their_size() -> None:
 
 
 def test_the_linear_panel_says_the_closed_form_at_every_turn() -> None:
-    panel = widgets.linear_case()
+    panel = linear_case_panel()
     seen = {bytes(panel.image.value)}
     panel.views["latent"].value = 1
     panel.views["free"].value = False

@@ -14,6 +14,7 @@ import torch
 from drawings import made_rows, named
 
 from oodlab import data, grids, plotting, workspace
+from oodlab.studies.nae.eight_gaussians.figure import learned_densities, negatives_by_sampler
 
 
 def test_a_figure_and_its_rows_lie_side_by_side(tmp_path: Path, monkeypatch) -> None:
@@ -68,12 +69,10 @@ def test_every_density_panel_shares_one_scale() -> None:
     truth = grids.normalise(data.eight_gaussians_log_prob, points=21)
     flat = grids.normalise(lambda x: 0 * x[:, 0], points=21)
     rows = [[("a", flat), ("b", truth)], [("c", flat), ("d", truth)]]
-    fig = plotting.learned_densities(truth, rows, {"a": [3.0, 3.1], "b": [2.9]}, 2.83)
+    fig = learned_densities(truth, rows, {"a": [3.0, 3.1], "b": [2.9]}, 2.83)
     limits = {ax.images[0].get_clim() for ax in fig.axes if ax.images}
     assert limits == {(0, 0.15)}
-    fig = plotting.negatives_by_sampler(
-        truth, [("a", flat, torch.zeros(3, 2)), ("b", truth, torch.ones(3, 2))], [[0, 0]]
-    )
+    fig = negatives_by_sampler(truth, [("a", flat, torch.zeros(3, 2)), ("b", truth, torch.ones(3, 2))], [[0, 0]])
     assert {ax.images[0].get_clim() for ax in fig.axes if ax.images} == {(0, 0.15)}
 
 

@@ -19,6 +19,7 @@ from oodlab.models import Autoencoder, inception_features
 from oodlab.plotting.sets import HELD_OUT, KNOWN
 from oodlab.samplers import Annealed, Box, ClipElements, ClipRows, LangevinChain, MalaChain, RejectOutside, Sphere
 from oodlab.studies.nae import images
+from oodlab.studies.nae.eight_gaussians.panel import eight_gaussians_panel
 from oodlab.studies.nae.holdout_digits.setting import STUDY as HOLDOUT_DIGITS
 from oodlab.studies.nae.images import digits_task, unit_pixels
 from oodlab.studies.nae.ood_detection.setting import STUDY as OOD_DETECTION
@@ -26,6 +27,7 @@ from oodlab.studies.nae.samples import chains as sample_chains
 from oodlab.studies.nae.samples import compared
 from oodlab.studies.nae.samples.chains import FreshChains, OnManifoldSamples
 from oodlab.studies.nae.samples.compared import SampleNumbers, features, likeness, nearest_images, way
+from oodlab.studies.nae.samples.panel import samples_panel
 from oodlab.studies.nae.samples.setting import CLAIMS, STUDY, numbers_at, printed, table_of
 from oodlab.studies.nae.shipped import quick_recipe
 from oodlab.study import Measured, decide
@@ -687,7 +689,7 @@ def test_settings_that_no_chain_can_have_are_said_and_end_play() -> None:
 
 @pytest.mark.parametrize("latent", [0, 3])
 def test_points_move_over_the_learned_density_of_the_plane(latent: int) -> None:
-    panel = widgets.eight_gaussians()
+    panel = eight_gaussians_panel()
     for name, value in {"updates": 50, "chain": 1, "latent": latent}.items():
         panel.controls[name].value = value
     run(panel)
@@ -733,7 +735,7 @@ def watched(panel: widgets.RunPanel) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize(("method", "updates"), [("NAE-OMI", 6), ("AE", 3)])
 def test_the_panel_trains_once_and_walks_on_digits(embedded: None, method: str, updates: int) -> None:
-    panel = widgets.samples()
+    panel = samples_panel()
     assert panel.controls["without"].label == "none", "a menu that shows what is chosen"
     panel.controls["method"].value, panel.controls["without"].value = method, 9
     seen = watched(panel)

@@ -9,9 +9,10 @@ import pytest
 import torch
 from conftest import far_from_the_line, line, near_a_line, plane_recipe
 
-from oodlab import detectors, metrics, plotting, widgets
-from oodlab.widgets.epoch_curves import CONDITIONERS
-from oodlab.widgets.gamma_sweep import COMBINATIONS
+from oodlab import detectors, metrics, plotting
+from oodlab.studies.ebm.gamma_sweep.panel import COMBINATIONS, gamma_sweep_panel
+from oodlab.studies.ebm.smoothness.panel import smoothness_panel
+from oodlab.studies.mass.epoch_curves.panel import CONDITIONERS, epoch_curves_panel
 from oodlab.widgets.scores import ScoreWatch, score_panel
 
 
@@ -85,15 +86,15 @@ def test_a_panel_trains_its_preset_and_follows_its_views(generator: torch.Genera
 @pytest.mark.parametrize(
     ("build", "values"),
     [
-        (widgets.epoch_curves, {"alpha": 0.0, "width": 4}),
-        (widgets.epoch_curves, {"reduction": "batch", "width": 4}),
-        (widgets.epoch_curves, {"in_set": "cifar10", "width": 4}),
-        *((widgets.epoch_curves, {"conditioners": kind, "width": 4}) for kind in CONDITIONERS),
-        (widgets.smoothness, {"chain": 1}),
-        (widgets.smoothness, {"in_set": "mnist", "chain": 1}),
-        (widgets.smoothness, {"gamma": 1.0, "bottleneck": 0.2, "l2": 1.0, "chain": 1}),
-        *((widgets.gamma_sweep, {"task": task, "chain": 1, "width": 50}) for task in COMBINATIONS),
-        (widgets.gamma_sweep, {"task": "segment, SSM", "gamma": 0.0}),
+        (epoch_curves_panel, {"alpha": 0.0, "width": 4}),
+        (epoch_curves_panel, {"reduction": "batch", "width": 4}),
+        (epoch_curves_panel, {"in_set": "cifar10", "width": 4}),
+        *((epoch_curves_panel, {"conditioners": kind, "width": 4}) for kind in CONDITIONERS),
+        (smoothness_panel, {"chain": 1}),
+        (smoothness_panel, {"in_set": "mnist", "chain": 1}),
+        (smoothness_panel, {"gamma": 1.0, "bottleneck": 0.2, "l2": 1.0, "chain": 1}),
+        *((gamma_sweep_panel, {"task": task, "chain": 1, "width": 50}) for task in COMBINATIONS),
+        (gamma_sweep_panel, {"task": "segment, SSM", "gamma": 0.0}),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )

@@ -16,6 +16,7 @@ from oodlab.models import JointEnergy
 from oodlab.objectives import WithLabels
 from oodlab.studies.ebm.images import ImageEnergy, SignedImages
 from oodlab.studies.ebm.smoothness import setting as smooth
+from oodlab.studies.ebm.smoothness.figure import log_density_panels
 from oodlab.study import Measured, decide
 
 TASK = smooth.STUDY.tasks[0]
@@ -199,7 +200,7 @@ def test_the_papers_peaks_have_the_orders_that_the_notebook_says() -> None:
 def test_the_figure_has_a_diamond_where_the_paper_has_its_peak() -> None:
     quantiles = {"k = 2": np.linspace(0, 1, 21), smooth.DATA: np.full(21, 0.7)}
     peaks = {"k = 2": 0.478, smooth.DATA: 0.503}
-    fig = plotting.log_density_panels({"a": quantiles}, {"a": peaks}, data=smooth.DATA)
+    fig = log_density_panels({"a": quantiles}, {"a": peaks}, data=smooth.DATA)
     diamonds = [line for line in fig.axes[0].lines if line.get_marker() == "D" and len(line.get_xdata())]
     assert [float(line.get_xdata()[0]) for line in diamonds] == [0.478, 0.503]
     assert all(line.get_markerfacecolor() == "none" for line in diamonds)

@@ -12,6 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from oodlab import plotting, widgets
+from oodlab.studies.nae.eight_gaussians.panel import eight_gaussians_panel
 from oodlab.widgets.work import Work
 
 
@@ -225,7 +226,7 @@ def test_a_batch_run_builds_no_panel(monkeypatch: pytest.MonkeyPatch, tmp_path, 
 @pytest.mark.parametrize("latent", [0, 3])
 @pytest.mark.parametrize("sampler", ["OMI", "CD", "PCD", "PCD, 5 % restart"])
 def test_the_plane_trains_from_every_sampler(sampler: str, latent: int) -> None:
-    panel = widgets.eight_gaussians()
+    panel = eight_gaussians_panel()
     for name, value in {"sampler": sampler, "latent": latent, "updates": 50, "chain": 1}.items():
         panel.controls[name].value = value
     seen: list[int] = []
@@ -242,7 +243,7 @@ def test_the_plane_trains_from_every_sampler(sampler: str, latent: int) -> None:
 
 def test_stop_acts_within_a_chain() -> None:
     """A chain of 100 steps a batch: the run ends between two of them, long before the update does."""
-    panel = widgets.eight_gaussians()
+    panel = eight_gaussians_panel()
     panel.controls["chain"].value = 100
     panel.run()
     while not panel.bar.value and panel.running:

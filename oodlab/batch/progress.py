@@ -17,7 +17,7 @@ class Progress:
     """One line per running job, rewritten in place on a terminal, sparse elsewhere.
 
     Args:
-        stream: Where the lines go.
+        stream: Stream that the lines go to.
         every: Seconds between two lines of one job where lines cannot be rewritten.
         clock: Source of the time in seconds.
     """

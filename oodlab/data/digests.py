@@ -39,7 +39,7 @@ class Stored:
     """Items of a named set, before they are loaded: what `load` is asked for.
 
     Attributes:
-        name, split, without, only, seed: As in data.load.
+        name, split, without, only, seed: The arguments of data.load.
         n: Items drawn at most; None takes all. A set with fewer gives all.
     """
 

@@ -58,8 +58,8 @@ def load(
         seed: Seed of that draw.
         balanced: Draw equally many of each class.
         download: Whether a set that is not on this machine may be downloaded.
-        size: Of a folder of pictures: shrink the shorter side to this and keep the
-            centre square; None wants pictures of one size.
+        size: Side of the pictures of a folder: the shorter side is shrunk to it and the
+            centre square kept; None wants pictures of one size.
         at_most: Whether a set with fewer than n items gives all that it has.
 
     Returns:

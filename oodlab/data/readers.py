@@ -47,8 +47,8 @@ def torchvision_set(
 
     Args:
         class_name: Name of the class in torchvision.datasets.
-        options: For each of our splits, the arguments that select it there.
-        folder: Where torchvision keeps its raw files.
+        options: Arguments that select each of our splits there.
+        folder: Folder for the raw files of torchvision.
         split: One of our splits.
         picture: Applied to each PIL image before it becomes an array.
     """

@@ -1,4 +1,4 @@
-"""Which rows: the fixed train/val/test rule, class hold-outs, seeded subsamples.
+"""Rows of a split: the fixed train/val/test rule, class hold-outs, seeded subsamples.
 
 Permutations come from numpy.random.RandomState, whose stream is frozen: the
 same seed names the same rows on every machine and under every numpy.
@@ -104,7 +104,7 @@ def taken(
     Args:
         y: Labels of the stored part.
         parts: Tenths of it that are the split, as part_of says.
-        labels, without, only, n, seed, balanced: As in selection.
+        labels, without, only, n, seed, balanced: The arguments of selection.
     """
     inside = np.flatnonzero(np.isin(tenths(y), parts))
     chosen = {"without": without, "only": only, "n": n, "seed": seed, "balanced": balanced}

@@ -1,4 +1,4 @@
-"""Where a set's files are: the search path, the cache, and what is there.
+"""The places of a set's files: the search path, the cache, and what is there.
 
 OODLAB_DATA   folders to read from (separated by os.pathsep), never written to
 OODLAB_CACHE  folder for downloads; default ~/.cache/oodlab/data, or below
@@ -129,7 +129,7 @@ def how_to_get(found: SetEntry) -> str:
 
 @dataclass(frozen=True)
 class State:
-    """Where a set stands on this machine."""
+    """The state of a set on this machine."""
 
     name: str
     kind: str  # "present", "downloadable", "by hand" or "embedded"

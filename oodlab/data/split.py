@@ -12,7 +12,7 @@ import torch
 
 @dataclass(frozen=True)
 class SplitInfo:
-    """Where a split comes from, for captions and a run's record."""
+    """The origin of a split, for captions and a run's record."""
 
     name: str
     split: str

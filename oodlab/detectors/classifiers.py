@@ -21,7 +21,7 @@ class LogSumExp(Detector):
     Args:
         model: Classifier, (B, *event) -> (B, C).
         temperature: T > 0.
-        event_shape: As in Detector.
+        event_shape: Shape of one input, as in Detector.
 
     Source: Liu et al. (2020), arXiv:2010.03759.
     """
@@ -42,7 +42,7 @@ class MaxSoftmax(Detector):
 
     Args:
         model: Classifier, (B, *event) -> (B, C).
-        event_shape: As in Detector.
+        event_shape: Shape of one input, as in Detector.
 
     Source: Hendrycks & Gimpel (2017), arXiv:1610.02136.
     """

@@ -91,7 +91,7 @@ class BitsPerDim(Detector):
     Args:
         model: Density of w in [0, 1]^D.
         noise_seed: Seed of the noise, drawn anew for each set.
-        event_shape: As in Detector.
+        event_shape: Shape of one input, as in Detector.
     """
 
     model: Density

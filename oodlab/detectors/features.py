@@ -28,7 +28,7 @@ class FeatureDetector(Detector):
     Args:
         model: Trained network with a method of the name `reads`.
         reads: Name of the method, (B, *event) -> (B, D).
-        event_shape: As in Detector.
+        event_shape: Shape of one input, as in Detector.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Mahalanobis(FeatureDetector):
     """Minus the squared Mahalanobis distance of the features to the nearest class mean, with one covariance for all.
 
     Args:
-        model, reads, event_shape: As in FeatureDetector.
+        model, reads, event_shape: The arguments of FeatureDetector.
         shrinkage: Share of the covariance that is replaced by its mean variance times the identity, in [0, 1].
 
     Source: Lee et al. (2018), arXiv:1807.03888, equation 2, on one layer and without the step on the input.
@@ -140,8 +140,8 @@ class NearestNeighbour(FeatureDetector):
     """Minus the distance of the features, scaled to length 1, to the k-th nearest of the training inputs.
 
     Args:
-        model, reads, event_shape: As in FeatureDetector.
-        k: Which of the nearest, from 1.
+        model, reads, event_shape: The arguments of FeatureDetector.
+        k: Rank of the neighbour, from 1, the nearest.
 
     Source: Sun et al. (2022), arXiv:2204.06507.
     """

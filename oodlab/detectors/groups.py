@@ -74,7 +74,7 @@ class BatchMass(Detector):
         whole: Whether numbers are cut to whole ones.
         train_mode: Whether the network is in train mode; its running statistics stay as they are.
         noise_seed: Seed of the noise; None scores what is given, as it is.
-        event_shape: As in Detector.
+        event_shape: Shape of one input, as in Detector.
 
     Source: released code of Chali et al. (2023).
     """

@@ -90,7 +90,7 @@ class Autoencoder(EncoderDecoder, EnergyModel):
 
     @property
     def latent_start(self) -> Normal:
-        """Where latent chains start afresh: N(0, I), or uniform on the sphere."""
+        """The fresh starts of latent chains: N(0, I), or uniform on the sphere."""
         return Normal(sphere=self.sphere)
 
     def encode(self, x: Tensor) -> Tensor:

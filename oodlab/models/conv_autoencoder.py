@@ -44,7 +44,7 @@ class Conv28Encoder(Layers):
 
     Args:
         latent: Channels of the code.
-        channels: Of the image.
+        channels: Channels of the image.
         width: Channels of the first convolution; the others have 2, 2, 4 and 32 times as many.
 
     Source: Yoon et al. (2021), arXiv:2105.05735, Table 10, whose printed padding of 1 does not
@@ -77,8 +77,8 @@ class Conv28Decoder(ImageLayers):
 
     Args:
         latent: Channels of the code.
-        channels: Of the image.
-        width: As of the encoder.
+        channels: Channels of the image.
+        width: Width of the encoder.
 
     Source: Yoon et al. (2021), arXiv:2105.05735, Table 10, whose printed last kernel of 4 gives 29 pixels.
     """
@@ -109,7 +109,7 @@ class SmallEncoder(Layers):
     Args:
         latent: Channels of the code.
         side: Pixels a side, even, at least 6.
-        channels: Of the image.
+        channels: Channels of the image.
         width: Channels of the first convolution; the others have 2 and 64 times as many: at width 16 the code is
             read from 1,024 channels, as in Conv28Encoder.
 
@@ -139,9 +139,9 @@ class SmallDecoder(ImageLayers):
 
     Args:
         latent: Channels of the code.
-        side: As of the encoder.
-        channels: Of the image.
-        width: As of the encoder.
+        side: Side of the images that the encoder takes.
+        channels: Channels of the image.
+        width: Width of the encoder.
 
     Source: ours.
     """
@@ -191,7 +191,7 @@ class Conv32Encoder(Layers):
 
     Args:
         latent: Channels of the code.
-        channels: Of the image.
+        channels: Channels of the image.
         width: Channels of the first convolution; the others have 2, 4, 8 and the attention 32 times as many.
 
     Source: Yoon et al. (2021), arXiv:2105.05735, Table 10; width 32. Their released code has
@@ -222,8 +222,8 @@ class Conv32Decoder(ImageLayers):
 
     Args:
         latent: Channels of the code.
-        channels: Of the image.
-        width: As of the encoder.
+        channels: Channels of the image.
+        width: Width of the encoder.
 
     Source: Yoon et al. (2021), arXiv:2105.05735, Table 10.
     """
@@ -248,7 +248,7 @@ class Conv64Encoder(Layers):
 
     Args:
         latent: Channels of the code.
-        channels: Of the image.
+        channels: Channels of the image.
         width: Channels of the first convolution, a multiple of the 8 groups; the others have 2, 4 and 8
             times as many. 128 as released, 256 as printed.
 
@@ -271,8 +271,8 @@ class Conv64Decoder(ImageLayers):
 
     Args:
         latent: Channels of the code.
-        channels: Of the image.
-        width: As of the encoder.
+        channels: Channels of the image.
+        width: Width of the encoder.
 
     Source: Yoon et al. (2021), arXiv:2105.05735, Table 10, and its released code.
     """

@@ -46,9 +46,9 @@ class ImageGenerator(nn.Module):
 
     Args:
         latent: Noise dimensions.
-        channels: Of the images.
+        channels: Channels of the images.
         features: Channels inside.
-        side: Of the images; 4 times a power of two.
+        side: Side of the images; 4 times a power of two.
 
     Source: Miyato et al. (2018), arXiv:1802.05957, as in the released code of Grathwohl
     et al. (2021), arXiv:2010.04230, with as many channels in every block.
@@ -157,7 +157,7 @@ class EnergyWithGenerator(EnergyModel):
 
     Args:
         energy_model: A JointEnergy.
-        generator: Of inputs of the same shape.
+        generator: Generator of inputs of the same shape.
     """
 
     def __init__(self, energy_model: JointEnergy, generator: NoisyGenerator) -> None:

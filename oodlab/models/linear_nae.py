@@ -42,7 +42,7 @@ def linear_autoencoder(weight: Tensor, *, temperature: float = 1.0) -> Autoencod
 
     Args:
         weight: W, (latent, D); copied, its type is the model's.
-        temperature: As in Autoencoder.
+        temperature: Temperature, as in Autoencoder.
     """
     if not torch.is_tensor(weight) or weight.ndim != 2 or not weight.is_floating_point():
         kind = f"{weight.dtype} {tuple(weight.shape)}" if torch.is_tensor(weight) else type(weight).__name__
@@ -60,7 +60,7 @@ class LinearNAE(Density):
     """The Gaussian that a linear autoencoder with tied weights is, normalised.
 
     Args:
-        autoencoder: As linear_autoencoder builds it; its weights and its temperature
+        autoencoder: Autoencoder that linear_autoencoder builds; its weights and its temperature
             are this density's parameters.
 
     Source: Yoon et al. (2021), arXiv:2105.05735, section 7 and appendix A.2.
@@ -117,8 +117,8 @@ class LinearOptimum:
     Attributes:
         nll: Its mean negative log-likelihood, nats.
         temperature: Its T, in units of the mean squared error per dimension.
-        kept: Which variances, in ascending order, it gives an eigenvalue of their own.
-        variances: Those of the data in ascending order.
+        kept: Places of the variances, in ascending order, that get an eigenvalue of their own.
+        variances: Variances of the data in ascending order.
         weight: One W that reaches it, (latent, D).
     """
 

@@ -17,7 +17,7 @@ class ReencodingAutoencoder(EncoderDecoder):
     Args:
         encoder: (B, *event) -> (B, latent, ...).
         decoder: (B, latent, ...) -> (B, *event).
-        reencoder: Of the reconstruction, shaped as the encoder.
+        reencoder: Encoder of the reconstruction, built like the first.
         discriminator: (B, *event) -> (B, features, ...): features that tell data from reconstructions.
         features: Their number, flattened.
 

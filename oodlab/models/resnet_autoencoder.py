@@ -24,7 +24,7 @@ class Conv32BigEncoder(Layers):
 
     Args:
         latent: Channels of the code.
-        channels: Of the image.
+        channels: Channels of the image.
         width: Channels of the first three convolutional stages; the later ones have twice as many.
 
     Source: Du & Mordatch (2019), arXiv:1903.08689 (unconditional CIFAR-10), without spectral
@@ -73,8 +73,8 @@ class Conv32BigDecoder(ImageLayers):
 
     Args:
         latent: Channels of the code.
-        channels: Of the image.
-        width: As of the encoder; inside there are twice as many channels.
+        channels: Channels of the image.
+        width: Width of the encoder; inside there are twice as many channels.
 
     Source: Miyato et al. (2018), arXiv:1802.05957, as released with Yoon et al. (2021), arXiv:2105.05735.
     """

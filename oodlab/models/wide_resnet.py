@@ -28,7 +28,7 @@ class WideResNet(nn.Module):
     The stages have widen * width * (1, 2, 4) channels and halve the side twice.
 
     Args:
-        channels: Of the images.
+        channels: Channels of the images.
         outputs: Numbers per image: classes, or 1 for a plain energy.
         depth: 6 n + 4 for n blocks per stage.
         widen: Factor on the stages' channels.

@@ -47,7 +47,7 @@ class PenalisedLikelihood:
     Args:
         alpha: Weight; 0 is plain maximum likelihood and costs no more.
         reduction: One of the readings above.
-        space: Of the gradient; see log_prob_and_gradient.
+        space: Space of the gradient; see log_prob_and_gradient.
         squared: Penalise squared norms instead.
         eps: Under the square root, whose slope at 0 is not finite.
 

@@ -1,4 +1,4 @@
-"""Where the negative phase of a contrastive objective takes its samples from.
+"""Sources of negatives: the samples of the negative phase of a contrastive objective.
 
 Each class is one published way to start the chains; the chain itself is a
 setting (samplers.LangevinChain, samplers.MalaChain).  Called with a model and a
@@ -94,7 +94,7 @@ class OnManifold(nn.Module):
     Args:
         latent_chain: Settings of the latent chain.
         chain: Settings of the visible chain.
-        replay: Of latent states.
+        replay: Replay of latent states.
         start_bounds: Region the decoded starts are clamped to; outside its own bounds
             a rejecting visible chain could not move.
 

@@ -135,7 +135,7 @@ class Normalised:
     """Maximum likelihood of an autoencoder by sampled negatives; fields as in NormalizedLikelihood.
 
     Attributes:
-        negatives: Where negatives come from.
+        negatives: Source of the negatives.
         energy_penalty, latent_penalty, encoder_l2: Weights.
         penalise_data: Whether the energy penalty is on data, too.
     """
@@ -162,7 +162,7 @@ class Contrastive:
     """Contrastive divergence of an energy; fields as in ContrastiveDivergence.
 
     Attributes:
-        negatives: Where negatives come from.
+        negatives: Source of the negatives.
         l2: Weight of the squared log-densities.
     """
 
@@ -194,7 +194,7 @@ class AgainstGenerator:
     """Variational training against a generator; fields as in VariationalLikelihood.
 
     Attributes:
-        entropy_weight, proposals, gradient_penalty, std_bounds: As there.
+        entropy_weight, proposals, gradient_penalty, std_bounds: The arguments of VariationalLikelihood.
     """
 
     entropy_weight: float

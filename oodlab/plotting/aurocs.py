@@ -27,7 +27,7 @@ def auroc_panels(rows: pd.DataFrame, *, panel: str = "in_set", line: str = "scor
     """Draw AUROCs after the last update: a dot per seed, a bar at their mean, a hollow diamond where the paper is.
 
     Args:
-        rows: As evaluate returns them; those whose AUROC is NaN have the paper's number only.
+        rows: Rows as evaluate returns them; those whose AUROC is NaN have the paper's number only.
         panel: "in_set" draws a panel per inside set, "out_set" a row of panels per inside set, one per outside set.
         line: Column that a panel has a line for each value of, in the rows' order.
     """

@@ -26,7 +26,7 @@ def courses(rows: pd.DataFrame, scores: Sequence[str], measures: Mapping[str, st
     """Draw AUROCs and other means over updates: a column per pair of sets, a row per score and per measure.
 
     Args:
-        rows: As evaluate returns them; of several seeds the mean is drawn, and each seed as a dot at the end.
+        rows: Rows as evaluate returns them; of several seeds the mean is drawn, and each seed as a dot at the end.
         scores: Scores whose AUROC is drawn.
         measures: Label by score whose mean over the inside set is drawn, with its sign turned.
         control: Method that learns nothing, drawn as a level line.

@@ -44,7 +44,7 @@ def live_scores(snapshot: ScoreSnapshot, *, score: str, tpr: float, bins: int, o
 
     Args:
         snapshot: State of the training.
-        score: Which of its scores.
+        score: Name of the score.
         tpr: Share of the in-distribution set that the threshold accepts.
         bins: Bars of the histograms.
         only_outside: Leave the in-distribution set out of the histograms, to see the others' order.

@@ -163,7 +163,7 @@ def mala(
 
     Args:
         log_density: Unnormalised log-density, (B, *event) -> (B,), nats.
-        x, steps, step_size, noise_std, clip, generator, should_stop, record: As in langevin.
+        x, steps, step_size, noise_std, clip, generator, should_stop, record: The arguments of langevin.
         bounds: Region outside which the target is zero. Clamping and projecting
             would break the ratio, so only RejectOutside is accepted.
 
@@ -171,7 +171,7 @@ def mala(
         Final state, (B, *event), detached.
 
     Raises:
-        ValueError, FloatingPointError, Stopped: As in langevin.
+        ValueError, FloatingPointError, Stopped: The errors of langevin.
 
     Source: Roberts & Stramer (2002), Langevin diffusions and Metropolis-Hastings algorithms.
     """
@@ -241,11 +241,11 @@ def on_manifold_start(
     """Walk in the latent space towards high density, then decode: on-manifold initialisation.
 
     Args:
-        log_density: Of visible states, (B, *event) -> (B,), nats.
+        log_density: Log-density of visible states, (B, *event) -> (B,), nats.
         decode: Latent to visible, (B, *latent) -> (B, *event).
         z: Latent start, (B, *latent).
         chain: Langevin settings of the latent walk on log_density(decode(z)).
-        generator, should_stop, record: As in langevin.
+        generator, should_stop, record: The arguments of langevin.
 
     Returns:
         Final latent states and the decoded start of the visible chain, both detached.

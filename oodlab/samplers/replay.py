@@ -1,4 +1,4 @@
-"""Where chains start: fresh draws, and states kept from earlier training steps.
+"""Starts of chains: fresh draws, and states kept from earlier training steps.
 
 Imports: checks, samplers.chains, samplers.parts.
 """

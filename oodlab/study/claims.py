@@ -28,7 +28,7 @@ class Claim:
         sentence: The claim, as it would be true.
         number: number(rows of one profile) -> a signed number per seed, and partition where there are several:
             a Series whose index has a level "seed"; positive where the claim holds.
-        where: Where the paper makes it.
+        where: Place in the paper, such as "table 4".
         measure: What the number is.
     """
 
@@ -148,6 +148,6 @@ def verdicts(claims: Sequence[Claim], rows: pd.DataFrame) -> Verdicts:
 
     Args:
         claims: Claims.
-        rows: As evaluate returns them, of one profile.
+        rows: Rows as evaluate returns them, of one profile.
     """
     return Verdicts(tuple(decide(claim, rows) for claim in claims))

@@ -138,7 +138,7 @@ def scores(
     """Return the scores themselves, by the detector's title, then by set; the inside set has the task's name.
 
     Args:
-        study, trained: As in evaluate.
+        study, trained: The arguments of evaluate.
         task, method, seed: What is trained; a task as it is played here, see Study.played.
         step: Updates after which a training with snapshots is scored; None takes its end.
     """

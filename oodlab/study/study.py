@@ -215,7 +215,7 @@ class Study:
 
     @property
     def sentence(self) -> str:
-        """Which data are used here."""
+        """The data that are used here, in words."""
         return " ".join(task.sentence for task in self.tasks)
 
     def trained(self, *, device: str = "auto", precision: str = "auto", graph: str = "auto") -> Trained:
@@ -247,7 +247,7 @@ class Trained:
     """The trainings of a study, loaded or made when first asked for.
 
     Attributes:
-        device, precision, graph: As in training.fit.
+        device, precision, graph: The arguments of training.fit.
         used: What was loaded or made so far: recipe and seed, each once.
     """
 

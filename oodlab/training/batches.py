@@ -1,4 +1,4 @@
-"""Where batches come from: pure functions of the step and the run's generator.
+"""Sources of batches: pure functions of the step and the run's generator.
 
 That is what lets an interrupted run continue with the same bits. A batch is named
 tensors: "x", "y" where there are labels, and others that an objective takes by name.
@@ -21,7 +21,7 @@ Batch = dict[str, Tensor]
 
 
 class Batches(Protocol):
-    """Where batches come from: a pure function of the step and the run's generator."""
+    """A source of batches: a pure function of the step and the run's generator."""
 
     def __call__(self, step: int, generator: torch.Generator) -> Batch:
         """Return this step's tensors by name, "x" among them."""

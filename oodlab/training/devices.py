@@ -1,4 +1,4 @@
-"""Where and how a network computes: device, precision, threads, random numbers.
+"""The place and manner of computing: device, precision, threads, random numbers.
 
 Imports: checks.
 """

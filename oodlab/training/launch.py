@@ -47,9 +47,9 @@ def train_or_load_in_parallel(
     next call continues.
 
     Args:
-        recipe: As in train_or_load; its parts come from modules, not from a notebook's cells.
+        recipe: Recipe, as train_or_load takes it; its parts come from modules, not from a notebook's cells.
         processes: How many.
-        seed, device, precision, graph, anew: As in train_or_load.
+        seed, device, precision, graph, anew: The arguments of train_or_load.
 
     Raises:
         ValueError: Bad arguments.

@@ -45,7 +45,7 @@ class Result:
 
     Attributes:
         model: In eval mode.
-        objective: With the state it ended in (its replay buffer).
+        objective: Objective with the state it ended in, such as its replay buffer.
         history: One row per HISTORY_ROWS-th of the run: step, seconds and the watched numbers.
         probes: What the probe measured, each {"step": int, "values": {name: tensor on the CPU}}.
         step: Steps done; less than planned when the run was stopped.

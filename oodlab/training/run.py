@@ -33,7 +33,7 @@ Probe = Callable[[nn.Module], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Guard:
-    """When a run counts as diverged, and what is done about it.
+    """The rule by which a run counts as diverged, and what is done about it.
 
     Attributes:
         limit: Largest absolute value of any watched number (JEM's authors use 1e8 on the loss) and of any weight.

@@ -59,7 +59,7 @@ def train_or_load(
         recipe: See training.Recipe.
         seed: Seed of the initial weights and of the run, also of what it needs.
         anew: Train again what is finished, but not what it needs; None asks workspace.trains_anew.
-        device, precision, graph, should_stop, on_step: As in fit; on_step is of this training only.
+        device, precision, graph, should_stop, on_step: The arguments of fit; on_step is of this training only.
 
     Returns:
         The training's result, or, where should_stop ended one that it needs, that one's.
@@ -156,7 +156,7 @@ def train_or_load_all(
     Args:
         recipes: Recipes by name.
         seeds: Seeds by the same names.
-        device, precision, graph: As in fit.
+        device, precision, graph: The arguments of fit.
     """
     for name, recipe in recipes.items():
         if not isinstance(seeds.get(name), Sequence) or not len(seeds[name]):
@@ -185,7 +185,7 @@ def train_each(
 
     Args:
         pairs: Trainings; those that are finished are yielded first.
-        device, precision, graph: As in fit.
+        device, precision, graph: The arguments of fit.
     """
     asked = {folder_of(*pair): pair for pair in pairs}
     if workspace.trains_anew():

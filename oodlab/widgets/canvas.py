@@ -80,7 +80,7 @@ class Canvas:
         changed: Called with the picture after every change, by hand or by `put`.
 
     Attributes:
-        picture: As it stands, (28, 28) uint8; never changed in place.
+        picture: Picture as it stands, (28, 28) uint8; never changed in place.
         tool, brush, clear: The tools.
         widget: All of it.
     """

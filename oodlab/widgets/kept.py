@@ -32,7 +32,7 @@ class Kept:
         result: Training of `recipe`; one that comes with the kit has its objective as it begins, without replayed chains.
         recipe: The training asked for, or the one of its needs where should_stop ended that.
         done: Updates so far, those of its needs among them.
-        note: Where the weights are from, if from the kit; else empty.
+        note: Origin of the weights, if they come with the kit; else empty.
     """
 
     result: training.Result
@@ -63,7 +63,7 @@ def kept(recipe: Recipe, *, seed: int, should_stop: Callable[[], bool], on_step:
     Args:
         recipe: Training.
         seed: Seed of it and of what it needs.
-        should_stop: As training.fit has it.
+        should_stop: Asked between updates whether to end; the argument of training.fit.
         on_step: on_step(recipe that is trained, updates done, updates of all, numbers, parts), otherwise as there.
     """
     if found := ready(recipe, seed=seed):

@@ -30,8 +30,8 @@ def train_live(
     Args:
         model: Network built by the recipe, with whatever weights.
         recipe: A recipe that needs no other training; what a panel's controls change is changed in it.
-        seed: Of the run.
-        should_stop, on_step: As training.fit has them.
+        seed: Seed of the run.
+        should_stop, on_step: The arguments of training.fit.
     """
     return training.fit(
         model,

@@ -63,7 +63,7 @@ def normalise(
     Args:
         recipe: One that normalises; it needs the plain autoencoder as "AE", or nothing.
         seed: Seed of the weights and of the run.
-        should_stop, publish: As RunPanel gives them.
+        should_stop, publish: What RunPanel hands to a run.
         beside: Course of the base, to draw below its own.
 
     Returns:
@@ -90,7 +90,7 @@ class _Watch:
 
     Args:
         recipe: Training.
-        publish: As RunPanel has it.
+        publish: What RunPanel hands to a run.
         total: Updates in all, those of the plain autoencoder among them.
         note: Said at the end of every text.
         beside: Course of the base, drawn below its own.

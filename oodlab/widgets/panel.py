@@ -47,7 +47,7 @@ Panel = TypeVar("Panel", bound=Shown)
 
 def show(build: Callable[[], Panel]) -> Panel | None:
     """Display a panel and return it; in a batch run say where it is instead of building it."""
-    checks.function("show", "build", build, instead="the function, such as widgets.gamma_sweep, without calling it")
+    checks.function("show", "build", build, instead="the function, such as gamma_sweep_panel, without calling it")
     if workspace.in_batch():
         print("The panel of this notebook appears in JupyterLab; a batch run skips it.")
         return None
@@ -69,7 +69,7 @@ class RunPanel:
             What it returns is kept as `result`.
         draw: draw(snapshot, values of views) -> Figure.
         name: Short name of a run from its values, shown under earlier results.
-        width: Of the live figure, pixels.
+        width: Width of the live figure, pixels.
 
     Attributes:
         result: What the last run left, a training.Result with its model also after Stop; None before, and

@@ -44,8 +44,8 @@ class Stepper:
     Args:
         panel: Its last result's model is walked on; after another run the walk begins again.
         chains: Settings to begin with, by space: "latent" and "visible".
-        start_bounds: As Walk has it.
-        starts: Where chains may begin besides fresh codes, by name: generator -> inputs (B, *event).
+        start_bounds: Bounds of the starts, as Walk takes them.
+        starts: Further places where chains may begin, besides fresh codes, by name: generator -> inputs (B, *event).
         show: show(walk, text, at_once) draws the chains; not at_once: it may leave a drawing out.
 
     Attributes:

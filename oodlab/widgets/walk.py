@@ -26,17 +26,17 @@ class Walk:
     """Chains in the middle of their way over an autoencoder's density.
 
     Args:
-        model: Whose density; a latent chain walks on that of its decoded codes.
+        model: Model whose density is walked on; a latent chain walks on that of its decoded codes.
         space: "latent" or "visible".
         state: Codes or inputs, (B, *event).
-        seed: Of the noise.
+        seed: Seed of the noise.
         start_bounds: Region that decoded codes are clamped to where a visible chain starts from them.
 
     Attributes:
         energies: After every step so far, the start included, nats, each (B,) on the CPU.
         turns: Numbers of steps at which the walk went on in another space, with its name; the first is (0, space).
         t: Steps in this space.
-        start: Where the chains came from, visible, (B, *event) on the CPU.
+        start: Starts of the chains, visible, (B, *event) on the CPU.
     """
 
     def __init__(self, model: Autoencoder, space: str, state: Tensor, seed: int, start_bounds: Box | None) -> None:
@@ -50,7 +50,7 @@ class Walk:
     @property
     @torch.no_grad()
     def points(self) -> Tensor:
-        """Where the chains are, visible, (B, *event) on the CPU."""
+        """The states of the chains, visible, (B, *event) on the CPU."""
         return (self.model.decode(self.state) if self.space == "latent" else self.state).cpu()
 
     def go(self, chain: Chain, steps: int) -> None:

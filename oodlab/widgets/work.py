@@ -18,7 +18,7 @@ class Work:
 
     Args:
         run: On the first button; what it does is its panel's.
-        width: Of the status, pixels.
+        width: Width of the status line, pixels.
         more: Whether the first button may be pressed (again).
 
     Attributes:

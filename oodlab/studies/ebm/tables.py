@@ -87,7 +87,7 @@ class WithGenerator:
     Attributes:
         energy: energy() builds the energy.
         generator: generator(latent=) builds the network from noise to inputs.
-        latent, std, proposal_std: As in NoisyGenerator.
+        latent, std, proposal_std: The arguments of NoisyGenerator.
     """
 
     energy: Callable[[], JointEnergy]

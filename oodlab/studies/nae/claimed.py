@@ -18,7 +18,7 @@ def last_aurocs(rows: pd.DataFrame, *, in_set: str = "", out_sets: Sequence[str]
     """Return the AUROCs after the trainings: a line per seed, inside and outside set, a column per score.
 
     Args:
-        rows: As evaluate returns them.
+        rows: Rows as evaluate returns them.
         in_set, out_sets: Sets that are taken; "" and () take all.
     """
     own = at_end(rows)

@@ -101,9 +101,9 @@ class Scale:
         length: Updates by method, "" for all others; of `in_epochs` passes through the images.
         lr, normalising_lr: Learning rates before and while normalising.
         tail: Share of a normalising training after which its rate falls to zero; 1 keeps it.
-        latent_steps, visible_steps, igebm_steps: Of the chains.
+        latent_steps, visible_steps, igebm_steps: Steps of the chains.
         latent_step, latent_noise, visible_step: Other sizes of the chains' steps than the text's; None takes those.
-        importance_samples: Of VAE (L).
+        importance_samples: Draws of a code per image for the score of VAE (L).
         probes, probe_images: How often validation errors are measured, and on how many images of each kind.
         in_epochs: Whether `length` counts epochs.
     """

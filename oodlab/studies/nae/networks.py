@@ -38,7 +38,7 @@ class Halves:
 
     Attributes:
         latent: Numbers in a code.
-        side, channels: Of the images; the paper has networks for 28 and 32 pixels a side, others get small ones.
+        side, channels: Size of the images; the paper has networks for 28 and 32 pixels a side, others get small ones.
         width: Channels of the first convolution.
         residual: Whether images of 32 pixels a side get the residual networks of the released code.
     """

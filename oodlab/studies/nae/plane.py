@@ -126,7 +126,7 @@ def density_numbers(model: nn.Module, grid: GridDensity, test: Tensor) -> dict[s
     """Return how likely a density makes points, and how far its normaliser can be trusted.
 
     Args:
-        model, grid: As learned returns them.
+        model, grid: Model and its density on a grid, as learned returns them.
         test: Fresh points, (N, 2).
     """
     place = next(model.parameters()).device

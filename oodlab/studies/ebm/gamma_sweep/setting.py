@@ -49,7 +49,7 @@ DEGREES, FLIP = 15.0, 0.5  # released: rotation by up to so much, mirror images;
 
 @dataclass(frozen=True)
 class Version:
-    """Where the paper's text and the authors' code part.
+    """Settings in which the paper's text and the authors' code differ.
 
     Attributes:
         rate: Learning rate of CD and SSM, by kind of data.
@@ -409,7 +409,7 @@ def by_gamma(rows: pd.DataFrame) -> pd.DataFrame:
     Inputs that the other source makes are left out; `inside` is the set itself where another stands in.
 
     Args:
-        rows: As evaluate or measured returns them.
+        rows: Rows as evaluate or measured returns them.
     """
     names = rows["method"].str.split(" γ=", expand=True)
     inside = rows["in_set"].str.split(" for ").str[-1].str.split().str[0]

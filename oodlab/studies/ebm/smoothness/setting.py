@@ -51,7 +51,7 @@ class Size(Budget):
         updates, warm_up: Updates in all, and those of linearly rising rate; released: 50 epochs of 843 batches, and 2,500.
         images: Training images; text: 54,000 of 60,000.
         batch_size: Images per update; released.
-        widen, width: Of the network; released: WRN-10-2, and 16 channels of the first convolution.
+        widen, width: Size of the network; released: WRN-10-2, and 16 channels of the first convolution.
         chain: Steps of a chain, with labels no more than the source has; text: 100.
         capacity: States of the replay; released.
         lr: Learning rate; None is what the source says.

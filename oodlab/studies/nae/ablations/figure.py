@@ -1,6 +1,6 @@
 """One setting varied at a time: AUROCs before normalising and after it, and the errors behind them.
 
-Imports: its own folder.
+Imports: plotting.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def stage_panels(rows: pd.DataFrame) -> Figure:
     A dot is a seed, a bar their mean, a hollow diamond in the stage's colour the paper's number.
 
     Args:
-        rows: As evaluate returns them, with a column `stage`, "before" or "after"; a method's name
+        rows: Rows as evaluate returns them, with a column `stage`, "before" or "after"; a method's name
             "<panel>: <line>" gives its place.
     """
     placed = _placed(rows)
@@ -62,7 +62,7 @@ def errors_by_line(rows: pd.DataFrame, labels: dict[str, str]) -> Figure:
     Medians are lines, the middle 80 % bands; of several seeds their means.
 
     Args:
-        rows: As stage_panels has them, of one table; scores are minus errors.
+        rows: Rows as stage_panels takes them, of one table; scores are minus errors.
         labels: What a line is called below the panels, by its method.
     """
     names = {"in": "known digits", "out": "held-out digit"}

@@ -1,6 +1,6 @@
 """The panel of nae/holdout_digits.
 
-Imports: studies, training, widgets.normalising, widgets.panel.
+Imports: its own folder, training, widgets.normalising, widgets.panel.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from oodlab.widgets.normalising import normalise, normalising_panel
 from oodlab.widgets.panel import WIDE, Publish, RunPanel, slider
 
 
-def holdout_digits() -> RunPanel:
+def holdout_digits_panel() -> RunPanel:
     """Build the panel of nae/holdout_digits: normalise an autoencoder that has never seen one digit, and watch it.
 
     Networks, batches and pre-training are the quick profile's unless a control says otherwise.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from oodlab import grids, plotting
 from oodlab.models import LinearNAE, LinearOptimum, linear_autoencoder, most_likely_linear_nae
+from oodlab.studies.nae.linear_case.figure import live_gaussian
 from oodlab.widgets.panel import WIDE, slider
 
 WIDTH = 430  # pixels of the figure and of the words below it
@@ -55,11 +56,11 @@ class LinearPanel:
         model = LinearNAE(linear_autoencoder(best.weight.float(), temperature=best.temperature))
         grid = grids.normalise(model.log_prob, points=81)
         title = f"NLL {best.nll:.3f} nats, T = {best.temperature:.3g}"
-        self.image.value = plotting.to_png(plotting.live_gaussian(grid, covariance, title=title))
+        self.image.value = plotting.to_png(live_gaussian(grid, covariance, title=title))
         self.status.value = f"<div style='width:{WIDTH}px'>{_said(best)}</div>"
 
 
-def linear_case() -> LinearPanel:
+def linear_case_panel() -> LinearPanel:
     """Build the panel of nae/linear_case."""
     return LinearPanel()
 

@@ -1,6 +1,6 @@
 """The panel of ebm/gamma_sweep.
 
-Imports: detectors, objectives, samplers, studies, training, widgets.panel, widgets.scores.
+Imports: detectors, objectives, samplers, its own folder, training, widgets.panel, widgets.scores.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GAMMAS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 COMBINATIONS = tuple(f"{in_set}, {loss}" for in_set in SETS for loss in LOSSES)
 
 
-def gamma_sweep() -> RunPanel:
+def gamma_sweep_panel() -> RunPanel:
     """Build the panel of ebm/gamma_sweep: train one energy at one gamma, watch its log-density on every set.
 
     The rest of the setting is the quick profile's. Nothing is saved.

@@ -1,6 +1,6 @@
 """The panel of nae/two_clusters.
 
-Imports: data, grids, models, plotting, studies, training, widgets.live, widgets.panel.
+Imports: data, grids, models, plotting, its own folder, training, widgets.live, widgets.panel.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from oodlab import data, grids, plotting, training
+from oodlab import data, grids, training
 from oodlab.models import Autoencoder
+from oodlab.studies.nae.two_clusters.figure import Reconstructions, live_manifold
 from oodlab.studies.nae.two_clusters.setting import NAE, STUDY, manifold
 from oodlab.widgets.live import fresh_model, train_live
 from oodlab.widgets.panel import REDRAW_SECONDS, WIDE, Publish, RunPanel, slider
@@ -31,7 +32,7 @@ class ClusterSnapshot:
     """An autoencoder of the plane in the middle of a training.
 
     Attributes:
-        title: Which of the two trainings.
+        title: Name of the training, AE or NAE.
         axis, log_density, error: Grid and the values on it, the first unnormalised nats.
         manifold: Decoded codes between the least and the largest code of data, (m, 2).
         negatives, starts: End and start of the chains of the last update, (B, 2); none in the first training.
@@ -46,7 +47,7 @@ class ClusterSnapshot:
     starts: Tensor
 
 
-def two_clusters() -> RunPanel:
+def two_clusters_panel() -> RunPanel:
     """Build the panel of nae/two_clusters: train a small autoencoder, then turn it into a normalized one.
 
     Networks, batch size and learning rates are the quick profile's. Nothing is saved.
@@ -123,6 +124,6 @@ def _look(model: Autoencoder, test_x: Tensor, title: str, negatives: tuple[Tenso
 
 def _draw(snapshot: ClusterSnapshot, views: dict[str, Any]) -> Figure:
     grid = grids.normalise_values(snapshot.axis, snapshot.log_density / views["power"])
-    model = plotting.Reconstructions(snapshot.title, grid, snapshot.error, snapshot.manifold)
+    model = Reconstructions(snapshot.title, grid, snapshot.error, snapshot.manifold)
     chains = {"points": snapshot.negatives, "starts": snapshot.starts} if views["negatives"] else {}
-    return plotting.live_manifold(model, show=views["show"], **chains)
+    return live_manifold(model, show=views["show"], **chains)

@@ -1,11 +1,10 @@
-"""Samples and the way to them: images in blocks, energies along chains, chains in the middle of their way.
+"""Energies along chains, and chains in the middle of their way.
 
 Imports: its own folder.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,48 +15,11 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from oodlab.plotting.base import COLOURS, STYLE, figure
+from oodlab.plotting.images import draw_block
 from oodlab.plotting.sets import HELD_OUT, KNOWN
 
 BAND = (0.1, 0.9)  # quantiles: 80 % of the chains lie between
-GAP = 1  # pixels between images
 REFERENCES = (KNOWN["color"], HELD_OUT)
-
-
-def image_blocks(blocks: Mapping[str, Mapping[str, ArrayLike]], *, columns: int) -> Figure:
-    """Draw blocks of images, two beside each other; in a block a column is one chain.
-
-    Args:
-        blocks: Rows of images by title and name, (N, H, W) in [0, 1]; all blocks have the same rows.
-        columns: Images in a row at most.
-    """
-    names = list(next(iter(blocks.values())))
-    lines = math.ceil(len(blocks) / 2)
-    with rc_context(STYLE):
-        fig = figure(1.6 + 0.7 * columns, (0.3 + 0.36 * len(names)) * lines)
-        axes = fig.subplots(lines, 2, squeeze=False)
-        for ax in axes.flat[len(blocks) :]:
-            ax.set_axis_off()
-        for ax, (title, rows) in zip(axes.flat, blocks.items(), strict=False):
-            _draw_block(ax, {name: rows[name] for name in names}, columns, named=ax.get_subplotspec().is_first_col())
-            ax.set_title(title, loc="left", fontsize=7.5)
-        return fig
-
-
-def _draw_block(ax: Axes, rows: Mapping[str, ArrayLike], columns: int, *, named: bool) -> None:
-    """Draw rows of images, each (N, H, W) in [0, 1], as one picture: hundreds of axes would take seconds."""
-    lines = [_side_by_side(np.asarray(images)[:columns], columns) for images in rows.values()]
-    ax.imshow(np.concatenate(lines), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    ax.set(xticks=[], yticks=[len(lines[0]) * (i + 0.5) - 1 for i in range(len(lines))])
-    ax.set_yticklabels(rows if named else [])
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-
-
-def _side_by_side(images: np.ndarray, columns: int) -> np.ndarray:
-    """Put images (N, H, W) into one, (H + GAP, columns (W + GAP)), with nothing between and behind them."""
-    behind = columns - len(images)
-    framed = np.pad(images.astype(float), ((0, behind), (0, GAP), (0, GAP)), constant_values=np.nan)
-    return np.concatenate(list(framed), axis=1)
 
 
 def energies_along_chains(
@@ -113,7 +75,7 @@ class ChainSnapshot:
 
     Attributes:
         images: Rows of images by name, (B, H, W) in [0, 1].
-        energies: Of every chain at every step so far, (steps + 1, B), nats; none before there are chains.
+        energies: Energies of every chain at every step so far, (steps + 1, B), nats; none before there are chains.
         along: What the steps are of.
         turns: Steps at which a chain of another kind went on, with its name.
         reference: Energies of data, (N,); none draws no line.
@@ -141,7 +103,7 @@ def live_chains(snapshot: ChainSnapshot, *, shown: int, each: bool) -> Figure:
         heights = [0.75 * lines, 2.0] if lines else [2.0]
         *above, below = fig.add_gridspec(len(heights), 1, height_ratios=heights)
         if lines:
-            _draw_block(fig.add_subplot(above[0]), snapshot.images, shown, named=True)
+            draw_block(fig.add_subplot(above[0]), snapshot.images, shown, named=True)
         ax = fig.add_subplot(below)
         if len(snapshot.reference):
             draw_reference(ax, "data", snapshot.reference, REFERENCES[0])

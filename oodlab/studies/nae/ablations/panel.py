@@ -1,6 +1,6 @@
 """The panel of nae/ablations.
 
-Imports: plotting, studies, training, widgets.kept, widgets.normalising, widgets.panel.
+Imports: plotting, its own folder, training, widgets.kept, widgets.normalising, widgets.panel.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from oodlab.widgets.normalising import normalise, normalising_panel, telling
 from oodlab.widgets.panel import WIDE, Publish, RunPanel, slider
 
 
-def ablations() -> RunPanel:
+def ablations_panel() -> RunPanel:
     """Build the panel of nae/ablations: change one thing of NAE-OMI, and watch it beside the base.
 
     All else is the base's at the quick profile. Base and plain autoencoders are kept, so that only the

@@ -1,6 +1,6 @@
 """How errors of several sets are distributed; which images a threshold gets wrong.
 
-Imports: metrics, its own folder.
+Imports: metrics, plotting.
 """
 
 from __future__ import annotations
@@ -79,10 +79,10 @@ def live_detection(snapshot: DetectionSnapshot, *, out_set: str, tpr: float, whi
     An orange frame is around what the detector takes for the wrong kind.
 
     Args:
-        snapshot: Of the detectors.
+        snapshot: Scores and images of the detectors.
         out_set: OOD set; the first one where the snapshot does not have it.
         tpr: Share of the in-distribution set that the threshold accepts.
-        which: Of IMAGE_ORDERS: the images that are shown.
+        which: One of IMAGE_ORDERS: the images that are shown.
         shown: Images per set.
     """
     outs = [name for name in snapshot.images if name != snapshot.in_set]
@@ -117,7 +117,7 @@ def chosen_images(scores: np.ndarray, threshold: float, *, inside: bool, which: 
         scores: (N,), high = in-distribution.
         threshold: Accepted is what is not below it.
         inside: Whether these are in-distribution images.
-        which: Of IMAGE_ORDERS.
+        which: One of IMAGE_ORDERS.
 
     Returns:
         Indices: all, by their distance from the threshold; or the wrong ones only, the farthest beyond it first.

@@ -1,6 +1,6 @@
 """The panel of ebm/smoothness.
 
-Imports: data, detectors, objectives, samplers, studies, training, widgets.panel, widgets.scores.
+Imports: data, detectors, objectives, samplers, its own folder, training, widgets.panel, widgets.scores.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SCORE = "f = log p up to a constant (nats)"
 SHOWN = 200  # images per set
 
 
-def smoothness() -> RunPanel:
+def smoothness_panel() -> RunPanel:
     """Build the panel of ebm/smoothness: train a small energy of images, watch what it says of smooth noise.
 
     The rest of the setting is the quick profile's. Nothing is saved.

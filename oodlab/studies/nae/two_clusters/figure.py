@@ -1,6 +1,6 @@
 """Autoencoders of the plane with the curve their decoder can reach.
 
-Imports: grids, its own folder.
+Imports: grids, plotting.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The panel of nae/outlier_reconstruction: draw, and see what two autoencoders make of it.
 
-Imports: data, plotting, studies, training, widgets.canvas, widgets.drawing, widgets.kept, widgets.panel, widgets.work.
+Imports: data, plotting, its own folder, training, widgets.canvas, widgets.kept, widgets.panel, widgets.work.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch import Tensor
 
 from oodlab import data, plotting
 from oodlab.studies.nae.images import unit_pixels
+from oodlab.studies.nae.outlier_reconstruction.drawing import HALVES, Judge, Verdict, erased, merged, seen
 from oodlab.studies.nae.outlier_reconstruction.setting import STUDY
 from oodlab.training import Recipe
 from oodlab.widgets.canvas import SIDE, Canvas
-from oodlab.widgets.drawing import HALVES, Judge, Verdict, erased, merged, seen
 from oodlab.widgets.kept import Kept, OnStep, kept, ready
 from oodlab.widgets.panel import REDRAW_SECONDS, WIDE
 from oodlab.widgets.work import Work
@@ -186,7 +186,7 @@ class OutlierPanel:
         return on_step
 
 
-def outlier_reconstruction(profile: str = "quick", seed: int = 0) -> OutlierPanel:
+def outlier_reconstruction_panel(profile: str = "quick", seed: int = 0) -> OutlierPanel:
     """Build the panel of nae/outlier_reconstruction."""
     return OutlierPanel(profile, seed)
 

@@ -1,15 +1,13 @@
-"""How reconstruction errors of known images and of outliers are distributed; one image as a picture.
+"""How reconstruction errors of known images and of outliers are distributed.
 
-Imports: its own folder.
+Imports: plotting.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 
 import numpy as np
-from matplotlib import image as files
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
@@ -52,12 +50,3 @@ def error_distributions(
         handles, names = axes[0].get_legend_handles_labels()
         fig.legend(handles, names, loc="outside right center", frameon=False, fontsize=7.5)
         return fig
-
-
-def picture_png(image: np.ndarray, pixels: int) -> bytes:
-    """Return a grey image, (H, W) in [0, 1], as PNG bytes, every pixel a square and the sides about `pixels` long."""
-    factor = max(1, round(pixels / max(image.shape)))
-    stream = io.BytesIO()
-    large = np.kron(image, np.ones((factor, factor), dtype=image.dtype))
-    files.imsave(stream, large, cmap="gray", vmin=0, vmax=1, format="png")
-    return stream.getvalue()

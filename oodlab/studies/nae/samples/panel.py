@@ -1,6 +1,6 @@
 """The panel of nae/samples.
 
-Imports: data, plotting, studies, training, widgets.kept, widgets.panel, widgets.stepping, widgets.walk.
+Imports: data, plotting, its own folder, training, widgets.kept, widgets.panel, widgets.stepping, widgets.walk.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NONE = "none"  # and not None, which a menu shows as an empty line
 REFERENCES = 500  # test digits whose energies are drawn beside
 
 
-def samples() -> RunPanel:
+def samples_panel() -> RunPanel:
     """Build the panel of nae/samples: take a trained normalized autoencoder, and walk on its energy.
 
     Run loads the training of profile quick, or does it where there is none yet.

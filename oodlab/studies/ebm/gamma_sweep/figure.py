@@ -1,6 +1,6 @@
 """Curves over gamma, the weight of classification in the training of an energy.
 
-Imports: its own folder.
+Imports: plotting.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def metrics_by_gamma(rows: pd.DataFrame) -> Figure:
     mean; solid lines are natural OOD sets, dashed ones the others; hollow diamonds the paper's AUPR.
 
     Args:
-        rows: With loss, gamma, out_set, natural, seed, auroc, aupr_in, aupr_out and printed (AUPR; NaN where there is none).
+        rows: Rows with loss, gamma, out_set, natural, seed, auroc, aupr_in, aupr_out and printed (AUPR; NaN where there is none).
     """
     losses, outs = rows["loss"].unique(), rows["out_set"].unique()
     colours = dict(zip(outs, itertools.cycle(COLOURS), strict=False))
@@ -86,7 +86,7 @@ def density_along_rays(curves: pd.DataFrame) -> Figure:
     """Draw how the log-density changes along rays away from the origin, one panel per loss.
 
     Args:
-        curves: With loss, gamma, seed, norm (mean norm of a x) and value (log-density at a x minus that at x, median
+        curves: Rows with loss, gamma, seed, norm (mean norm of a x) and value (log-density at a x minus that at x, median
             over x, nats).
     """
     losses, gammas = curves["loss"].unique(), sorted(curves["gamma"].unique())

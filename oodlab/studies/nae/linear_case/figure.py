@@ -1,6 +1,6 @@
 """Gaussians that linear autoencoders learn, and how likely they make the data.
 
-Imports: grids, its own folder.
+Imports: grids, plotting.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def gaussian_panels(panels: Sequence[tuple[str, GridDensity]], covariance: Array
 
     Args:
         panels: (title, density).
-        covariance: Of the data, (2, 2).
+        covariance: Covariance of the data, (2, 2).
         columns: Panels per row.
     """
     rows = -(-len(panels) // columns)
@@ -62,7 +62,7 @@ def linear_likelihoods(
     Args:
         curves: By temperature setting: the closed form's NLL for D_z = 1, 2, ..., and for each D_z
             those of trainings, nats.
-        entropy: Of the data's Gaussian, nats.
+        entropy: Entropy of the data's Gaussian, nats.
         picked: By fixed temperature setting: ratios of the data's variances to T D / 2, and
             whether a training with D_z = 1 kept them.
         courses: By method, per seed: updates and the NLL above the least, nats; drawn from 1e-6 upwards.

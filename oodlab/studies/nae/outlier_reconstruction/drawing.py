@@ -2,7 +2,7 @@
 
 A picture is (28, 28) uint8, 0 is black.
 
-Imports: checks, data, metrics, models, studies.
+Imports: checks, data, metrics, models, its own folder.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The panel of mass/epoch_curves.
 
-Imports: data, detectors, studies, widgets.panel, widgets.scores.
+Imports: data, detectors, its own folder, widgets.panel, widgets.scores.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PENALTIES = [
 ]
 
 
-def epoch_curves() -> RunPanel:
+def epoch_curves_panel() -> RunPanel:
     """Build the panel of mass/epoch_curves: train a small flow with or without the penalty, watch both scores.
 
     The rest of the setting is the quick profile's. Nothing is saved.

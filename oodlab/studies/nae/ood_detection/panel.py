@@ -1,6 +1,6 @@
 """The panel of nae/ood_detection.
 
-Imports: plotting, studies, study, training, widgets.kept, widgets.panel.
+Imports: plotting, its own folder, study, training, widgets.kept, widgets.panel.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from oodlab import plotting, training
+from oodlab import training
 from oodlab.studies.nae.images import METHODS, image_method, unit_pixels
+from oodlab.studies.nae.ood_detection.figure import IMAGE_ORDERS, DetectionSnapshot, live_detection
 from oodlab.studies.nae.ood_detection.setting import STUDY, TABLES
 from oodlab.study import SOURCES, Inputs, Method
 from oodlab.training import Recipe
@@ -24,7 +25,7 @@ from oodlab.widgets.panel import WIDE, Publish, RunPanel, slider
 TESTED = 500  # images per set
 
 
-def ood_detection() -> RunPanel:
+def ood_detection_panel() -> RunPanel:
     """Build the panel of nae/ood_detection: which images of an OOD set a detector accepts, and what it makes of them.
 
     Trainings are the quick profile's: those that are kept are loaded, others are trained and kept.
@@ -40,7 +41,7 @@ def ood_detection() -> RunPanel:
     views = {
         "out_set": w.Dropdown(options=["constant_gray"], description="OOD set", style=WIDE),
         "tpr": w.FloatSlider(0.95, min=0.5, max=0.99, step=0.01, description="threshold at TPR", **slider()),
-        "which": w.Dropdown(options=plotting.IMAGE_ORDERS, description="images", style=WIDE),
+        "which": w.Dropdown(options=IMAGE_ORDERS, description="images", style=WIDE),
         "shown": w.IntSlider(4, min=2, max=6, description="images per set", **slider()),
     }
 
@@ -67,7 +68,7 @@ def _test(
     inputs = task.load(n=TESTED, seed=study.draw_seed)
     splits = {task.name: inputs.test, **inputs.outside}
     sets = {name: unit_pixels(split.x) for name, split in splits.items()}
-    snapshot = plotting.DetectionSnapshot(task.name, images={name: x.numpy() for name, x in sets.items()})
+    snapshot = DetectionSnapshot(task.name, images={name: x.numpy() for name, x in sets.items()})
     out_set.options = list(inputs.outside)
     total = sum(stage.steps for recipe in recipes.values() for stage in (recipe, *recipe.needs.values()))
     before, notes = 0, []
@@ -80,7 +81,7 @@ def _test(
             numbers: dict[str, float],
             parts: dict[str, Tensor],
             *,
-            seen: plotting.DetectionSnapshot = snapshot,
+            seen: DetectionSnapshot = snapshot,
             before: int = before,
         ) -> None:
             said = ", ".join(f"{key} {value:.3g}" for key, value in list(numbers.items())[:3])
@@ -98,8 +99,8 @@ def _test(
 
 
 def _with(
-    snapshot: plotting.DetectionSnapshot, method: Method, model: nn.Module, inputs: Inputs, sets: dict[str, Tensor]
-) -> plotting.DetectionSnapshot:
+    snapshot: DetectionSnapshot, method: Method, model: nn.Module, inputs: Inputs, sets: dict[str, Tensor]
+) -> DetectionSnapshot:
     """Add the detectors of one model."""
     scores, made = dict(snapshot.scores), dict(snapshot.reconstructions)
     place = next(model.parameters()).device
@@ -110,8 +111,8 @@ def _with(
         if hasattr(model, "decode"):
             with torch.no_grad():
                 made[name] = {key: model.decode(model.encode(x.to(place))).cpu().numpy() for key, x in sets.items()}
-    return plotting.DetectionSnapshot(snapshot.in_set, scores, snapshot.images, made)
+    return DetectionSnapshot(snapshot.in_set, scores, snapshot.images, made)
 
 
-def _draw(snapshot: plotting.DetectionSnapshot, views: dict[str, Any]) -> Figure:
-    return plotting.live_detection(snapshot, **views)
+def _draw(snapshot: DetectionSnapshot, views: dict[str, Any]) -> Figure:
+    return live_detection(snapshot, **views)

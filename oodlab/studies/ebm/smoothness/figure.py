@@ -1,6 +1,6 @@
-"""Images in rows, and how a model's log-density of several sets is distributed.
+"""How a model's log-density of several sets is distributed.
 
-Imports: its own folder.
+Imports: plotting.
 """
 
 from __future__ import annotations
@@ -14,27 +14,6 @@ from numpy.typing import ArrayLike
 
 from oodlab.plotting.base import STYLE, figure
 from oodlab.plotting.sets import KNOWN, set_looks
-
-
-def image_rows(rows: Mapping[str, ArrayLike], *, low: float = -1.0, high: float = 1.0, columns: int = 8) -> Figure:
-    """Draw sets of images, one row each.
-
-    Args:
-        rows: Images by title, each (N, C, H, W) with C of 1 or 3; the first `columns` are drawn.
-        low, high: Values drawn black and white; what lies beyond is cut off.
-        columns: Images per row at most.
-    """
-    with rc_context(STYLE):
-        fig = figure(0.62 * columns + 1.6, 0.66 * len(rows) + 0.1)
-        axes = fig.subplots(len(rows), columns, squeeze=False)
-        for line, (title, images) in zip(axes, rows.items(), strict=True):
-            shown = ((np.asarray(images)[:columns] - low) / (high - low)).clip(0, 1)
-            for ax in line:
-                ax.set_axis_off()
-            for ax, image in zip(line, shown, strict=False):
-                ax.imshow(image.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            line[0].text(-0.15, 0.5, title, transform=line[0].transAxes, ha="right", va="center", fontsize=7.5)
-        return fig
 
 
 def log_density_panels(

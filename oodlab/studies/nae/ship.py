@@ -2,7 +2,7 @@
 
 What the run store lacks is trained there first, minutes each; files of other trainings are removed.
 
-Imports: studies, training, widgets.kept.
+Imports: its own folder, training, widgets.kept.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The panel of nae/eight_gaussians.
 
-Imports: data, grids, objectives, plotting, samplers, studies, training, widgets.live, widgets.panel, widgets.stepping,
+Imports: data, grids, objectives, plotting, samplers, its own folder, training, widgets.live, widgets.panel, widgets.stepping,
 widgets.walk.
 """
 
@@ -46,7 +46,7 @@ class PlaneSnapshot:
     starts: Tensor
 
 
-def eight_gaussians() -> RunPanel:
+def eight_gaussians_panel() -> RunPanel:
     """Build the panel of nae/eight_gaussians: train a small normalized autoencoder and watch it.
 
     Network, batch size and learning rates are the quick profile's; the controls decide
