@@ -2,7 +2,8 @@
 #
 #   make figures              the core figures at profile quick      ALL=1: every notebook
 #   make figures ARGS="nae/eight_gaussians --profile smoke"          further arguments of `oodlab figures`
-#   make test                 all tests                              TESTS=path: some of them
+#   make test                 laws, contracts and studies            TESTS=path: some of the tests
+#   make test-all             these, and the machine: notebooks at smoke size, kernels, clusters, browsers
 #   make lab                  JupyterLab on the notebooks
 #   make bench                speed as ratios to a plain loop
 #   make gpu                  the tests, the speed and some trainings on a GPU, within nine minutes    OUT=folder
@@ -16,14 +17,17 @@ READY := .venv/.ready
 
 export OMP_WAIT_POLICY ?= PASSIVE  # threads that wait sleep: spinning ones slow down whatever else runs
 
-.PHONY: figures test lab bench gpu trained digests
+.PHONY: figures test test-all lab bench gpu trained digests
 
 figures: $(READY)
 	$(BIN)/oodlab figures $(if $(ALL),--all) $(ARGS)
 
 test: $(READY)
 	$(BIN)/ruff check
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(or $(TESTS),tests/laws tests/contracts tests/studies)
+
+test-all: test
+	$(BIN)/python -m pytest tests/machine
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks/index.ipynb

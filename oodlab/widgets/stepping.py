@@ -203,7 +203,7 @@ class Stepper:
             chain = replace(chain, clip=kind and kind(limit))
         if settings.get("annealed"):
             falls = chain.noise_std if isinstance(chain.noise_std, Annealed) else Annealed(0.0)
-            noise_std = replace(falls, noise_std=noise_std)  # as the preset's chain falls, at once or delayed
+            noise_std = replace(falls, noise_std=noise_std)  # as the recipe's chain falls, at once or delayed
         return replace(chain, step_size=settings["step_size"], noise_std=noise_std)
 
     def _tick(self, change: dict[str, int]) -> None:

@@ -62,7 +62,7 @@ TRAININGS = (  # in the order of their worth
     Training("mass/epoch_curves", "long"),
     Training("nae/holdout_digits", "long"),
 )
-TESTS = ("tests/test_cuda.py", "tests/test_graphs.py")  # of these, what is marked gpu
+TESTS = ("tests/machine/test_cuda.py", "tests/laws/test_graphs.py")  # of these, what is marked gpu
 BENCHES = ("chain_rows", "mass_rows", "nae_rows")  # of tests.bench.images
 WORTH_STARTING = 25  # seconds; a process that loads torch and captures a graph has done nothing before
 STAMP = time.strftime("%Y%m%d-%H%M")

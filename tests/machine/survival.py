@@ -1,6 +1,6 @@
-"""Kill runs at random moments, let them go on, and compare: what tests/test_survival.py does a few times.
+"""Kill runs at random moments, let them go on, and compare: what test_survival.py does a few times.
 
-    python tests/survival.py --moments 20 --seed 0
+    python tests/machine/survival.py --moments 20 --seed 0
 
 A moment is a signal to a process (or to its group, as Ctrl-C does) a little after
 one of the events it reports, or while it starts.  After each: nothing of it runs,
@@ -49,7 +49,7 @@ MARK = "OODLAB_SURVIVAL"  # in the environment of every process that a victim st
 PATIENCE = 60  # seconds, for what takes one on an idle machine
 STEPS = 60
 EVERY = STEPS // 20  # steps between checkpoints
-IMPORTS = os.pathsep.join(map(str, (Path(__file__).resolve().parent, Path(__file__).resolve().parent.parent)))
+IMPORTS = os.pathsep.join(map(str, Path(__file__).resolve().parents[:3]))  # this folder, the tests, the checkout
 
 
 # --------------------------------------------------------------------- what is killed: the places
@@ -103,8 +103,8 @@ NOTEBOOK = """\
 from oodlab import plotting, training
 from drawings import made_rows, named
 from survival import settings
-preset = settings("NAE-PCD, 5 % restart")["NAE-PCD, 5 % restart"]
-result = training.train_or_load(preset, seed=seed, device="cpu")
+recipe = settings("NAE-PCD, 5 % restart")["NAE-PCD, 5 % restart"]
+result = training.train_or_load(recipe, seed=seed, device="cpu")
 fig = plotting.figure(3, 2)
 fig.subplots().plot([row["loss"] for row in result.history])
 rows = made_rows(*({"step": row["step"], "auroc": row["loss"]} for row in result.history), seed=seed)

@@ -481,7 +481,7 @@ ROWS: dict[str, tuple] = {
     "tolp processes 0": (lambda: train_or_load_in_parallel(PRESET,processes=0), "train_or_load_in_parallel expects processes >= 1", "got 0"),
     "tolp processes str": (lambda: train_or_load_in_parallel(PRESET,processes='2'), "train_or_load_in_parallel expects processes >= 1", "got '2'"),
     "tolp processes float": (lambda: train_or_load_in_parallel(PRESET,processes=2.), "train_or_load_in_parallel expects processes >= 1", "got 2.0"),
-    "tolp no preset": (lambda: train_or_load_in_parallel('nae',processes=2), "train_or_load_in_parallel expects a recipe", "got str:"),
+    "tolp no recipe": (lambda: train_or_load_in_parallel('nae',processes=2), "train_or_load_in_parallel expects a recipe", "got str:"),
     "tolp seed -1": (lambda: train_or_load_in_parallel(PRESET,processes=2,seed=-1), "train_or_load_in_parallel expects seed >= 0", "got -1"),
     "tolp precision": (lambda: train_or_load_in_parallel(PRESET,processes=2,precision='fp16'), "precision expects one of auto, float32 or bfloat16", "got 'fp16'"),
     "tolp graph": (lambda: train_or_load_in_parallel(PRESET,processes=2,graph='on'), "train_or_load_in_parallel expects graph auto or off", "got 'on'"),

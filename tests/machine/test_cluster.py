@@ -36,7 +36,7 @@ pytestmark = [
 ]
 
 notebooks = test_runner.notebooks  # the fixture
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TELL = """\
 import json, os
 facts = {name: value for name, value in os.environ.items() if name.startswith(("OODLAB_", "MALLOC_"))}

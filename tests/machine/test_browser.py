@@ -22,9 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
 
-from oodlab import workspace
+from oodlab import plotting, workspace
+from oodlab.studies.nae.outlier_reconstruction.drawing import seen
+from oodlab.studies.nae.outlier_reconstruction.panel import PIXELS as ON_PAGE
+from oodlab.widgets.canvas import SIDE
 
 PATIENCE = 180  # seconds for any one thing to happen, on a busy machine
 SETTINGS = {
@@ -310,3 +314,108 @@ def test_chains_are_moved_by_hand_and_by_play_in_jupyterlab(
         assert (step(), plays()) == (ended + 1, "on off")
         assert "Error" not in browser.execute_script("return document.body.innerText")
         browser.save_screenshot(str(Path(os.environ.get("OODLAB_SHOTS", tmp_path)) / "4_stepping.png"))
+
+
+@pytest.fixture
+def embedded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Have no files of any set on this machine."""
+    monkeypatch.delenv("OODLAB_DATA", raising=False)
+    monkeypatch.setenv("OODLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OODLAB_RUNS", str(tmp_path / "runs"))
+
+
+CANVAS = ".jp-Notebook .widget-html canvas"
+PIXELS = f"""
+const canvas = document.querySelector('{CANVAS}');
+const all = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+return Array.from(all).filter((_, i) => i % 4 === 0);"""
+SEEN = """
+const done = arguments[0];
+fetch(document.querySelector('.jp-Notebook img.widget-image').src).then((got) => got.arrayBuffer())
+  .then((bytes) => done(Array.from(new Uint8Array(bytes)))).catch(() => done([]));"""
+
+
+def test_the_mouse_draws_in_jupyterlab(browser: Any, embedded: None, tmp_path: Path) -> None:
+    """What is drawn reaches the kernel, what the kernel puts reaches the page, and the verdicts follow."""
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+
+    def text() -> str:
+        return browser.execute_script("return document.querySelector('.jp-Notebook').innerText")
+
+    def pixels() -> np.ndarray:
+        return np.array(browser.execute_script(PIXELS)).reshape(SIDE, SIDE)
+
+    def move(*places: tuple[float, float], pressed: bool) -> None:
+        """Move the mouse along places, in pixels of the picture from its upper left corner."""
+        canvas = browser.find_element(By.CSS_SELECTOR, CANVAS)
+        scale = canvas.size["width"] / SIDE
+        mouse = ActionChains(browser, duration=20)
+        for i, (x, y) in enumerate(places):
+            mouse.move_to_element_with_offset(canvas, (x - SIDE / 2) * scale, (y - SIDE / 2) * scale)
+            if i == 0 and pressed:
+                mouse.click_and_hold()
+        (mouse.release() if pressed else mouse).perform()
+
+    def agreed() -> np.ndarray | None:
+        """Return the picture if the models have seen what the page shows, all of it."""
+        picture = pixels()
+        shown = plotting.picture_png(seen(picture.astype(np.uint8)[None], (1, 14, 14))[0, 0].numpy(), ON_PAGE)
+        return picture if bytes(browser.execute_async_script(SEEN)) == shown else None
+
+    def changes(what: str, act: Any) -> np.ndarray:
+        """Act, and wait until page and models have the same other picture; nothing is on its way then."""
+        before = pixels()
+        act()
+
+        def changed() -> Any:
+            picture = agreed()
+            return None if picture is None or np.array_equal(picture, before) else [picture]
+
+        return until(what, changed)[0]
+
+    def press(name: str) -> None:
+        assert browser.execute_script(PRESS, name), name
+
+    served = tmp_path / "notebooks"
+    served.mkdir()
+    cell = nbformat.v4.new_code_cell(
+        "import functools\nfrom oodlab import widgets\n"
+        "from oodlab.studies.nae.outlier_reconstruction.panel import outlier_reconstruction_panel\n"
+        "panel = widgets.show(functools.partial(outlier_reconstruction_panel, profile='smoke'))"
+    )
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), served / "panel.ipynb")
+    with jupyter_lab(served, tmp_path) as address:
+        run_all(browser, address.format(notebook="panel.ipynb"))
+        assert browser.execute_script(FIRST_ERROR) is None
+        until("the canvas", lambda: browser.find_elements(By.CSS_SELECTOR, CANVAS))
+        until("the look for models", lambda: "Press Train" in text())
+        press("Train")
+        until("both verdicts", lambda: len(re.findall(r"accepted up to", text())) == 2)
+        assert pixels().any(), "a digit to begin with"
+
+        assert not changes("a clear canvas", lambda: press("Clear")).any()
+        move((3, 3), (25, 25), pressed=False)
+        verdicts = re.findall(r"error 0\.\d+", text())
+        drawn = changes("the drawing", lambda: move((6, 14), (22, 14), pressed=True))
+        move((3, 3), (25, 25), pressed=False)
+        assert np.array_equal(pixels(), drawn), "a released mouse draws nothing"
+        rows, columns = np.nonzero(drawn > 127)
+        assert (rows.min(), rows.max()) == (13, 14) and columns.min() <= 6 and columns.max() >= 21
+        assert np.array_equal(np.unique(rows), [13, 14]) and len(set(columns)) == columns.max() - columns.min() + 1
+        until("other verdicts", lambda: re.findall(r"error 0\.\d+", text()) != verdicts)
+
+        half = changes("half of the drawing", lambda: press("left"))
+        assert not half[:, :14].any() and np.array_equal(half[:, 14:], drawn[:, 14:]), "the kernel had all of it"
+
+        press("eraser")
+        erases = f"return document.querySelector('{CANVAS}').dataset.erases"
+        until("the eraser", lambda: browser.execute_script(erases) == "true")
+        rest = changes("an erased drawing", lambda: move((14, 14), (22, 14), pressed=True))
+        assert (rest[13:15, 14:22] < 32).all(), "less than the edge of a stroke"
+        assert changes("a digit", lambda: press("Show it")).sum() > 1000
+        chimera = changes("a chimera", lambda: press("Merge"))
+        assert not chimera[11:17].any() and chimera.any(), "its seam"
+        assert "Error" not in text()
+        browser.save_screenshot(str(Path(os.environ.get("OODLAB_SHOTS", tmp_path)) / "4_outlier_reconstruction.png"))

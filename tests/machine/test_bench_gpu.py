@@ -13,7 +13,7 @@ import pandas as pd
 
 from oodlab.training.devices import PRECISIONS
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+CHECKOUT = Path(__file__).resolve().parents[2]
 ABSENT = (
     *("jupyter", "jupyterlab", "jupyter_client", "papermill", "ipywidgets", "ipykernel", "IPython", "nbformat"),
     *("nbclient", "distributed", "dask", "selenium", "yaml"),

@@ -18,7 +18,7 @@ from oodlab.batch.record import recorded
 from oodlab.studies import studies
 from oodlab.study import Drawn
 
-FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 NOTEBOOKS = sorted(path for path in FOLDER.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 DRAWING = find(FOLDER)  # with a study: index and template draw no figures
 MOST_CODE_LINES = 80

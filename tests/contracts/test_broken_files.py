@@ -149,23 +149,23 @@ def test_of_two_processes_that_meet_a_damaged_download_one_fetches_it(
 def test_a_damaged_checkpoint_is_an_error_and_stays_where_it_is(damage: Callable, tmp_path: Path) -> None:
     """A flipped bit inside a tensor too: torch.load compares no checksums and would return another model."""
     file = tmp_path / "checkpoint.pt"
-    training.write_checkpoint(file, state(), "a preset")
+    training.write_checkpoint(file, state(), "a recipe")
     damage(file)
     before = file.read_bytes()
     with pytest.raises(ValueError, match=r"checkpoint\.pt cannot be read .*damaged; delete it to start anew"):
-        training.read_checkpoint(file, "a preset")
+        training.read_checkpoint(file, "a recipe")
     assert file.read_bytes() == before
 
 
 def test_any_flipped_bit_of_a_checkpoint_is_an_error_or_harmless(tmp_path: Path) -> None:
     file = tmp_path / "checkpoint.pt"
-    training.write_checkpoint(file, state(), "a preset")
+    training.write_checkpoint(file, state(), "a recipe")
     content, wanted = file.read_bytes(), state()["model"]
     refused = 0
     for i, place in enumerate(range(0, len(content), 61)):
         file.write_bytes(content[:place] + bytes([content[place] ^ 1 << i % 8]) + content[place + 1 :])
         try:
-            found = training.read_checkpoint(file, "a preset")
+            found = training.read_checkpoint(file, "a recipe")
         except ValueError:
             refused += 1
         else:
@@ -174,7 +174,7 @@ def test_any_flipped_bit_of_a_checkpoint_is_an_error_or_harmless(tmp_path: Path)
     assert refused > 50
 
 
-def test_a_checkpoint_of_another_preset_trains_nothing(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_recipe_trains_nothing(tmp_path: Path) -> None:
     x = torch.zeros(8, 2)
     calls: list[int] = []
 
@@ -285,7 +285,7 @@ def test_damaged_records_of_finished_runs_are_done_again(kind: str) -> None:
 
 
 def write_checkpoint() -> None:
-    training.write_checkpoint(workspace.runs_folder() / "checkpoint.pt", state(), "a preset")
+    training.write_checkpoint(workspace.runs_folder() / "checkpoint.pt", state(), "a recipe")
 
 
 def write_data() -> None:
@@ -305,8 +305,8 @@ WRITERS: dict[str, Callable[[], object]] = {
 
 def child(code: str) -> subprocess.CompletedProcess:
     """Run code in a process of its own, with this file as `tests`."""
-    here = Path(__file__).parent
-    lines = f"import sys; sys.path.insert(0, {str(here)!r}); import test_broken_files as tests\n{textwrap.dedent(code)}"
+    here = [str(folder) for folder in Path(__file__).parents[:2]]
+    lines = f"import sys; sys.path[:0] = {here!r}; import test_broken_files as tests\n{textwrap.dedent(code)}"
     return subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=False)
 
 

@@ -236,7 +236,7 @@ def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
         run("AE", tmp_path)
 
 
-def test_a_checkpoint_of_another_preset_is_refused_with_the_difference(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_recipe_is_refused_with_the_difference(tmp_path: Path) -> None:
     file = tmp_path / "checkpoint.pt"
     training.write_checkpoint(file, {"step": 1}, "name = a\nsteps = 8\nbatch = 50")
     with pytest.raises(ValueError, match="expects the recipe it was made with") as refusal:
@@ -631,66 +631,42 @@ def test_bfloat16_leaves_weights_and_chain_states_in_float32(tmp_path: Path) -> 
 
 
 @pytest.fixture
-def preset() -> SimpleNamespace:
+def recipe() -> SimpleNamespace:
     return plane_recipe("NAE-OMI, circle")
 
 
-def test_a_preset_is_trained_once_per_seed(preset: SimpleNamespace) -> None:
+def test_a_recipe_is_trained_once_per_seed(recipe: SimpleNamespace) -> None:
     before = torch.get_rng_state()
-    first = train_or_load(preset, seed=0, device="cpu")
-    loaded = train_or_load(preset, seed=0, device="cpu", should_stop=lambda: pytest.fail("a step was begun"))
+    first = train_or_load(recipe, seed=0, device="cpu")
+    loaded = train_or_load(recipe, seed=0, device="cpu", should_stop=lambda: pytest.fail("a step was begun"))
     assert_same_bits(dict(loaded.model.state_dict()), dict(first.model.state_dict()))
-    other = train_or_load(preset, seed=1, device="cpu")
+    other = train_or_load(recipe, seed=1, device="cpu")
     assert not torch.equal(next(other.model.parameters()), next(first.model.parameters()))
     assert torch.equal(torch.get_rng_state(), before)
     files = sorted(workspace.runs_folder().rglob("checkpoint.pt"))
     assert len(files) == 2
-    folders = [workspace.runs_folder() / "checkpoints" / f"{preset.key}-seed{seed}" for seed in (0, 1)]
+    folders = [workspace.runs_folder() / "checkpoints" / f"{recipe.key}-seed{seed}" for seed in (0, 1)]
     assert [file.parent for file in files] == folders
 
 
 def test_a_finished_training_is_done_anew_on_request_and_an_unfinished_one_goes_on(
-    preset: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    recipe: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OODLAB_ANEW", "1")
     steps: list[int] = []
-    train_or_load(preset, device="cpu", on_step=lambda step, *_: steps.append(step), should_stop=asking(100))
+    train_or_load(recipe, device="cpu", on_step=lambda step, *_: steps.append(step), should_stop=asking(100))
     for _ in range(2):
-        train_or_load(preset, device="cpu", on_step=lambda step, *_: steps.append(step))
-    assert steps == [*range(1, preset.steps + 1), *range(1, preset.steps + 1)]
+        train_or_load(recipe, device="cpu", on_step=lambda step, *_: steps.append(step))
+    assert steps == [*range(1, recipe.steps + 1), *range(1, recipe.steps + 1)]
 
 
-def test_initial_weights_are_the_seeds_and_not_the_callers(preset: SimpleNamespace) -> None:
+def test_initial_weights_are_the_seeds_and_not_the_callers(recipe: SimpleNamespace) -> None:
     ends = []
     for seed_of_caller in (1, 2):
         with torch.random.fork_rng():
             torch.manual_seed(seed_of_caller)
-            ends.append(train_or_load(preset, seed=5, device="cpu", should_stop=lambda: True).model.state_dict())
+            ends.append(train_or_load(recipe, seed=5, device="cpu", should_stop=lambda: True).model.state_dict())
     assert_same_bits(dict(ends[0]), dict(ends[1]))
-
-
-def test_side_by_side_gives_the_bits_of_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also when everything is trained anew, and when all that is left to do is to load."""
-    runs = {name: plane_recipe(name) for name in ("AE, circle", "NAE-OMI, circle", "NAE-PCD, 5 % restart")}
-    seeds = {name: [4, 5] for name in runs}
-    alone = training.train_or_load_all(runs, seeds, device="cpu")  # one thread: nothing to share
-    monkeypatch.setenv("OODLAB_RUNS", str(tmp_path / "shared"))
-    monkeypatch.setattr(training.stored, "WORTH_A_PROCESS", 1)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    events = tmp_path / "events.jsonl"
-    monkeypatch.setenv("OODLAB_PROGRESS", str(events))
-    for anew in ("1", ""):
-        monkeypatch.setenv("OODLAB_ANEW", anew)
-        shared = training.train_or_load_all(runs, seeds, device="cpu")
-        for name in runs:
-            for one, other in zip(alone[name], shared[name], strict=True):
-                assert_same_bits(dict(one.model.state_dict()), dict(other.model.state_dict()))
-        labels = {json.loads(line)["label"] for line in events.read_text().splitlines()}
-        assert ("6 trainings, 2 at a time" in labels) == (anew == "1"), "finished trainings start no process"
-        lines = [json.loads(line) for line in events.read_text().splitlines()]
-        own = [line for line in lines if line["label"].startswith("nae") and line["step"] == 1]
-        assert len(own) == (6 if anew else 0), "each is trained once, and not again when it is loaded"
-        events.write_text("")
 
 
 def started(start: str = "AE, circle", **changes: object) -> Recipe:
@@ -706,15 +682,15 @@ def test_a_training_begins_with_the_final_weights_of_another() -> None:
     file = next(workspace.runs_folder().rglob("checkpoint.pt"))
     before = file.stat().st_mtime_ns
     for lr in (0.0, 1e-9):
-        preset = started(optimiser=Adam(lr, lr_of={"log_temperature": lr}))
-        result = train_or_load(preset, seed=3, device="cpu", on_step=lambda step, *_: events.append(step), anew=True)
-        assert result.step == preset.steps
+        recipe = started(optimiser=Adam(lr, lr_of={"log_temperature": lr}))
+        result = train_or_load(recipe, seed=3, device="cpu", on_step=lambda step, *_: events.append(step), anew=True)
+        assert result.step == recipe.steps
         for name, value in result.model.state_dict().items():
             assert torch.allclose(value, first[name], atol=1e-6)
     assert file.stat().st_mtime_ns == before
-    assert events == 2 * list(range(1, preset.steps + 1))
+    assert events == 2 * list(range(1, recipe.steps + 1))
     shutil.rmtree(file.parent)
-    assert train_or_load(preset, seed=3, device="cpu").finished
+    assert train_or_load(recipe, seed=3, device="cpu").finished
     assert not file.exists(), "what is finished needs its start no more"
 
 
@@ -731,49 +707,18 @@ def test_a_start_that_is_stopped_is_gone_on_with(tmp_path: Path, monkeypatch: py
 
 def test_a_start_of_another_model_gives_what_fits_and_says_what_does_not(capsys: pytest.CaptureFixture) -> None:
     """D_z = 3 against the circle's 2: the layers next to the code differ in shape, all others are copied."""
-    preset = started("AE, D_z = 3")
-    given = train_or_load(preset.needs["start"], device="cpu").model.state_dict()
-    model = preset.model()
-    said = training.stored.copy_weights(preset.needs["start"].model(), model, preset)
+    recipe = started("AE, D_z = 3")
+    given = train_or_load(recipe.needs["start"], device="cpu").model.state_dict()
+    model = recipe.model()
+    said = training.stored.copy_weights(recipe.needs["start"].model(), model, recipe)
     own = model.state_dict()
     unlike = [name for name in own if own[name].shape != given[name].shape]
     assert unlike and all(name in said.split("fresh:")[1] for name in unlike)
-    train_or_load(preset, device="cpu")
+    train_or_load(recipe, device="cpu")
     assert said.split(";")[1] in capsys.readouterr().out
-    assert training.stored.copy_weights(preset.needs["start"].model(), preset.needs["start"].model(), preset) == ""
+    assert training.stored.copy_weights(recipe.needs["start"].model(), recipe.needs["start"].model(), recipe) == ""
     with pytest.raises(ValueError, match="got none whose name and shape match"):
-        training.stored.copy_weights(nn.Linear(7, 7), model, preset)
-
-
-def test_starts_come_first_and_once_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where a start is among the trainings asked for, behind what starts from it."""
-    omi = started()
-    other = dataclasses.replace(omi, name="nae/eight_gaussians/other", steps=omi.steps + 1)
-    runs = {"a": omi, "b": other, "AE": omi.needs["start"]}
-    seeds = {name: [4, 5] for name in runs}
-    alone = training.train_or_load_all(runs, seeds, device="cpu")
-    monkeypatch.setenv("OODLAB_RUNS", str(tmp_path / "shared"))
-    monkeypatch.setattr(training.stored, "WORTH_A_PROCESS", 1)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    events = tmp_path / "events.jsonl"
-    monkeypatch.setenv("OODLAB_PROGRESS", str(events))
-    for anew in ("", "1"):
-        monkeypatch.setenv("OODLAB_ANEW", anew)
-        shared = training.train_or_load_all(runs, seeds, device="cpu")
-        for name in runs:
-            for one, other in zip(alone[name], shared[name], strict=True):
-                assert_same_bits(dict(one.model.state_dict()), dict(other.model.state_dict()))
-    lines = [json.loads(line) for line in events.read_text().splitlines()]
-    began = [
-        line["label"] for line in lines if line["event"] == "step" and line["step"] == 1 and "seed" in line["label"]
-    ]
-    assert sorted(began) == sorted(2 * [f"{preset.name} seed {seed}" for preset in runs.values() for seed in (4, 5)])
-    assert max(i for i, label in enumerate(began[:6]) if "/AE" in label) == 1
-    waves = training.stored._waves([(runs["a"], 6), (runs["AE"], 6), (runs["b"], 6)])
-    assert [[preset.name.split("/")[-1] for preset, _ in wave] for wave in waves] == [
-        ["AE, circle"],
-        ["NAE-OMI, circle", "other"],
-    ]
+        training.stored.copy_weights(nn.Linear(7, 7), model, recipe)
 
 
 def test_what_the_caller_turns_off_is_off_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -785,7 +730,7 @@ def test_what_the_caller_turns_off_is_off_side_by_side(monkeypatch: pytest.Monke
         def __init__(self, workers: int, **start: object) -> None:
             super().__init__(1)
 
-    def record(preset: object, *, precision: str, graph: str, **options: object) -> None:
+    def record(recipe: object, *, precision: str, graph: str, **options: object) -> None:
         asked.append(("should_stop" in options, precision, graph))
 
     monkeypatch.setattr(training.stored, "ProcessPoolExecutor", Here)
@@ -799,26 +744,17 @@ def test_what_the_caller_turns_off_is_off_side_by_side(monkeypatch: pytest.Monke
 
 def test_what_is_typed_in_a_notebook_is_not_sent_to_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """They could not import it: such trainings go one after the other, as many updates as they have."""
-    preset = plane_recipe("AE, circle")
+    recipe = plane_recipe("AE, circle")
     monkeypatch.setattr(training.stored, "WORTH_A_PROCESS", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(training.stored, "_side_by_side", lambda *_: pytest.fail("other processes were started"))
     with pytest.raises(pytest.fail.Exception):
-        list(training.train_each([(preset, 0), (preset, 1)], device="cpu"))
+        list(training.train_each([(recipe, 0), (recipe, 1)], device="cpu"))
     monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
     typed = FunctionType(weight_sum.__code__, {}, "typed")
     typed.__module__, typed.__qualname__ = "__main__", "typed"
     monkeypatch.setattr(training.stored.identity, "definitions_in", lambda value: [typed])
-    assert len(list(training.train_each([(preset, 0), (preset, 1)], device="cpu"))) == 2
-
-
-def test_an_error_side_by_side_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    smoke = plane_recipe("AE, circle")
-    broken = dataclasses.replace(smoke, optimiser=Adam(lr=1e-3, lr_of={"no such": 1.0}))
-    monkeypatch.setattr(training.stored, "WORTH_A_PROCESS", 1)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    with pytest.raises(ValueError, match="no such"):
-        training.train_or_load_all({"a": broken}, {"a": [0, 1]}, device="cpu")
+    assert len(list(training.train_each([(recipe, 0), (recipe, 1)], device="cpu"))) == 2
 
 
 # ------------------------------------------------------------------------------------------ probes

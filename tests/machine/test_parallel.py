@@ -490,7 +490,7 @@ def test_every_notebooks_study_is_found_by_its_name() -> None:
     assert all(study.name == name for name, study in found.items())
 
 
-NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 
 @pytest.mark.parametrize(
@@ -624,12 +624,12 @@ def test_what_the_first_process_says_as_it_fails_reaches_the_caller(
 def test_a_process_reports_why_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OODLAB_PROGRESS", str(tmp_path / "events"))
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    (tmp_path / "preset").write_bytes(b"no preset")
-    given = ["--device", "cpu", "--threads", "1", "--pickled", str(tmp_path / "preset")]
+    (tmp_path / "recipe").write_bytes(b"no recipe")
+    given = ["--device", "cpu", "--threads", "1", "--pickled", str(tmp_path / "recipe")]
     with pytest.raises(pickle.UnpicklingError):
         train.main(given)
     smoke = plane_recipe("NAE-OMI, D_z = 3")
-    (tmp_path / "preset").write_bytes(pickle.dumps(replace(smoke, optimiser=Adam(1e-3, lr_of={"no such": 1.0}))))
+    (tmp_path / "recipe").write_bytes(pickle.dumps(replace(smoke, optimiser=Adam(1e-3, lr_of={"no such": 1.0}))))
     with pytest.raises(ValueError, match="no such"):
         train.main(given)
     events = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
@@ -720,9 +720,9 @@ def test_what_the_caller_turns_off_is_off_in_every_process(monkeypatch: pytest.M
     """The command line of the processes is read by what they run."""
     asked: list[tuple] = []
 
-    def record(preset: Recipe, *, seed: int, precision: str, graph: str, **options: object) -> Result:
+    def record(recipe: Recipe, *, seed: int, precision: str, graph: str, **options: object) -> Result:
         asked.append((seed, precision, graph))
-        return train_or_load(preset, seed=seed, device="cpu", precision=precision, graph=graph)
+        return train_or_load(recipe, seed=seed, device="cpu", precision=precision, graph=graph)
 
     def launch(command: list[str], **run: object) -> subprocess.Popen:
         assert train.main(command[command.index("oodlab.batch.train") + 1 :]) == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "oodlab"
+PACKAGE = Path(__file__).parents[2] / "oodlab"
 
 LOWER = {
     "metrics",

@@ -64,20 +64,20 @@ def test_the_live_figure_shows_the_images_nearest_to_the_threshold(generator: to
     assert plotting.to_png(fig).startswith(b"\x89PNG")
 
 
-def test_a_panel_trains_its_preset_and_follows_its_views(generator: torch.Generator) -> None:
+def test_a_panel_trains_its_recipe_and_follows_its_views(generator: torch.Generator) -> None:
     import ipywidgets as w
 
-    preset = plane_recipe("AE, circle")
+    recipe = plane_recipe("AE, circle")
     panel = score_panel(
         {"seed": w.IntSlider(0, min=0, max=3)},
         scores=("log p (nats)",),
-        prepare=lambda values: (preset, watch_of(generator)),
+        prepare=lambda values: (recipe, watch_of(generator)),
         name=lambda values: f"seed {values['seed']}",
     )
     panel.run()
     panel.wait(60)
     assert "done." in panel.status.value, panel.status.value
-    assert panel._snapshot.steps[0] == 0 and panel._snapshot.steps[-1] == preset.steps
+    assert panel._snapshot.steps[0] == 0 and panel._snapshot.steps[-1] == recipe.steps
     before = bytes(panel.image.value)
     panel.views["tpr"].value = 0.6
     assert bytes(panel.image.value) != before
