@@ -352,7 +352,7 @@ def _rows_of(study: Study, trained: Trained, inputs: Inputs, wanted: list[Wanted
                 **common,
                 **{name: "+".join(dict.fromkeys(part[name] for part in made_by)) for name in ("device", "precision")},
                 **_titles(study, one),
-                **{name: row[name] for name in ("n_in", "n_out", "auroc", "aupr_in", "aupr_out", "tnr_at_95tpr")},
+                **{name: row[name] for name in ("n_in", "n_out", *kept_rows.METRICS)},
                 "auroc_se": metrics.auroc_standard_error(inside, outside),
                 **_described("in", inside),
                 **_described("out", outside),

@@ -31,9 +31,10 @@ import pandas as pd
 
 from oodlab import workspace
 
+METRICS = ("auroc", "aupr_in", "aupr_out", "tnr_at_95tpr")  # of those of metrics.ood_row
 COLUMNS = (
     *("method", "score", "in_set", "out_set", "seed", "step", "group", "n_in", "n_out"),
-    *("auroc", "auroc_se", "aupr_in", "aupr_out", "tnr_at_95tpr"),
+    *("auroc", "auroc_se", *METRICS[1:]),
     *("in_mean", "in_q10", "in_q50", "in_q90", "out_mean", "out_q10", "out_q50", "out_q90"),
     *("profile", "source", "stand_in_for", "device", "precision", "machine", "made"),
     *("seconds", "seconds_each", "training", "key"),
