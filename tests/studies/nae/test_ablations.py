@@ -98,9 +98,11 @@ def test_rows_are_the_papers_lengths_chains_and_sizes() -> None:
 
 def test_at_full_size_normalising_takes_20_epochs() -> None:
     """48,600 images in batches of 128 are 380 updates an epoch."""
-    recipes = STUDY.at("full").recipes
-    assert {recipe.steps for (_, _, role), recipe in recipes.items() if role == "model"} == {20 * 380}
-    assert recipes["mnist without 9", "table 7: No.1, the base", "AE"].steps == 100 * 380
+    study = STUDY.at("full")
+    (task,) = study.tasks
+    trainings = {method.name: method.trainings(task) for method in study.on(task)}
+    assert {one["model"].steps for one in trainings.values()} == {20 * 380}
+    assert trainings["table 7: No.1, the base"]["AE"].steps == 100 * 380
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,9 @@ def test_cifar10_has_the_methods_of_table_2_and_mnist_all(source: str) -> None:
     study = STUDY.at("quick", source=source)
     trained = {task.inside: tuple(method.name for method in study.on(task)) for task in study.tasks}
     assert trained == {"mnist": METHODS, "cifar10": OF_TABLE_2}
+    here = {task.name: task for task in study.played}
     places = {(task, method) for task, method, _ in study.recipes}
-    assert places == {(name, method) for name, of in trained.items() for method in of}
+    assert places == {(name, one.name) for name, task in here.items() for one in study.on(task)}
     embedded = STUDY.at("smoke", dataset="embedded")
     assert [len(embedded.on(task)) for task in embedded.tasks] == [3, 3], "a stand-in is played by the same methods"
 
