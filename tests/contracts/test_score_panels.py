@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from oodlab import detectors, metrics, plotting
 from oodlab.studies.ebm.gamma_sweep.panel import COMBINATIONS, gamma_sweep_panel
 from oodlab.studies.ebm.smoothness.panel import smoothness_panel
 from oodlab.studies.mass.epoch_curves.panel import CONDITIONERS, epoch_curves_panel
+from oodlab.widgets import RunPanel
 from oodlab.widgets.scores import ScoreWatch, score_panel
 
 
@@ -112,3 +114,11 @@ def test_every_panel_trains_with_what_its_controls_offer(build, values: dict) ->
     panel.wait(60)
     assert any(seen), panel.status.value
     assert bytes(panel.image.value).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("build", [epoch_curves_panel, smoothness_panel, gamma_sweep_panel])
+def test_every_choice_shows_what_is_chosen(build: Callable[[], RunPanel]) -> None:
+    """A drop-down whose value is None shows nothing unless its first option is chosen by place."""
+    for name, control in build().controls.items():
+        if hasattr(control, "options"):
+            assert control.label, name

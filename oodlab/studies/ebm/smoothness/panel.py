@@ -35,6 +35,7 @@ def smoothness_panel() -> RunPanel:
         "gamma": w.FloatSlider(0.0, min=0.0, max=10.0, step=0.5, description="supervision γ", **slider()),
         "bottleneck": w.Dropdown(
             options=[("none", None), ("0.2 of the channels", 0.2), ("0.4 of the channels", 0.4)],
+            index=0,  # None as a value counts as nothing chosen
             description="bottleneck",
             style=WIDE,
         ),
