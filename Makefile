@@ -24,7 +24,7 @@ figures: $(READY)
 
 test: $(READY)
 	$(BIN)/ruff check
-	$(BIN)/python -m pytest -n auto --dist worksteal $(or $(TESTS),tests/laws tests/contracts tests/studies)
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(or $(TESTS),tests/laws tests/contracts tests/studies)
 
 test-all: test
 	$(BIN)/python -m pytest tests/machine
