@@ -1,12 +1,13 @@
-"""Data: load(name, split) -> stored arrays; real, embedded and synthetic sets; preprocessing.
+"""Data: `load(name, split)` returns a set's stored values; real, embedded and synthetic sets; preprocessing.
 
     train = data.load("fashion_mnist", "train", without=9)
     w = data.dequantize(train.x, generator)          # a flow's input
     data.load("path/of/your.npz", "test"), data.from_arrays(x, y), data.from_folder("pictures", size=32)
 
-Files are sought on the search path OODLAB_DATA, then in the cache; else a set
-is downloaded where it can be. `sets` holds the table, `search` the search
-path, `rows` the split rule.
+The files of a set are looked for in the folders that OODLAB_DATA names (the
+search path), then in the cache; a set found in neither is downloaded where that
+is possible. `sets` holds the table of sets, `search` the search path, `rows` the
+split rule.
 
 Imports: its own folder.
 """

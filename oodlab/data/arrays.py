@@ -1,7 +1,7 @@
-"""Stored arrays: what an npz may hold, and how it becomes tensors.
+"""Stored arrays: npz files are read and written, and arrays are checked and become tensors.
 
-Stored values stay as they are: images uint8, whatever the file's axis order;
-tables real numbers. Scaling is the business of `transforms`.
+Images are uint8 in any axis order, tables are real numbers. Values are not scaled
+here: the functions of `transforms` do that later.
 
 Imports: oodlab.workspace.
 """
@@ -18,11 +18,11 @@ from oodlab.workspace import atomic_file
 
 
 def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
-    """Read x, y (None if absent) and class names from an npz file.
+    """Return the arrays x and y (None if absent) and the class names that an npz file holds.
 
     Raises:
-        ValueError: the file is truncated, altered, empty or not of this form;
-            checksums inside the file are compared.
+        ValueError: the file is truncated, altered or empty (its inner checksums
+            are compared), is no npz file, or has no array named x.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -32,22 +32,24 @@ def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]
     except Exception as error:  # zip, LZMA, zlib and header errors have no common class
         raise ValueError(
             f"{path} cannot be read as an npz file ({type(error).__name__}: {error}): it is truncated, "
-            "altered or something else; delete it and copy or fetch it again."
+            "altered or no npz file; delete it and copy or fetch it again."
         ) from error
     if "x" not in found:
-        raise ValueError(f"{path} expects an array named x, got {list(found)}: save it by numpy.savez(path, x=x, y=y).")
+        raise ValueError(
+            f"{path} expects an array named x, got {list(found)}: save the file by numpy.savez(path, x=x, y=y)."
+        )
     return found["x"], found.get("y"), tuple(str(name) for name in found.get("class_names", ()))
 
 
 def write_npz(path: Path, x: np.ndarray, y: np.ndarray, class_names: tuple[str, ...]) -> None:
-    """Write one part of a set, whole or not at all."""
+    """Write one part of a set (train, say) as an npz file; a process that is killed leaves no half-written file."""
     named = {"class_names": np.array(class_names)} if class_names else {}
     with atomic_file(path) as file:
         np.savez_compressed(file, x=x, y=y, **named)
 
 
 def as_stored(x: Any, y: Any | None, *, who: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Check arrays and bring them into the one form.
+    """Check images or a table with their labels, and return both as tensors in the kit's form.
 
     Args:
         x: Images (N, H, W), (N, H, W, C) or (N, C, H, W) as uint8 with C = 1 or
@@ -60,14 +62,14 @@ def as_stored(x: Any, y: Any | None, *, who: str) -> tuple[torch.Tensor, torch.T
         y as int64 (N,), -1 where there are no labels.
 
     Raises:
-        ValueError: another shape or type, NaN or infinite entries, a y that
-            does not fit x.
+        ValueError: x has another shape or type, or NaN or infinite entries; or
+            y does not fit x.
     """
     x = _array(x, f"{who} expects x as one array")
     if x.ndim not in (2, 3, 4) or 0 in x.shape:
         raise ValueError(
-            f"{who} expects x of shape (N, D), (N, H, W), (N, H, W, C) or (N, C, H, W), none of them 0, got {x.shape}: "
-            "one row or image per item."
+            f"{who} expects x of shape (N, D), (N, H, W), (N, H, W, C) or (N, C, H, W), with no size 0, got {x.shape}: "
+            "pass one row or one image per item."
         )
     stored = _table(x, who) if x.ndim == 2 else _images(x, who)
     return stored, _labels(y, len(x), who)
@@ -79,14 +81,14 @@ def _array(values: Any, expected: str) -> np.ndarray:
     try:
         return np.asarray(values)
     except ValueError as error:  # rows of several lengths
-        raise ValueError(f"{expected}, got {type(values).__name__}: {error}; give rows of one length.") from error
+        raise ValueError(f"{expected}, got {type(values).__name__}: {error}; give all rows the same length.") from error
 
 
 def _table(x: np.ndarray, who: str) -> torch.Tensor:
     if x.dtype == np.uint8:
         raise ValueError(
             f"{who} expects a table of real numbers or images (N, H, W), got uint8 {x.shape}: "
-            "flattened images are reshaped first, a table of counts is cast to float."
+            "reshape flattened images to (N, H, W), or cast a table of counts to float."
         )
     if x.dtype.kind not in "fiu":
         raise ValueError(f"{who} expects a table of real numbers, got dtype {x.dtype}: cast it to float.")
@@ -104,8 +106,8 @@ def _table(x: np.ndarray, who: str) -> torch.Tensor:
 def _images(x: np.ndarray, who: str) -> torch.Tensor:
     if x.dtype != np.uint8:
         raise ValueError(
-            f"{who} expects images as uint8 values 0..255, got {x.dtype}: data sets keep stored values and a "
-            "transform scales them; for floats in [0, 1] save (x * 255).round().astype('uint8')."
+            f"{who} expects images as uint8 values 0..255, got {x.dtype}: images are stored unscaled, and a "
+            "transform scales them later; for floats in [0, 1] save (x * 255).round().astype('uint8')."
         )
     if x.ndim == 3:
         return torch.from_numpy(x[:, None].copy())

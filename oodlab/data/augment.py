@@ -1,4 +1,4 @@
-"""Augmentation of image batches: one affine map per image, read off in one pass.
+"""Augmentation of image batches: one random affine map per image, applied with a single interpolation.
 
 Imports: oodlab.checks, oodlab.data.transforms.
 """
@@ -18,16 +18,16 @@ from oodlab.data.transforms import scale_signed
 
 @dataclass(frozen=True)
 class Augment:
-    """Rotate, mirror and shift each image at random, then add noise; a transform of batches.
+    """A transform that rotates, mirrors and shifts each image of a batch at random, then adds noise.
 
     Attributes:
-        degrees: Angles come from U(-degrees, degrees).
+        degrees: Largest angle of rotation; angles are drawn from U(-degrees, degrees).
         flip: Probability of a horizontal mirror image.
-        shift: Each axis moves by a whole number of pixels from -shift to shift.
+        shift: Largest shift; each axis is shifted by a whole number of pixels drawn from -shift..shift.
         noise_std: Standard deviation of the noise added, in units of x.
 
-    What enters at the border is the image reflected about its outermost pixels. A
-    reflecting pad of `shift` pixels followed by a random crop is the same shift.
+    Pixels that enter at a border come from the image reflected about its outermost pixels,
+    so that a shift equals reflection padding by `shift` pixels and a random crop.
     """
 
     degrees: float = 0.0
@@ -60,18 +60,18 @@ class Augment:
 
 
 def augmented_signed(x: Tensor, generator: torch.Generator | None = None, *, augment: Augment) -> Tensor:
-    """Scale stored uint8 images to [-1, 1], then augment them; a transform of batches of stored images."""
+    """Return a batch of stored uint8 images scaled to [-1, 1], then augmented, (B, C, H, W) float32."""
     return augment(scale_signed(x), generator)
 
 
 def moved(x: Tensor, angle: Tensor, mirrored: Tensor, moves: Tensor) -> Tensor:
-    """Rotate about the centre, then mirror, then shift, interpolating once, bilinearly.
+    """Rotate each image about its centre, mirror it, then shift it, with one bilinear interpolation for all three.
 
     Args:
         x: Images, (B, C, H, W).
         angle: Counter-clockwise rotation as seen, radians, (B,).
-        mirrored: Whether left and right change places, (B,) bool.
-        moves: Pixels by which the content moves (right, down), (B, 2).
+        mirrored: Whether left and right are exchanged, (B,) bool.
+        moves: Pixels by which the content is shifted (right, down), (B, 2).
 
     Returns:
         Images like x; beyond the border the image is reflected about its outermost pixels.

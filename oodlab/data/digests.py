@@ -1,11 +1,11 @@
-"""What stored values are, in one number: the digest of a set's part, with the set here or not.
+"""Digests of stored data: one SHA-256 for each part (train, test, ...) of a set, known even where the set is absent.
 
-A training is known by the digest of what it trains on, and a row of a table by those of
-what it scores.  Digests of the named sets are in `oodlab/digests.csv`, as they were when the
-committed rows were made: where a set is absent its digest comes from there; where it is
-present, its own counts.
+The key of a training contains the digest of its data, and the key of a result row those of
+the data that it scores.  `oodlab/digests.csv` holds the digests of the named sets from the
+time when the committed rows were made.  The digest of an absent set is read from that table;
+the digest of a set that is present is computed from its values.
 
-    make digests     writes the table anew from the sets that are here
+    make digests     writes the table anew from the sets that are present
 
 Imports: oodlab.identity, oodlab.workspace, oodlab.data.loading, rows, search, sets.
 """
@@ -36,11 +36,11 @@ COLUMNS = ("set", "part", "origin", "n", "digest")
 
 @dataclass(frozen=True)
 class Stored:
-    """Items of a named set, before they are loaded: what `load` is asked for.
+    """A choice of items of a named set, which are loaded only when they are needed.
 
     Attributes:
         name, split, without, only, seed: The arguments of data.load.
-        n: Items drawn at most; None takes all. A set with fewer gives all.
+        n: Largest number of items to draw; None takes all items, as does an n above their number.
     """
 
     name: str
@@ -51,13 +51,13 @@ class Stored:
     seed: int = 0
 
     def load(self) -> Split:
-        """Load them, without a download."""
+        """Return the items; an absent set is not downloaded but raises FileNotFoundError."""
         chosen = {"without": self.without, "only": self.only, "n": self.n, "seed": self.seed}
         return load(self.name, self.split, download=False, at_most=True, **chosen)
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the stored part that they are taken from, all its items and labels, and names that classes go by."""
+        """The SHA-256 of the whole stored part that the items are from, and of its class names if classes are named."""
         found = digest(self.name, self.split)
         classes = (self.without, self.only)
         named = any(
@@ -67,12 +67,12 @@ class Stored:
 
 
 def drawing() -> str:
-    """Return the source of how a split's items are taken from a stored part."""
+    """Return the source code that decides which items of a stored part a split has."""
     return code_of(part_of, class_numbers, taken)
 
 
 def stored_in(value: Any) -> Iterator[Stored]:
-    """Yield what a setting says it reads: each Stored that it or a part of it is, or names as its `stored`."""
+    """Yield each Stored that a value (a recipe, say) is, contains at any depth, or has as an attribute `stored`."""
     if isinstance(value, Stored):
         yield value
     elif hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
@@ -92,10 +92,10 @@ def stored_in(value: Any) -> Iterator[Stored]:
 
 
 def digest(name: str, split: str) -> str:
-    """Return the SHA-256 of the stored part that gives a split: its type, shape, values and labels.
+    """Return the SHA-256 of the stored part that a split is read from: of its type, shape, values and labels.
 
     Raises:
-        FileNotFoundError: The set is not on this machine, and the table has no digest of it.
+        FileNotFoundError: The set is not on this machine, and digests.csv has no digest of it.
     """
     if not is_here(name, split):
         known = _named(name, split)
@@ -105,13 +105,13 @@ def digest(name: str, split: str) -> str:
 
 
 def differs(name: str, split: str) -> bool:
-    """Say whether a set's part that is here has other values than those that the committed rows were made of."""
+    """Return whether this machine's values of a set's part differ from those that the committed rows were made from."""
     known = _named(name, split)
     return known is not None and is_here(name, split) and _digest_here(name, split) != known["digest"]
 
 
 def is_here(name: str, split: str) -> bool:
-    """Say whether a split can be loaded without a download."""
+    """Return whether a split can be loaded without a download."""
     known_set = find_entry(name)
     if known_set and known_set.embedded:
         return True
@@ -121,7 +121,7 @@ def is_here(name: str, split: str) -> bool:
 
 
 def committed() -> list[dict[str, str]]:
-    """Return the rows of the committed table."""
+    """Return the rows of the committed table of digests, oodlab/digests.csv."""
     return _read_table(TABLE.stat().st_mtime_ns) if TABLE.is_file() else []
 
 
@@ -156,7 +156,7 @@ def _digest_here(name: str, split: str) -> str:
     if stamp is None:
         return _digest_embedded(name, source.stem)
     remembered = workspace.runs_folder() / "digests.json"
-    key = hashlib.sha256(f"{stamp} {workspace.source_hash('data')}".encode()).hexdigest()  # who reads them, too
+    key = hashlib.sha256(f"{stamp} {workspace.source_hash('data')}".encode()).hexdigest()  # files, and their reader
     known = _remembered(remembered)
     if key not in known:
         known = {**_remembered(remembered), key: _of(source)}
@@ -185,7 +185,7 @@ def _of(source: Any) -> str:
 
 
 def main() -> None:
-    """Write the table anew from the sets that are on the search path or embedded; rows of absent ones stay."""
+    """Write digests.csv anew from the sets that are on the search path or embedded; rows of absent sets stay."""
     rows = {(row["set"], row["part"]): row for row in committed()}
     for known_set in table():
         for stem in {*known_set.sizes, "train", "val", "test", "all"}:

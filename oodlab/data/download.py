@@ -1,4 +1,4 @@
-"""Fetching a set into the cache: downloaded, checked against the table, written whole.
+"""Downloading a set into the cache: its parts are compared with the table of sets, then written atomically.
 
 Imports: oodlab.workspace, oodlab.data.arrays, .search, .sets.
 """
@@ -20,21 +20,25 @@ from oodlab.workspace import explained
 
 
 def fetch(name: str) -> list[Path]:
-    """Download every part of a set that the cache lacks, and return the cache's files.
+    """Download every part of a set that the cache lacks, and return the paths of all its parts.
 
     Raw files go to a temporary folder beside the result and are removed; a
-    part appears in the cache only when it is whole and has the table's shape,
-    number of items and classes. OODLAB_DATA is neither read nor written.
+    part appears in the cache only when it is complete and has the shape, number
+    of items and number of classes that the table of sets says. The folders of
+    OODLAB_DATA are neither read nor written.
 
     Raises:
-        ValueError: unknown name, or an embedded set.
-        FileNotFoundError: the set has to be got by hand; the message says how.
+        ValueError: the name is unknown, or the set is embedded.
+        FileNotFoundError: the set has no open download; the message says how to
+            get it by hand.
         ConnectionError: the download failed.
-        OSError: the downloaded files are not what the table says.
+        OSError: the downloaded files differ from what the table of sets says.
     """
     found = entry(name)
     if found.embedded:
-        raise ValueError(f"fetch expects a set to download, got {found.name!r}: it is embedded, load it.")
+        raise ValueError(
+            f"fetch expects a set to download, got {found.name!r}: it is embedded in scikit-learn; call load."
+        )
     if not found.download:
         raise FileNotFoundError(f"{found.name} cannot be fetched: {how_to_get(found)}.")
     folder = cache_folder() / found.name
@@ -54,7 +58,7 @@ def fetch(name: str) -> list[Path]:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove raw files of downloads that were killed: nothing in them has changed for a day."""
+    """Remove the raw files that killed downloads left: folders in which no file has changed for a day."""
     for raw in folder.glob(".raw-*"):
         times = [path.stat().st_mtime for path in (raw, *raw.rglob("*")) if path.exists()]
         if times and time.time() - max(times) > 86_400:
@@ -68,19 +72,19 @@ def _download(found: SetEntry, raw: Path, part: str) -> tuple[np.ndarray, np.nda
         return found.download(raw, part)
     except (OSError, HTTPException, RuntimeError, ValueError) as error:  # each library raises its own
         raise ConnectionError(
-            f"{found.name} could not be downloaded ({type(error).__name__}: {error}); nothing was kept. Try "
+            f"{found.name} could not be downloaded ({type(error).__name__}: {error}), and no file was written. Try "
             f"again by `oodlab data {found.name}`, or put {found.name}/{part}.npz (x, y) into a folder "
             "of OODLAB_DATA."
         ) from error
 
 
 def _verify(found: SetEntry, part: str, x: np.ndarray, y: np.ndarray) -> None:
-    """Compare a downloaded part with the table."""
+    """Raise OSError if a downloaded part differs from what the table of sets says about it."""
     stored, labels = as_stored(x, y, who=f"{found.name}/{part}")
     got = (len(stored), tuple(stored.shape[1:]), len(labels.unique()))
     expected = (found.sizes[part], found.shape, found.classes or 1)
     if got != expected:
         raise OSError(
-            f"{found.name}/{part} expects (items, shape, classes) = {expected}, got {got}: the source has "
-            "changed; nothing was kept."
+            f"{found.name}/{part} expects (items, shape, classes) = {expected}, got {got}: the "
+            "files at the source have changed, and no file was written; update oodlab, or report the change."
         )

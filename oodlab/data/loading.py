@@ -1,4 +1,4 @@
-"""The one door: load(name, split) -> Split.
+"""The function `load`, through which all data sets are read: load(name, split) -> Split.
 
 Imports: oodlab.checks, oodlab.workspace, the other files of oodlab.data.
 """
@@ -42,12 +42,12 @@ def load(
     size: int | None = None,
     at_most: bool = False,
 ) -> Split:
-    """Load one split of a data set, with its stored values.
+    """Return one split of a data set, with its stored values.
 
     Args:
-        name: A set of the table or its alias; a set of your own in a folder of
-            that name on the search path; or the path (with a separator) of an npz
-            file, of a folder of them or of pictures.
+        name: Name or alias of a set of the table; name of a folder with a set of
+            your own on the search path OODLAB_DATA; or the path (with a separator)
+            of an npz file, of a folder of npz files or of a folder of pictures.
         split: train, test, val (where a set has none: a fixed tenth of train),
             train-val (train minus val; `train` itself contains a val made that
             way), or all (a set stored in one part: tables, one npz, pictures;
@@ -55,26 +55,30 @@ def load(
         without: Classes to hold out, by number or name.
         only: Classes to keep, e.g. one for one-class detection.
         n: Number of items to draw at random; None keeps all.
-        seed: Seed of that draw.
-        balanced: Draw equally many of each class.
+        seed: Seed of the draw of n items.
+        balanced: Draw equally many items of each class.
         download: Whether a set that is not on this machine may be downloaded.
-        size: Side of the pictures of a folder: the shorter side is shrunk to it and the
-            centre square kept; None wants pictures of one size.
-        at_most: Whether a set with fewer than n items gives all that it has.
+        size: Side in pixels to which the pictures of a folder are resized: the shorter
+            side becomes `size`, and the centre square is cropped; None requires
+            pictures of one size.
+        at_most: Whether a set with fewer than n items gives all of them instead of
+            an error.
 
     Returns:
         Split with x uint8 (N, C, H, W) or float32 (N, D), y int64 (N,).
 
     Raises:
-        ValueError: unknown set, split or class, an impossible n, or a file that
-            is broken or does not hold what the table says.
+        ValueError: the set, split or class is unknown, n is impossible, or a file
+            is damaged or differs from what the table of sets says.
         FileNotFoundError: the files are missing; the message lists the folders
             looked at and the way to get the set.
         ConnectionError: the download failed.
     """
     checks.one_of("load", "a split of", split, SPLITS)
     if not isinstance(balanced, bool):
-        raise ValueError(f"load expects balanced True or False, got {balanced!r}: every text counts as true.")
+        raise ValueError(
+            f"load expects balanced True or False, got {balanced!r}: any text would count as true; pass a bool."
+        )
     if not isinstance(name, str | Path):
         raise ValueError(
             f"load expects the name of a set or a path, got {type(name).__name__}: `oodlab data` lists the sets."
@@ -82,7 +86,8 @@ def load(
     source = source_of(name, split, download=download, size=size)
     if size is not None and getattr(source.read, "func", None) is not read_folder:
         raise ValueError(
-            f"load expects size with a folder of pictures only, got size={size!r}: use as_shape on what is loaded."
+            f"load expects size with a folder of pictures only, got size={size!r}: "
+            "load without size, then resize the images by as_shape."
         )
     x, y, class_names = from_source(source)
     labels = _labels(source.entry, y)
@@ -111,27 +116,27 @@ def load(
 
 @dataclass(frozen=True)
 class Source:
-    """A stored part that gives the wanted split."""
+    """The stored part of a set that a split is read from, and the function that reads it."""
 
     title: str
     entry: SetEntry | None
     origin: str
-    where: str  # for messages
+    where: str  # name or path of the part, for messages
     stem: str
     tenths: range
     read: Callable[[], tuple]
-    files: tuple[Path, ...] = ()  # none of what is embedded
+    files: tuple[Path, ...] = ()  # empty for an embedded set
 
 
 def source_of(name: str | Path, split: str, *, download: bool = False, size: int | None = None) -> Source:
-    """Find the stored part that gives a split; the arguments and errors are those of load."""
+    """Return the stored part that a split is read from; the arguments and errors are those of load."""
     if isinstance(name, Path) or name.endswith(".npz") or os.sep in name:
         return _from_path(Path(name).expanduser(), split, size)
     return _from_name(name, split, download)
 
 
 def from_source(source: Source) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
-    """Read a stored part whole: its values, labels and names of classes, checked against the table of sets."""
+    """Return all values, labels and class names of a stored part, checked against the table of sets."""
     stored_x, stored_y, class_names = source.read()
     x, y = as_stored(stored_x, stored_y, who=source.where)
     if source.entry:
@@ -143,13 +148,16 @@ def from_source(source: Source) -> tuple[torch.Tensor, torch.Tensor, tuple[str, 
 def _from_path(path: Path, split: str, size: int | None) -> Source:
     if not path.exists():
         raise FileNotFoundError(
-            f"load expects a set's name or a path, got {path}, which does not exist: check the path, or `oodlab data` lists the sets."
+            f"load expects a set's name or a path, got {path}, which does not exist: check the path; "
+            "`oodlab data` lists the sets."
         )
     looked_for(str(path.resolve()))
     stems = stored_parts(path) if path.is_dir() else ()
     found = part_of(split, stems or ("all",))
     if found is None:
-        raise ValueError(f"load expects a split that {path} holds, got {split!r}: it holds {', '.join(stems)}.")
+        raise ValueError(
+            f"load expects a split that {path} holds, got {split!r}: it holds {', '.join(stems)}; ask for one."
+        )
     stem, part = found
     file = path / f"{stem}.npz" if stems else path
     read = partial(_read, file) if stems or path.is_file() else partial(read_folder, path, size)
@@ -184,7 +192,7 @@ def _from_name(name: str, split: str, download: bool) -> Source:
 
 
 def _read(file: Path) -> tuple:
-    """Read an npz file and those that continue it; small ones are unpacked only once while they stay as they are."""
+    """Return the arrays of an npz file and its continuation files; small files are kept in memory until they change."""
     files = with_continuations(file)
     stats = [part.stat() for part in files]
     if sum(stat.st_size for stat in stats) > MOST_REMEMBERED:
@@ -193,7 +201,7 @@ def _read(file: Path) -> tuple:
 
 
 def _joined(files: tuple[Path, ...]) -> tuple:
-    """Read a part and its continuations as one."""
+    """Return the arrays of a part's file and its continuation files, concatenated."""
     read = [read_npz(file) for file in files]
     if len(read) == 1:
         return read[0]
@@ -205,20 +213,20 @@ def _joined(files: tuple[Path, ...]) -> tuple:
     ]
     if unlike:
         raise ValueError(
-            f"{files[0]} expects continuations like itself, items of shape {xs[0].shape[1:]} "
-            f"{'without' if ys[0] is None else 'with'} labels, got others in {', '.join(unlike)}: save the set's parts alike."
+            f"{files[0]} expects continuation files like itself, with items of shape {xs[0].shape[1:]} "
+            f"{'without' if ys[0] is None else 'with'} labels, got another form in {', '.join(unlike)}: save all in one form."
         )
     return np.concatenate(xs), None if ys[0] is None else np.concatenate(ys), next(filter(None, names), ())
 
 
 def _read_or_fetch(file: Path, title: str) -> tuple:
-    """Read a downloaded file; one that is damaged is downloaded again, by one process of those that meet it."""
-    with contextlib.suppress(ValueError, FileNotFoundError):  # what is wrong is found again below
+    """Return the arrays of a downloaded file; a damaged file is downloaded again, by one process at a time."""
+    with contextlib.suppress(ValueError, FileNotFoundError):  # the error is met again below
         return _read(file)
     with only_writer(file.parent):
         try:
             return _read(file)  # fetched by another process in the meantime
-        except FileNotFoundError:  # removed by one whose download failed
+        except FileNotFoundError:  # removed by a process whose download failed
             pass
         except ValueError as error:
             print(f"oodlab: {error} Downloading it again.")
@@ -234,34 +242,35 @@ def _remembered(files: tuple[Path, ...], stats: tuple[tuple[int, int], ...]) -> 
 
 
 def _no_split(title: str, split: str, stems: tuple[str, ...]) -> ValueError:
+    """Return the error that a set cannot give a split; it lists the splits that the set can give."""
     has = ", ".join(name for name in SPLITS if part_of(name, stems))
     return ValueError(f"load expects a split of {title}: {has}; got {split!r}.")
 
 
 def _check(known_set: SetEntry, x: torch.Tensor, y: torch.Tensor, where: str) -> None:
-    """Compare a file with the table."""
+    """Raise ValueError if a file's shape or labels differ from what the table of sets says."""
     if tuple(x.shape[1:]) != known_set.shape:
         raise ValueError(
             f"{known_set.name} expects items of shape {known_set.shape}, got {tuple(x.shape[1:])} in "
-            f"{where}: prepare the file in that shape or give it another name."
+            f"{where}: save the items in that shape, or rename the file's folder to a set of your own."
         )
     strange = [label for label in y.unique().tolist() if label not in known_set.labels and label != -1]
     if strange and known_set.classes:
         labels = known_set.labels
         raise ValueError(
             f"{known_set.name} expects labels {labels[0]}..{labels[-1]} (or -1 for none), got {strange[:5]} "
-            f"in {where}: renumber them or give the file another name."
+            f"in {where}: renumber the classes, or rename the file's folder to a set of your own."
         )
 
 
 def _labels(known_set: SetEntry | None, y: torch.Tensor) -> tuple[int, ...]:
-    """Return the classes that can be held out: the table's, else those of the file; none without labels."""
+    """Return the classes that can be held out: those of the table of sets, else of the file; none without labels."""
     present = y[y >= 0].unique().tolist()
     return tuple(known_set.labels) if known_set and known_set.classes and present else tuple(present)
 
 
 def _options(*, without: tuple[int, ...], only: tuple[int, ...], n: int | None, seed: int, balanced: bool) -> str:
-    """Write a selection in the record's grammar, e.g. (without=1+9, n=5000, seed=0); none is empty."""
+    """Return a selection as a record has it, e.g. (without=1+9, n=5000, seed=0); "" where nothing is selected."""
     given = []
     for key, classes in (("without", without), ("only", only)):
         if classes:

@@ -1,6 +1,6 @@
-"""A user's own data through the same door: arrays and folders of pictures.
+"""Splits of a user's own data: arrays in memory and folders of pictures.
 
-An npz file or a folder is also taken by `load`, by its path.
+`load` takes the path of an npz file or of a folder, too.
 
 Imports: oodlab.data.arrays, oodlab.data.pictures, oodlab.data.split.
 """
@@ -23,23 +23,21 @@ def from_arrays(
     origin: str = "own",
     class_names: tuple[str, ...] = (),
 ) -> Split:
-    """Make a Split of arrays or tensors.
+    """Return a Split of arrays or tensors.
 
     Args:
         x: uint8 images (N, H, W), (N, H, W, C) or (N, C, H, W), or a table
             (N, D) of finite numbers.
-        y: Integer labels, (N,); None means none (-1).
+        y: Integer labels, (N,); None means that the items have no labels (all -1).
         name: Name for captions and records.
         origin: "own", or "synthetic" for generated items.
         class_names: Names of classes 0, 1, ...
 
     Raises:
-        ValueError: x or y is not of these forms; the message says what to do.
+        ValueError: x or y has another form; the message says what to do.
     """
     if origin not in ("own", "synthetic"):
-        raise ValueError(
-            f"from_arrays expects origin 'own' or 'synthetic', got {origin!r}: say where the items are from."
-        )
+        raise ValueError(f"from_arrays expects origin 'own' or 'synthetic', got {origin!r}: pass 'own' for real data.")
     named = isinstance(class_names, tuple | list) and all(isinstance(one, str) for one in class_names)
     if not isinstance(name, str) or not named:
         raise ValueError(
@@ -58,19 +56,20 @@ def from_arrays(
 
 
 def from_folder(path: str | Path, size: int | None = None) -> Split:
-    """Make a Split of a folder of pictures; subfolders are classes.
+    """Return a Split of a folder of pictures, in which each subfolder is a class.
 
     Args:
         path: The folder.
-        size: Shrink each picture's shorter side to this and keep the centre
-            square; None wants pictures of one size.
+        size: Side in pixels to which each picture's shorter side is resized before
+            the centre square is cropped; None requires pictures of one size.
 
     Raises:
-        FileNotFoundError: no such folder.
-        ValueError: no pictures, several sizes, or a broken one (named).
+        FileNotFoundError: the folder does not exist.
+        ValueError: the folder has no pictures, pictures of several sizes, or a
+            damaged picture, which the message names.
     """
     if not isinstance(path, str | Path):
-        raise ValueError(f"from_folder expects a path, got {type(path).__name__}: write it as text.")
+        raise ValueError(f"from_folder expects a path, got {type(path).__name__}: pass the folder's path as text.")
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(

@@ -1,4 +1,4 @@
-"""Picture files: one way to shrink a photo, and a folder of pictures as arrays.
+"""Picture files: a photo is resized, and a folder of pictures is read as arrays.
 
 Imports: oodlab.checks; Pillow inside.
 """
@@ -16,9 +16,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", "
 
 
 def shrink(image: Any, size: int = 32) -> Any:
-    """Bring a PIL image's shorter side to `size` (Lanczos) and keep the centre square.
+    """Return a PIL image whose shorter side is resized to `size` pixels (Lanczos), cropped to the centre square.
 
-    Source: ebm's released code, Resize(32, Lanczos) then CenterCrop(32).
+    Source: released code of Elflein et al. (2021), arXiv:2107.08785: Resize(32, Lanczos) then CenterCrop(32).
     """
     from PIL import Image, ImageOps
 
@@ -26,20 +26,21 @@ def shrink(image: Any, size: int = 32) -> Any:
 
 
 def read_folder(folder: Path, size: int | None) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Read a folder of pictures; subfolders are classes.
+    """Return the pictures of a folder as arrays, with their classes.
 
     Args:
-        folder: Pictures directly inside (no labels, y = -1), or one subfolder
-            per class, in alphabetical order 0, 1, ...
-        size: Side of the square that each picture is shrunk to; None wants all
-            pictures in one size already.
+        folder: Folder with pictures directly inside (no labels, y = -1), or with
+            one subfolder per class, in alphabetical order 0, 1, ...
+        size: Side of the square that each picture is resized and cropped to; None
+            requires pictures of one size.
 
     Returns:
         x, (N, H, W) uint8 if every picture is grey, else (N, H, W, 3); y, (N,);
         class names.
 
     Raises:
-        ValueError: no pictures, several sizes, or a broken picture (named).
+        ValueError: the folder has no pictures, pictures of several sizes, or a
+            damaged picture, which the message names.
     """
     from PIL import Image
 
@@ -50,13 +51,15 @@ def read_folder(folder: Path, size: int | None) -> tuple[np.ndarray, np.ndarray,
     files = [path for path in inside if path.suffix.lower() in SUFFIXES and path not in hidden]
     if not files:
         raise ValueError(
-            f"{folder} expects pictures, got none with a suffix of {', '.join(SUFFIXES)}: convert or copy some."
+            f"{folder} expects pictures, got none with a suffix of {', '.join(SUFFIXES)}: "
+            "copy pictures into the folder, or convert them to one of these formats."
         )
     classes = [inside[path][0] if len(inside[path]) > 1 else "" for path in files]
     names = tuple(sorted(set(classes) - {""}))
     if names and "" in classes:
         raise ValueError(
-            f"{folder} expects all pictures in subfolders, or none, got both: subfolders are classes; sort them in."
+            f"{folder} expects all pictures in subfolders, or none, got both: each subfolder is a class; "
+            "move every picture into one."
         )
     subfolders = {
         parts[0] for path, parts in inside.items() if len(parts) == 1 and path.is_dir() and path not in hidden
@@ -64,7 +67,7 @@ def read_folder(folder: Path, size: int | None) -> tuple[np.ndarray, np.ndarray,
     if names and subfolders - set(names):
         empty = ", ".join(sorted(subfolders - set(names)))
         raise ValueError(
-            f"{folder} expects a picture in every class, got none in {empty}: add some or remove the subfolder."
+            f"{folder} expects a picture in every class, got none in {empty}: add pictures or remove the subfolder."
         )
 
     pictures = []
@@ -73,13 +76,13 @@ def read_folder(folder: Path, size: int | None) -> tuple[np.ndarray, np.ndarray,
             with Image.open(path) as image:
                 picture = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
         except OSError as error:
-            raise ValueError(f"{path} cannot be read as a picture ({error}): remove it.") from error
+            raise ValueError(f"{path} cannot be read as a picture ({error}): remove or replace the file.") from error
         pictures.append(shrink(picture, size) if size else picture)
     sizes = {picture.size for picture in pictures}
     if len(sizes) > 1:
         raise ValueError(
             f"{folder} expects pictures of one size, got {len(sizes)} sizes such as {sorted(sizes)[:3]}: "
-            "give size=32 to shrink them to squares."
+            "pass a size, such as size=32, to resize them to squares."
         )
     mode = "L" if all(picture.mode == "L" for picture in pictures) else "RGB"
     x = np.stack([np.asarray(picture.convert(mode)) for picture in pictures])

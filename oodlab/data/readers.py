@@ -1,8 +1,8 @@
 """Readers of public sets: download one split and return its arrays.
 
-Each takes the folder for raw files and a split, and returns x (uint8 images
-(N, H, W[, 3]) or a float64 table), y and class names (may be empty). torchvision
-and scikit-learn compare the files with their own checksums.
+Each reader takes the folder for raw files and a split, and returns x (uint8 images
+(N, H, W[, 3]) or a float64 table), y and class names (which may be empty).
+torchvision and scikit-learn compare the files with their own checksums.
 
 Imports: oodlab.workspace; torchvision, scikit-learn, tqdm, Pillow inside.
 """
@@ -22,14 +22,14 @@ Arrays = tuple[np.ndarray, np.ndarray, tuple[str, ...]]
 
 
 def upright(image: Any) -> Any:
-    """Undo EMNIST's transposition, which only torchvision's files have."""
+    """Return an EMNIST image upright: torchvision's files hold its transpose."""
     from PIL import Image
 
     return image.transpose(Image.Transpose.TRANSPOSE)
 
 
 def white_strokes_28(image: Any) -> Any:
-    """Make an Omniglot drawing (105 x 105, black on white) like MNIST's: inverted, bicubic to 28 x 28."""
+    """Return an Omniglot drawing (105 x 105, black on white) in MNIST's form: white on black, 28 x 28 (bicubic)."""
     from PIL import Image, ImageOps
 
     return ImageOps.invert(image.convert("L")).resize((28, 28), Image.Resampling.BICUBIC)
@@ -43,14 +43,14 @@ def torchvision_set(
     *,
     picture: Callable[[Any], Any] = lambda image: image,
 ) -> Arrays:
-    """Download one split by torchvision's own class.
+    """Download one split by torchvision's class of the set, and return its arrays.
 
     Args:
         class_name: Name of the class in torchvision.datasets.
-        options: Arguments that select each of our splits there.
+        options: Arguments of that class for each split of the kit.
         folder: Folder for the raw files of torchvision.
-        split: One of our splits.
-        picture: Applied to each PIL image before it becomes an array.
+        split: The split to return, a key of options.
+        picture: Function applied to each PIL image before the image becomes an array.
     """
     import torchvision.datasets
     from tqdm.auto import tqdm
@@ -69,11 +69,11 @@ def torchvision_set(
 
 
 def openml_table(data_id: int, folder: Path, split: str) -> Arrays:
-    """Download a table from OpenML; classes are its target's names in alphabetical order."""
+    """Return a table downloaded from OpenML; its classes are the target's names in alphabetical order."""
     from sklearn.datasets import fetch_openml
     from tqdm.auto import tqdm
 
-    with tqdm(total=1, desc=f"OpenML {data_id}", unit="table", disable=_silent()) as bar:  # it tells no bytes
+    with tqdm(total=1, desc=f"OpenML {data_id}", unit="table", disable=_silent()) as bar:  # of unknown size
         bunch = fetch_openml(data_id=data_id, as_frame=False, parser="liac-arff", data_home=str(folder))
         bar.update()
     targets = [str(target) for target in bunch.target]
@@ -82,7 +82,7 @@ def openml_table(data_id: int, folder: Path, split: str) -> Arrays:
 
 
 def uci_text(url: str, file_name: str, folder: Path, split: str) -> Arrays:
-    """Download a zip from the UCI repository; its text file holds numbers, the label last."""
+    """Return a table downloaded from the UCI repository: a zip file with a text file whose last column is the label."""
     from torchvision.datasets.utils import download_and_extract_archive
 
     download_and_extract_archive(url, str(folder), filename="raw.zip")

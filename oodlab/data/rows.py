@@ -22,17 +22,17 @@ Classes = int | str | Sequence[int | str]
 
 
 def tenths(y: np.ndarray) -> np.ndarray:
-    """Deal N rows into tenths 0..9, at random but fixed, every class spread evenly.
+    """Assign N rows to tenths 0..9, at random with a fixed seed, so that every class is spread evenly.
 
     Args:
-        y: Labels, (N,); equal labels (e.g. all -1) give a plain permutation.
+        y: Labels, (N,); if all are equal (e.g. -1), the assignment is a plain permutation.
 
     Returns:
         The tenth of each row, (N,) int64. Tenths differ by at most one row in
         size, over all rows and within each class.
 
-    Dealing class by class is what makes a table with a class held out fall
-    into exactly 80/10/10 as well, while no row ever changes its part.
+    Since rows are assigned class by class, a table without its held-out class is
+    split 80/10/10, too, and no row ever changes its part.
     """
     shuffled = np.random.RandomState(SPLIT_SEED).permutation(len(y))
     by_class = shuffled[np.argsort(y[shuffled], kind="stable")]
@@ -42,7 +42,7 @@ def tenths(y: np.ndarray) -> np.ndarray:
 
 
 def part_of(split: str, stems: Collection[str]) -> tuple[str, range] | None:
-    """Say which stored part a split is read from, and which tenths of it.
+    """Return which stored part a split is read from, and which tenths of its rows.
 
     Args:
         split: One of SPLITS.
@@ -70,7 +70,7 @@ def part_of(split: str, stems: Collection[str]) -> tuple[str, range] | None:
 
 
 def class_numbers(classes: Classes, class_names: tuple[str, ...], first: int) -> tuple[int, ...]:
-    """Turn one class or several, by number or name, into sorted numbers; names count from the first label on."""
+    """Return classes, one or several by number or name, as sorted numbers; the first name has the number `first`."""
     several = (classes,) if isinstance(classes, (int, str, np.integer)) or not np.iterable(classes) else tuple(classes)
     numbers = set()
     for one in several:
@@ -99,11 +99,11 @@ def taken(
     seed: int = 0,
     balanced: bool = False,
 ) -> np.ndarray:
-    """Return the rows of a stored part that a split has of it, by class and number.
+    """Return the numbers of the rows of a stored part that belong to a split and are selected from it.
 
     Args:
         y: Labels of the stored part.
-        parts: Tenths of it that are the split, as part_of says.
+        parts: Tenths of the stored part's rows that belong to the split, see part_of.
         labels, without, only, n, seed, balanced: The arguments of selection.
     """
     inside = np.flatnonzero(np.isin(tenths(y), parts))
@@ -121,7 +121,7 @@ def selection(
     seed: int,
     balanced: bool,
 ) -> np.ndarray:
-    """Select rows by class and number.
+    """Return the rows of the chosen classes, or n of them drawn at random.
 
     Args:
         y: Labels, (N,); -1 means none.
@@ -131,14 +131,14 @@ def selection(
         n: Number of rows to draw without replacement; None keeps all. With one
             seed, a smaller n draws a subset of a larger n's rows.
         seed: Seed of the draw.
-        balanced: Draw equally many of each class; n = None then draws as many
+        balanced: Draw equally many rows of each class; n = None then draws as many
             as the smallest class allows.
 
     Returns:
         Row numbers, increasing, (n,) int64.
 
     Raises:
-        ValueError: classes that the set lacks, nothing left, or too few rows.
+        ValueError: the set lacks a chosen class, no row is left, or n is too large.
     """
     if without and only:
         raise ValueError(f"load expects without or only, got both ({without} and {only}): give one of them.")
@@ -149,15 +149,15 @@ def selection(
     if len(set(without)) >= len(labels) > 0:
         raise ValueError(
             f"load expects at most {len(labels) - 1} of the {len(labels)} classes in without, "
-            f"got {len(set(without))}: nothing would be left."
+            f"got {len(set(without))}: no class would be left; hold out fewer."
         )
     keep = np.isin(y, only) if only else ~np.isin(y, without)
     rows = np.flatnonzero(keep)
     if not len(rows):
         chosen = f"without={without}, only={only}"
         raise ValueError(
-            f"load expects items of the classes chosen, got none for {chosen}: this split has "
-            f"{_listed(sorted(set(y.tolist())))}; choose others."
+            f"load expects items of the classes chosen, got none for {chosen}: this split has the "
+            f"classes {_listed(sorted(set(y.tolist())))}; choose among these."
         )
     if n is None and not balanced:
         return rows
@@ -187,6 +187,6 @@ def selection(
 
 
 def _listed(labels: Sequence[int]) -> str:
-    """Write consecutive labels as first..last, others one by one."""
+    """Return labels as text: consecutive labels as first..last, other labels one by one."""
     consecutive = len(labels) > 2 and list(labels) == list(range(labels[0], labels[-1] + 1))
     return f"{labels[0]}..{labels[-1]}" if consecutive else ", ".join(map(str, labels))

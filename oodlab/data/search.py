@@ -1,4 +1,4 @@
-"""The places of a set's files: the search path, the cache, and what is there.
+"""Where a set's files are looked for: the search path and the cache, and which files are there.
 
 OODLAB_DATA   folders to read from (separated by os.pathsep), never written to
 OODLAB_CACHE  folder for downloads; default ~/.cache/oodlab/data, or below
@@ -51,14 +51,14 @@ def stored_parts(folder: Path) -> tuple[str, ...]:
     if "all" in stems and len(stems) > 1:
         raise ValueError(
             f"{folder} expects either all.npz or its parts, got {', '.join(stems)}: train and test rows "
-            "could overlap; keep one of the two."
+            "could overlap; remove all.npz or the other files."
         )
     return stems
 
 
 @dataclass(frozen=True)
 class Found:
-    """A file that gives a split: its path, which tenths of its rows, and where it comes from."""
+    """The file that a split is read from: its path, which tenths of its rows, and where the file comes from."""
 
     path: Path
     tenths: range
@@ -66,27 +66,27 @@ class Found:
 
     @property
     def parts(self) -> tuple[Path, ...]:
-        """The file, and those that continue it."""
+        """The file and its continuation files."""
         return with_continuations(self.path)
 
 
 def with_continuations(file: Path) -> tuple[Path, ...]:
-    """Return a part's file and those that continue it, in their order: train.npz, train-part2.npz, train-part3.npz, ...
+    """Return a part's file and its continuation files in order: train.npz, train-part2.npz, train-part3.npz, ...
 
     Raises:
-        ValueError: One of them is missing between others.
+        ValueError: The numbers of the continuation files have a gap.
     """
     further = {int(f.stem.rpartition("-part")[2]): f for f in file.parent.glob(f"{file.stem}-part[0-9]*.npz")}
     if sorted(further) != list(range(2, len(further) + 2)):
         raise ValueError(
-            f"{file} expects its continuations numbered from 2 without a gap, got {sorted(further)}: copy the part that is "
-            "missing, or remove those behind the gap."
+            f"{file} expects continuation files numbered from 2 without a gap, got {sorted(further)}: copy the missing "
+            "files, or remove the files after the gap."
         )
     return file, *(further[number] for number in sorted(further))
 
 
 def find(name: str, split: str) -> Found | None:
-    """Find the file of a split: first the search path in its order, then the cache."""
+    """Return the first file on the search path, then in the cache, that holds a split; None if there is none."""
     looked_for(name)
     for root in (*search_path(), cache_folder()):
         part = part_of(split, stored_parts(root / name))
@@ -98,7 +98,7 @@ def find(name: str, split: str) -> Found | None:
 
 
 def looked_for(name: str) -> None:
-    """Tell the batch runner, once, that what this process makes depends on a set's files, here or absent."""
+    """Tell the batch runner, once, that this process's results depend on whether a set is present and on its files."""
     _tell(name, os.environ.get("OODLAB_PROGRESS"))
 
 
@@ -108,12 +108,12 @@ def _tell(name: str, to: str | None) -> None:
 
 
 def known(name: str) -> bool:
-    """Say whether any npz file of this name lies on the search path or in the cache."""
+    """Return whether the search path or the cache has a folder of this name with npz files."""
     return any(stored_parts(root / name) for root in (*search_path(), cache_folder()))
 
 
 def looked_at(name: str) -> str:
-    """List the folders that were searched, for error messages."""
+    """Return the folders in which a set was looked for as text, for error messages."""
     roots = search_path()
     folders = [str(root / name) if root.is_dir() else f"{root} (not a folder)" for root in roots]
     where = ", ".join([*folders, str(cache_folder() / name)])
@@ -121,7 +121,7 @@ def looked_at(name: str) -> str:
 
 
 def how_to_get(found: SetEntry) -> str:
-    """Return the sentence that says how a set that is not embedded is got."""
+    """Return a sentence that says how to get a set that is not embedded."""
     if found.download:
         return f"`oodlab data {found.name}` downloads it ({found.megabytes:g} MB)"
     return f"there is no open download: {found.how}, in {found.name}/ below a folder of OODLAB_DATA"
@@ -129,16 +129,16 @@ def how_to_get(found: SetEntry) -> str:
 
 @dataclass(frozen=True)
 class State:
-    """The state of a set on this machine."""
+    """Whether a set is present on this machine, and how to get it if it is not."""
 
     name: str
     kind: str  # "present", "downloadable", "by hand" or "embedded"
     detail: str
-    nbytes: int | None  # on disk if present, about what a download takes if downloadable
+    nbytes: int | None  # size on disk if present, approximate size of the download if downloadable
 
 
 def state(name: str) -> State:
-    """Say whether a set is present, downloadable, to be got by hand, or embedded."""
+    """Return whether a set is present, downloadable, to be got by hand, or embedded, with details."""
     found = entry(name)
     if found.embedded:
         return State(found.name, "embedded", "comes with scikit-learn", None)

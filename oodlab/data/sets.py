@@ -1,4 +1,4 @@
-"""The table of data sets: one entry per set, and the way to each.
+"""The table of data sets: one entry per set, with the way to get the set.
 
 To add a set, add an entry; the tests loop over the table.
 
@@ -24,10 +24,10 @@ TRAIN_TEST = {"train": {"train": True}, "test": {"train": False}}
 
 @dataclass(frozen=True)
 class SetEntry:
-    """What is known about one set.
+    """One data set of the table: shape, sizes, classes, licence, source, and how to get it.
 
-    Exactly one of the three ways leads to it: `embedded`, `download`, or by
-    hand, as `how` says.
+    Exactly one of three ways to get the set is given: `embedded` (in scikit-learn),
+    `download`, or `how`, which says how to prepare the files by hand.
     """
 
     name: str
@@ -38,10 +38,10 @@ class SetEntry:
     source: str
     aliases: tuple[str, ...] = ()
     first_label: int = 0
-    class_names: tuple[str, ...] = ()  # from first_label on; a file's own names come first
+    class_names: tuple[str, ...] = ()  # of labels first_label, first_label + 1, ...; names in a file take precedence
     download: Callable[[Path, str], Arrays] | None = field(default=None, repr=False)
     embedded: Callable[[str], Arrays] | None = field(default=None, repr=False)
-    megabytes: float = 0  # to download, about
+    megabytes: float = 0  # approximate size of the download
     how: str = ""  # what to prepare, where there is no open download
 
     @property
@@ -202,7 +202,7 @@ _TABLE = (
 
 
 def _key(name: str) -> str:
-    """Reduce a name to letters and digits: Fashion-MNIST, fashion_mnist and FashionMNIST are one."""
+    """Return a name's letters and digits in lower case: Fashion-MNIST, fashion_mnist and FashionMNIST are the same."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
@@ -210,20 +210,20 @@ _BY_KEY = {_key(name): entry for entry in _TABLE for name in (entry.name, *entry
 
 
 def table() -> tuple[SetEntry, ...]:
-    """Return every entry."""
+    """Return every entry of the table of data sets."""
     return _TABLE
 
 
 def find_entry(name: str) -> SetEntry | None:
-    """Return the entry of a name or alias, or None."""
+    """Return the entry of the set that has this name or alias, or None."""
     return _BY_KEY.get(_key(name))
 
 
 def entry(name: str) -> SetEntry:
-    """Return the entry of a name or alias; spelling of case, - and _ is free.
+    """Return the entry of the set that has this name or alias; case, - and _ do not matter.
 
     Raises:
-        ValueError: no such set; the message names the nearest one.
+        ValueError: there is no such set; the message names the nearest one.
     """
     if not isinstance(name, str):
         raise ValueError(f"data expects the name of a set, got {name!r}: `oodlab data` lists the sets.")

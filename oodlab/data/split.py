@@ -1,4 +1,4 @@
-"""What `load` returns: one split and where it comes from.
+"""The result of `load`: one split of a data set, with a record of where it comes from.
 
 Imports: torch only.
 """
@@ -25,22 +25,24 @@ class SplitInfo:
 
     @property
     def partial(self) -> bool:
-        """True if the stored part lacks items of the complete set."""
+        """Whether the stored part lacks items of the complete set."""
         return self.complete is not None and self.stored < self.complete
 
     @property
     def caption(self) -> str:
-        """One line for a figure: the record, the number of items, and what is missing."""
+        """One line for a figure: the record, the number of items, and, in a partial set, how many of all are stored."""
         missing = f", from a partial set ({self.stored:,} of {self.complete:,})" if self.partial else ""
         return f"{self.record}: {self.n:,} items{missing}"
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One split with its stored values.
+    """One split of a data set, with its stored values.
 
-    x: uint8 (N, C, H, W) images or float32 (N, D) table; y: int64 (N,), -1
-    where there are no labels.
+    Attributes:
+        x: Images (N, C, H, W) uint8, or a table (N, D) float32.
+        y: Labels, (N,) int64; -1 where an item has none.
+        info: Origin of the split.
     """
 
     x: torch.Tensor

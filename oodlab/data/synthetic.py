@@ -1,8 +1,8 @@
-"""Synthetic sets: densities of few dimensions and inputs that look like no data set.
+"""Synthetic data: densities in few dimensions, and noise, constant or altered images as outliers.
 
-Every function takes a generator as the only source of randomness. Bytes
-(uint8, stored values) go through a recipe's transform like any image; floats
-are a model's input already.
+The generator that a function takes is its only source of randomness. uint8 results
+are stored values, which a recipe's transform scales like any image; float results
+are a model's input already. In comments, nae is Yoon et al. (2021), arXiv:2105.05735.
 
 Imports: checks.
 """
@@ -27,7 +27,7 @@ EIGHT_VARIANCE = 1 / 8  # likewise, 0.5**2 / 2; the paper prints sqrt(2)/4, whic
 
 
 def _counted(draw: Draw) -> Draw:
-    """Let a function of (n, ...) refuse what is no number of items."""
+    """Return the function of (n, ...) with a check: it raises ValueError unless n is a whole number >= 0."""
 
     @functools.wraps(draw)
     def checked(n: int, *arguments: object, **named: object) -> object:
@@ -45,9 +45,11 @@ def eight_centers(dtype: torch.dtype = torch.float32) -> torch.Tensor:
 
 @_counted
 def eight_gaussians(n: int, generator: Generator = None) -> torch.Tensor:
-    """Draw n points of an equal mixture of eight Gaussians, (n, 2) float32.
+    """Draw n points from a mixture of eight equally weighted Gaussians on a circle, (n, 2) float32.
 
-    Source: nae, Figs 3, 5, 8. Entropy 2.8316 nats, E||x||^2 = 8.25.
+    The mixture's entropy is 2.8316 nats, and E||x||^2 = 8.25.
+
+    Source: Yoon et al. (2021), arXiv:2105.05735, Figs 3, 5, 8.
     """
     which = torch.randint(8, (n,), generator=generator)
     return eight_centers()[which] + math.sqrt(EIGHT_VARIANCE) * torch.randn(n, 2, generator=generator)
@@ -61,9 +63,9 @@ def eight_gaussians_log_prob(x: torch.Tensor) -> torch.Tensor:
 
 @_counted
 def two_uniforms(n: int, generator: Generator = None) -> torch.Tensor:
-    """Draw n points of two squares of side 2, centred at (-2, 0) and (2, 0), (n, 2) float32.
+    """Draw n points uniformly from two squares of side 2, centred at (-2, 0) and (2, 0), (n, 2) float32.
 
-    Source: nae, Fig. 11, which does not state where its two uniforms lie.
+    Source: Yoon et al. (2021), arXiv:2105.05735, Fig. 11, which does not state the two squares' places.
     """
     side = 4.0 * torch.randint(2, (n,), generator=generator) - 2
     points = 2 * torch.rand(n, 2, generator=generator) - 1
@@ -72,9 +74,9 @@ def two_uniforms(n: int, generator: Generator = None) -> torch.Tensor:
 
 @_counted
 def exact_gaussian(n: int, covariance: torch.Tensor, generator: Generator = None) -> torch.Tensor:
-    """Draw n Gaussian points and move them so that their own mean is 0 and their own second moments are the covariance.
+    """Draw n Gaussian points, transformed so that their sample mean is exactly 0 and their sample covariance as given.
 
-    So that what is fitted to the points can be compared with what the covariance says, without sampling error.
+    A model fitted to the points can be compared with closed forms for that covariance without sampling error.
 
     Args:
         n: Number of points, more than D.
@@ -82,7 +84,7 @@ def exact_gaussian(n: int, covariance: torch.Tensor, generator: Generator = None
         generator: Source of randomness.
 
     Returns:
-        (n, D) of the covariance's type.
+        Points, (n, D), of the covariance's dtype.
     """
     dims = len(covariance)
     checks.whole("exact_gaussian", "n", n, least=dims + 1, why=f"fewer points do not span {dims} dimensions")
@@ -95,26 +97,38 @@ def exact_gaussian(n: int, covariance: torch.Tensor, generator: Generator = None
 
 @_counted
 def noise_printed(n: int, shape: tuple[int, ...], generator: Generator = None) -> torch.Tensor:
-    """Draw half the items from N(0, 1), half from U(-1, 1): (n, *shape) float32, a model's input (ebm)."""
+    """Draw half of the items from N(0, 1) and half from U(-1, 1), (n, *shape) float32, a model's input.
+
+    Source: Elflein et al. (2021), arXiv:2107.08785, as printed.
+    """
     normal = torch.randn(n - n // 2, *shape, generator=generator)
     return torch.cat([normal, 2 * torch.rand(n // 2, *shape, generator=generator) - 1])
 
 
 @_counted
 def noise_uniform(n: int, shape: tuple[int, ...], generator: Generator = None) -> torch.Tensor:
-    """Draw every value from 0..255, (n, *shape) uint8 (nae's Noise; one of ebm's two released image sets)."""
+    """Draw every value uniformly from 0..255, (n, *shape) uint8.
+
+    Source: Noise of Yoon et al. (2021), arXiv:2105.05735; one of the two noise sets of images
+    in the released code of Elflein et al. (2021), arXiv:2107.08785.
+    """
     return torch.randint(256, (n, *shape), generator=generator, dtype=torch.uint8)
 
 
 @_counted
 def noise_normal(n: int, shape: tuple[int, ...], generator: Generator = None) -> torch.Tensor:
-    """Draw values from N(127.5, 60), rounded and clipped to 0..255, (n, *shape) uint8."""
+    """Draw normal values of mean 127.5 and standard deviation 60, rounded, clipped to 0..255, (n, *shape) uint8."""
     return _normal_values(n, shape, generator).round().clamp(0, 255).to(torch.uint8)
 
 
 @_counted
 def noise_normal_released(n: int, shape: tuple[int, ...], generator: Generator = None) -> torch.Tensor:
-    """Draw values as ebm's released code does: cast to uint8, where -3 becomes 253; (n, *shape) uint8."""
+    """Draw normal values of mean 127.5 and standard deviation 60, wrapped around to 0..255, (n, *shape) uint8.
+
+    The cast to uint8 turns -3 into 253, say, where noise_normal clips values to 0..255.
+
+    Source: released code of Elflein et al. (2021), arXiv:2107.08785.
+    """
     return _normal_values(n, shape, generator).trunc().remainder(256).to(torch.uint8)
 
 
@@ -124,16 +138,20 @@ def _normal_values(n: int, shape: tuple[int, ...], generator: Generator) -> torc
 
 @_counted
 def noise_table_released(n: int, features: int, generator: Generator = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return ebm's two released noise sets for tables, N(0, 1) and U(-5, 5), each (n, features) float32."""
+    """Draw two noise sets for tables, one from N(0, 1) and one from U(-5, 5), each (n, features) float32.
+
+    Source: released code of Elflein et al. (2021), arXiv:2107.08785.
+    """
     normal = torch.randn(n, features, generator=generator)
     return normal, 10 * torch.rand(n, features, generator=generator) - 5
 
 
 @_counted
 def constant_printed(n: int, shape: tuple[int, ...], generator: Generator = None, bound: float = 1.0) -> torch.Tensor:
-    """Fill each item with one number from U(-bound, bound), as a model's input, (n, *shape) float32.
+    """Draw constant items, each filled with one number from U(-bound, bound), (n, *shape) float32, a model's input.
 
-    bound 1 is ebm's text; its released code takes 5 for tables and constant_gray for images.
+    Source: Elflein et al. (2021), arXiv:2107.08785, prints bound 1; the released code has
+    bound 5 for tables and constant_gray for images.
     """
     level = bound * (2 * torch.rand(n, generator=generator) - 1)
     return level.reshape(n, *[1] * len(shape)).repeat(1, *shape)
@@ -141,38 +159,47 @@ def constant_printed(n: int, shape: tuple[int, ...], generator: Generator = None
 
 @_counted
 def constant_gray(n: int, shape: tuple[int, ...], generator: Generator = None) -> torch.Tensor:
-    """Fill each image with one grey level of 0..255, (n, C, H, W) uint8 (nae's ConstantGray)."""
+    """Draw constant images, each filled with one grey level from 0..255, (n, C, H, W) uint8.
+
+    Source: ConstantGray of Yoon et al. (2021), arXiv:2105.05735.
+    """
     level = torch.randint(256, (n, 1, 1, 1), generator=generator, dtype=torch.uint8)
     return level.repeat(1, *shape)
 
 
 @_counted
 def constant_color(n: int, shape: tuple[int, int, int], generator: Generator = None) -> torch.Tensor:
-    """Fill each image with one colour, a level of 0..255 per channel, (n, C, H, W) uint8 (nae's Constant)."""
+    """Draw constant images, each filled with one colour (a level from 0..255 per channel), (n, C, H, W) uint8.
+
+    Source: Constant of Yoon et al. (2021), arXiv:2105.05735.
+    """
     channels, height, width = shape
     level = torch.randint(256, (n, channels, 1, 1), generator=generator, dtype=torch.uint8)
     return level.repeat(1, 1, height, width)
 
 
 def oodomain(x: torch.Tensor) -> torch.Tensor:
-    """Return stored images as a model's input without any transform: float32 in [0, 255] (ebm's OODomain)."""
+    """Return stored images as float32 in [0, 255], unscaled: outliers far beyond the range of a model's inputs.
+
+    Source: OODomain of Elflein et al. (2021), arXiv:2107.08785.
+    """
     return x.float()
 
 
 @_counted
 def smoothness_images(n: int, shape: tuple[int, int, int], k: int, generator: Generator = None) -> torch.Tensor:
-    """Average uniform noise over k x k blocks and blow it up again.
+    """Draw smooth images: uniform noise averaged over k x k blocks, then upsampled to the full size (nearest pixel).
 
     Args:
         n: Number of images.
         shape: (C, H, W).
-        k: Side of the blocks; 1 is plain noise. Where k does not divide H, the
-            remainder is dropped (32 and 3: 10 blocks) and nearest upsampling
-            makes some blocks a pixel wider.
+        k: Side of the blocks; 1 gives plain noise. If k does not divide H, the
+            remaining pixels are dropped (10 blocks for H = 32, k = 3), and
+            upsampling makes some blocks a pixel wider.
         generator: Source of randomness.
 
     Returns:
-        Values in [0, 1], (n, C, H, W) float32: mean 1/2, variance 1 / (12 k^2).
+        Images in [0, 1], (n, C, H, W) float32, of mean 1/2 and variance 1 / (12 k^2).
     """
     channels, height, width = checks.image_shape("smoothness_images", shape)
     checks.whole("smoothness_images", "k", k, least=1, most=min(height, width))
@@ -181,7 +208,10 @@ def smoothness_images(n: int, shape: tuple[int, int, int], k: int, generator: Ge
 
 
 def half_digits(x: torch.Tensor) -> torch.Tensor:
-    """Blank the top half of images of even index, the bottom half of others, (N, C, H, W) (HalfMNIST)."""
+    """Return images whose top half (even index) or bottom half (odd index) is set to 0, (N, C, H, W).
+
+    Source: HalfMNIST of Yoon et al. (2021), arXiv:2105.05735.
+    """
     halves = x.clone()
     middle = x.shape[2] // 2
     halves[0::2, :, :middle] = 0
@@ -190,20 +220,22 @@ def half_digits(x: torch.Tensor) -> torch.Tensor:
 
 
 def chimera_digits(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Put the top half of the next image of another class onto each image.
+    """Return images whose top half is replaced by that of the next image of another class.
 
-    A band around the seam is blanked: rows 11..16 of 28, in proportion for
-    other heights. The next image is sought cyclically.
+    A band where the halves meet is set to 0: rows 11..16 of 28, in proportion for
+    other heights. After the last image, the first one is next.
 
     Args:
         x: Images, (N, C, H, W).
         y: Labels, (N,), of at least two classes.
 
     Returns:
-        Images like x (nae's ChimeraMNIST).
+        Images like x.
 
     Raises:
-        ValueError: all labels are equal.
+        ValueError: All labels are equal.
+
+    Source: ChimeraMNIST of Yoon et al. (2021), arXiv:2105.05735.
     """
     if y.shape != x.shape[:1]:
         raise ValueError(
@@ -212,7 +244,8 @@ def chimera_digits(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     change = torch.nonzero(y != y.roll(-1)).flatten()  # the label after such an index differs
     if not len(change):
         raise ValueError(
-            f"chimera_digits expects at least two classes, got labels {y.unique().tolist()}: halves of one class make no chimera."
+            f"chimera_digits expects at least two classes, got labels {y.unique().tolist()}: "
+            "a chimera joins halves of two classes; keep more classes."
         )
     index = torch.arange(len(y), device=y.device)
     after = torch.searchsorted(change, index)  # the first change at or after each index

@@ -1,4 +1,4 @@
-"""Networks and the densities built on them."""
+"""Neural networks, and the density models and autoencoders built on them."""
 
 from oodlab.models.autoencoders import Autoencoder, EncoderDecoder, VariationalAutoencoder
 from oodlab.models.conv_autoencoder import (

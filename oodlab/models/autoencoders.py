@@ -1,4 +1,4 @@
-"""Autoencoders, and two of them as densities.
+"""Autoencoders: the base class, the autoencoder as an energy-based model, and the variational autoencoder.
 
 Convention: reconstruction_error is the mean squared error per dimension, so an
 energy of reconstruction_error / temperature does not grow with the image size.
@@ -20,14 +20,14 @@ from oodlab.samplers import Normal, Sphere
 
 
 class EncoderDecoder(nn.Module):
-    """What every autoencoder of the kit has: two networks, and the error between an input and its reconstruction.
+    """The base class of all autoencoders: an encoder, a decoder, and the error of the reconstruction.
 
-    Which density it is, if any, a subclass says.
+    Subclasses define a density, if there is one.
 
     Args:
         encoder: (B, *event) -> (B, latent, ...).
         decoder: (B, latent, ...) -> (B, *event).
-        latent: Number of latent dimensions, channels of a code; None leaves it to the networks.
+        latent: Number of latent dimensions (channels of a code); None leaves the number to the networks.
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, *, latent: int | None = None) -> None:
@@ -53,10 +53,10 @@ class EncoderDecoder(nn.Module):
 
 
 class Autoencoder(EncoderDecoder, EnergyModel):
-    """p(x) proportional to exp(-reconstruction_error(x) / temperature).
+    """An autoencoder as an energy-based model: p(x) proportional to exp(-reconstruction_error(x) / temperature).
 
-    The network is an ordinary autoencoder; it is the objective (maximum
-    likelihood or mere reconstruction) that makes a normalized autoencoder of it.
+    Trained by maximum likelihood it is a normalized autoencoder (NAE); trained to
+    minimise the reconstruction error it is an ordinary autoencoder.
 
     Args:
         encoder: (B, *event) -> (B, latent, ...).
@@ -85,16 +85,16 @@ class Autoencoder(EncoderDecoder, EnergyModel):
 
     @property
     def temperature(self) -> Tensor:
-        """Scalar T > 0."""
+        """The temperature T > 0, a scalar."""
         return self.log_temperature.exp()
 
     @property
     def latent_start(self) -> Normal:
-        """The fresh starts of latent chains: N(0, I), or uniform on the sphere."""
+        """The distribution of fresh initial states of latent chains: N(0, I), or uniform on the unit sphere."""
         return Normal(sphere=self.sphere)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Return latent codes, on the sphere if there is one, (B, *event) -> (B, latent, ...)."""
+        """Return latent codes, on the unit sphere if `sphere` is set, (B, *event) -> (B, latent, ...)."""
         z = super().encode(x)
         return Sphere()(z) if self.sphere else z
 
@@ -104,18 +104,18 @@ class Autoencoder(EncoderDecoder, EnergyModel):
 
 
 class VariationalAutoencoder(EncoderDecoder, Density):
-    """Gaussian latent, Gaussian decoder with one learned standard deviation.
+    """A variational autoencoder with a Gaussian latent and a Gaussian decoder of one learned standard deviation.
 
     Args:
         encoder: (B, *event) -> (B, 2 * latent, ...): posterior mean and log-variance.
         decoder: (B, latent, ...) -> (B, *event): mean of x given z.
         latent: Number of latent dimensions.
-        samples: Importance samples of log_prob.
-        code_shape: Shape of one code; None means (latent,), convolutional halves have (latent, 1, 1).
+        samples: Number of importance samples in log_prob.
+        code_shape: Shape of one code; None means (latent,); convolutional networks have (latent, 1, 1).
 
     log_prob is the log of an importance-sampled marginal: a lower bound in
-    expectation that tightens with `samples`.  All rows share the
-    draws, whose seed is fixed: it is a function of x alone.
+    expectation that tightens with `samples`.  The latent noise is the same for all
+    inputs and has a fixed seed, so log_prob is a function of x alone.
 
     Source: Kingma & Welling (2014); importance sampling as in Burda et al. (2016).
     """
@@ -134,8 +134,8 @@ class VariationalAutoencoder(EncoderDecoder, Density):
         self.code_shape = (latent,) if code_shape is None else tuple(code_shape)
         if math.prod(self.code_shape) != latent:
             raise ValueError(
-                f"VariationalAutoencoder expects a code_shape of {latent} numbers, got {self.code_shape}: it is the shape of "
-                f"one code; convolutional halves have ({latent}, 1, 1)."
+                f"VariationalAutoencoder expects a code_shape whose sizes multiply to latent = {latent}, got "
+                f"{self.code_shape}: one code has that shape; pass ({latent}, 1, 1) for convolutional networks, else None."
             )
         self.samples = samples
         self.log_std = nn.Parameter(torch.zeros(()))
@@ -161,7 +161,7 @@ class VariationalAutoencoder(EncoderDecoder, Density):
         shape = (self.samples, 1, *self.code_shape)
         draws = torch.randn(shape, generator=generator, dtype=mean.dtype, device=mean.device)
         total = torch.full((len(x),), -math.inf, dtype=x.dtype, device=x.device)
-        for xi in draws:  # one draw at a time: the memory of a grid times 500 would not fit
+        for xi in draws:  # one draw at a time: 500 draws for each point of a grid would not fit into memory
             z = mean + log_std.exp() * xi
             log_prior = _log_normal(z, torch.zeros_like(z), torch.zeros_like(self.log_std))
             log_weight = self.log_likelihood(x, z) + log_prior - _log_normal(z, mean, log_std)
@@ -170,7 +170,7 @@ class VariationalAutoencoder(EncoderDecoder, Density):
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw z ~ N(0, I), then x given z; (n, *event)."""
+        """Draw n samples, (n, *event): z ~ N(0, I), then x given z."""
         device = self.log_std.device
         dtype = self.log_std.dtype
         z = torch.randn(n, *self.code_shape, generator=generator, dtype=dtype, device=device)
@@ -184,6 +184,6 @@ def error_per_dimension(x: Tensor, reconstruction: Tensor) -> Tensor:
 
 
 def _log_normal(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """Log-density of N(mean, exp(log_std)^2 I), summed over the event, (B,)."""
+    """Return the log-density of N(mean, exp(log_std)^2 I) at x, summed over the event, (B,)."""
     scaled = (x - mean) * (-log_std).exp()
     return (-0.5 * scaled.square() - log_std - 0.5 * math.log(2 * math.pi)).flatten(1).sum(dim=1)

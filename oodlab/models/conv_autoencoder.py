@@ -1,6 +1,6 @@
-"""Convolutional halves of an autoencoder of images: codes (B, latent, 1, 1) and images in (0, 1).
+"""Convolutional encoders and decoders of images: codes are (B, latent, 1, 1), decoded images lie in (0, 1).
 
-No batch normalisation anywhere: an energy is a function of one input.
+None has batch normalisation, since an energy must be a function of one input.
 
 Imports: checks.
 """
@@ -14,33 +14,33 @@ from torch import Tensor, nn
 
 from oodlab import checks
 
-GROUPS = 8  # of Conv64's GroupNorm
+GROUPS = 8  # groups of the GroupNorm in Conv64Encoder and Conv64Decoder
 
 
 class Layers(nn.Sequential):
-    """Layers whose weights lie channels-last and whose result has their own precision."""
+    """A sequence of layers with channels-last weights, whose output has the weights' dtype under autocast, too."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__(*layers)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the last layer's result."""
+        """Return the last layer's output in the weights' dtype."""
         return super().forward(x).to(next(self.parameters()).dtype)
 
 
 class ImageLayers(Layers):
-    """Such layers, and a sigmoid."""
+    """A sequence of layers, as Layers, whose output passes a sigmoid: a decoder to images in (0, 1)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return images."""
+        """Return images in (0, 1), (B, channels, H, W)."""
         return super().forward(x).sigmoid()
 
 
 class Conv28Encoder(Layers):
-    """Codes of 28 x 28 images, (B, channels, 28, 28) -> (B, latent, 1, 1).
+    """A convolutional encoder of 28 x 28 images, (B, channels, 28, 28) -> (B, latent, 1, 1).
 
-    Sides 28, 26, 24, pooled 12, 10, 8, pooled 4, 1: convolutions without padding.
+    The feature maps have sides 28, 26, 24, pooled 12, 10, 8, pooled 4, 1: convolutions are without padding.
 
     Args:
         latent: Channels of the code.
@@ -71,14 +71,14 @@ class Conv28Encoder(Layers):
 
 
 class Conv28Decoder(ImageLayers):
-    """Images in (0, 1) from codes, (B, latent, 1, 1) -> (B, channels, 28, 28).
+    """A convolutional decoder to images in (0, 1), (B, latent, 1, 1) -> (B, channels, 28, 28).
 
-    Sides 1, 4, doubled 8, 10, 12, doubled 24, 26, 28.
+    The feature maps have sides 1, 4, upsampled 8, 10, 12, upsampled 24, 26, 28.
 
     Args:
         latent: Channels of the code.
         channels: Channels of the image.
-        width: Width of the encoder.
+        width: The `width` of the encoder.
 
     Source: Yoon et al. (2021), arXiv:2105.05735, Table 10, whose printed last kernel of 4 gives 29 pixels.
     """
@@ -101,19 +101,19 @@ class Conv28Decoder(ImageLayers):
 
 
 class SmallEncoder(Layers):
-    """Codes of small images, (B, channels, side, side) -> (B, latent, 1, 1).
+    """A convolutional encoder of small images, (B, channels, side, side) -> (B, latent, 1, 1).
 
-    Sides 14, 12, 10, pooled 5, 1, or 16, 14, 12, pooled 6, 1: the first half of Conv28Encoder, for images
-    shrunk to half their side.
+    The feature maps have sides 14, 12, 10, pooled 5, 1, or 16, 14, 12, pooled 6, 1: the first layers of
+    Conv28Encoder, for images of half the side.
 
     Args:
         latent: Channels of the code.
-        side: Pixels a side, even, at least 6.
+        side: Side of the images in pixels, even, at least 6.
         channels: Channels of the image.
         width: Channels of the first convolution; the others have 2 and 64 times as many: at width 16 the code is
-            read from 1,024 channels, as in Conv28Encoder.
+            computed from 1,024 channels, as in Conv28Encoder.
 
-    Source: ours.
+    Source: this kit's own.
     """
 
     one_thread = True  # on 14 x 14 pixels two threads wait for each other
@@ -133,17 +133,17 @@ class SmallEncoder(Layers):
 
 
 class SmallDecoder(ImageLayers):
-    """Images in (0, 1) from codes, (B, latent, 1, 1) -> (B, channels, side, side).
+    """A convolutional decoder to small images in (0, 1), (B, latent, 1, 1) -> (B, channels, side, side).
 
-    Sides 1, 5, doubled 10, 12, 14, or 1, 6, doubled 12, 14, 16.
+    The feature maps have sides 1, 5, upsampled 10, 12, 14, or 1, 6, upsampled 12, 14, 16.
 
     Args:
         latent: Channels of the code.
         side: Side of the images that the encoder takes.
         channels: Channels of the image.
-        width: Width of the encoder.
+        width: The `width` of the encoder.
 
-    Source: ours.
+    Source: this kit's own.
     """
 
     one_thread = True  # on 14 x 14 pixels two threads wait for each other
@@ -161,7 +161,7 @@ class SmallDecoder(ImageLayers):
 
 
 def _pooled_side(who: str, side: int) -> int:
-    """Return the side that is left behind two 3x3 convolutions and the pooling."""
+    """Return the side of the feature maps after two 3x3 convolutions and the pooling."""
     checks.whole(who, "side", side, least=6, why="two 3x3 convolutions take 4 pixels, and the pooling halves the rest")
     if side % 2:
         raise ValueError(
@@ -171,7 +171,10 @@ def _pooled_side(who: str, side: int) -> int:
 
 
 class ResidualAttention(nn.Module):
-    """x + R(x) * sigmoid(S(x)), R and S each a 1x1 convolution to `hidden`, ReLU, and one back."""
+    """A residual attention block, x + R(x) * sigmoid(S(x)): R and S each are two 1x1 convolutions with ReLU between.
+
+    Between the two convolutions there are `hidden` channels.
+    """
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -185,9 +188,10 @@ class ResidualAttention(nn.Module):
 
 
 class Conv32Encoder(Layers):
-    """Codes of 32 x 32 images, (B, channels, 32, 32) -> (B, latent, 1, 1).
+    """A convolutional encoder of 32 x 32 images, (B, channels, 32, 32) -> (B, latent, 1, 1).
 
-    Sides 32, 15, 6, 2, 1: convolutions of stride 2 without padding; the code passes a ReLU and a ResidualAttention.
+    The feature maps have sides 32, 15, 6, 2, 1: convolutions have stride 2 and no padding. A ReLU and a
+    ResidualAttention follow.
 
     Args:
         latent: Channels of the code.
@@ -216,14 +220,14 @@ class Conv32Encoder(Layers):
 
 
 class Conv32Decoder(ImageLayers):
-    """Images in (0, 1) from codes, (B, latent, 1, 1) -> (B, channels, 32, 32).
+    """A convolutional decoder to images in (0, 1), (B, latent, 1, 1) -> (B, channels, 32, 32).
 
-    Sides 1, 6, 14, 30, 32.
+    The feature maps have sides 1, 6, 14, 30, 32.
 
     Args:
         latent: Channels of the code.
         channels: Channels of the image.
-        width: Width of the encoder.
+        width: The `width` of the encoder.
 
     Source: Yoon et al. (2021), arXiv:2105.05735, Table 10.
     """
@@ -242,9 +246,10 @@ class Conv32Decoder(ImageLayers):
 
 
 class Conv64Encoder(Layers):
-    """Codes of 64 x 64 images, (B, channels, 64, 64) -> (B, latent, 1, 1).
+    """A convolutional encoder of 64 x 64 images, (B, channels, 64, 64) -> (B, latent, 1, 1).
 
-    Sides 64, 30, 13, 5, 1: 5x5 convolutions of stride 2 without padding, each with GroupNorm and ReLU.
+    The feature maps have sides 64, 30, 13, 5, 1: 5x5 convolutions of stride 2 without padding, each with GroupNorm
+    and ReLU.
 
     Args:
         latent: Channels of the code.
@@ -265,14 +270,15 @@ class Conv64Encoder(Layers):
 
 
 class Conv64Decoder(ImageLayers):
-    """Images in (0, 1) from codes, (B, latent, 1, 1) -> (B, channels, 64, 64).
+    """A convolutional decoder to images in (0, 1), (B, latent, 1, 1) -> (B, channels, 64, 64).
 
-    Sides 1, 8, 16, 32, 64, each with GroupNorm and ReLU, then a 1x1 convolution.
+    The feature maps have sides 1, 8, 16, 32, 64: transposed convolutions, each with GroupNorm and ReLU, then a 1x1
+    convolution.
 
     Args:
         latent: Channels of the code.
         channels: Channels of the image.
-        width: Width of the encoder.
+        width: The `width` of the encoder.
 
     Source: Yoon et al. (2021), arXiv:2105.05735, Table 10, and its released code.
     """

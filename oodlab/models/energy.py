@@ -1,7 +1,7 @@
-"""What every density model of the kit is: an energy, and sometimes a normalised density.
+"""Base classes of the kit's density models: an energy (unnormalised density), and a normalised density.
 
 Convention: energy low = likely, in nats; log_density = -energy up to an unknown
-constant; log_prob only where the integral is 1.
+constant; log_prob exists only where the density integrates to 1.
 
 Imports: samplers.
 """
@@ -53,9 +53,9 @@ def stein_score(model: EnergyModel, x: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Evaluate a model as a fixed function: eval mode, no parameter gradients.
+    """Let a model be a fixed function within a with block: eval mode, no gradients of parameters.
 
-    Restores every module's mode and every parameter's flag, also after an exception.
+    Afterwards, also after an exception, each module's mode and each parameter's requires_grad are as before.
     """
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]

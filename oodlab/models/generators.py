@@ -1,4 +1,4 @@
-"""Networks that turn noise into inputs, and the density an energy model is trained against.
+"""Generators: networks that map noise to inputs, and their distribution, against which an energy model is trained.
 
 Imports: checks, models.energy, models.joint.
 """
@@ -21,9 +21,9 @@ ONE_THREAD_FEATURES = 32  # features up to which two threads take as long as one
 
 
 class TableGenerator(nn.Sequential):
-    """Linear layers without bias, each but the last with batch normalisation and an activation.
+    """A generator of a table's rows, (B, latent) -> (B, outputs).
 
-    (B, latent) -> (B, outputs).
+    Its layers are linear without bias, each but the last with batch normalisation and an activation.
 
     Source: released code of Elflein et al. (2021), arXiv:2107.08785.
     """
@@ -40,18 +40,18 @@ class TableGenerator(nn.Sequential):
 
 
 class ImageGenerator(nn.Module):
-    """A 4x4 map of features, doubled in size by each residual block, then tanh.
+    """A generator of images in [-1, 1], (B, latent) -> (B, channels, side, side).
 
-    (B, latent) -> (B, channels, side, side) in [-1, 1].
+    A linear layer makes a 4 x 4 feature map, each residual block doubles its side, and tanh ends it.
 
     Args:
-        latent: Noise dimensions.
+        latent: Number of noise dimensions.
         channels: Channels of the images.
-        features: Channels inside.
-        side: Side of the images; 4 times a power of two.
+        features: Channels of the feature maps.
+        side: Side of the images in pixels; 4 times a power of two.
 
     Source: Miyato et al. (2018), arXiv:1802.05957, as in the released code of Grathwohl
-    et al. (2021), arXiv:2010.04230, with as many channels in every block.
+    et al. (2021), arXiv:2010.04230, with the same number of channels in every block.
     """
 
     def __init__(self, *, latent: int, channels: int, features: int, side: int) -> None:
@@ -79,13 +79,13 @@ class ImageGenerator(nn.Module):
 
 
 class Doubling(nn.Module):
-    """Twice the side: the input, enlarged, plus normalisation, ReLU, enlarging, convolution, and these again.
+    """A residual block that doubles the side, (B, features, H, W) -> (B, features, 2 H, 2 W).
 
-    (B, features, H, W) -> (B, features, 2 H, 2 W).
+    The upsampled input is added to normalisation, ReLU, upsampling, convolution, normalisation, ReLU, convolution.
 
     Args:
-        features: Channels.
-        norm: Builds a normalisation of so many channels.
+        features: Channels of the feature maps.
+        norm: Class of the normalisation, called with the number of channels.
     """
 
     def __init__(self, features: int, norm: Callable[[int], nn.Module] = nn.BatchNorm2d) -> None:
@@ -102,21 +102,21 @@ class Doubling(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the enlarged map."""
+        """Return the feature maps with doubled side, (B, features, H, W) -> (B, features, 2 H, 2 W)."""
         return self.twice_as_large(x) + self.branch(x)
 
 
 class NoisyGenerator(nn.Module):
     """The distribution q of x = g(h) + std * xi, h ~ N(0, I), xi ~ N(0, I).
 
-    Beside g it holds a proposal N(h, proposal_std^2) for the latents that may have made
-    an x, h being the one that did: what the entropy's gradient is estimated with.
+    Beside g the module has a proposal N(h, proposal_std^2) of latents that could have generated
+    an x, where h is the latent that did; with it the gradient of the entropy is estimated.
 
     Args:
-        network: g, (B, latent) -> (B, *event).
-        latent: Dimensions of h.
-        std: First value of the noise, learned as log_std, in units of x.
-        proposal_std: First value of the proposal's, learned per latent dimension.
+        network: The network g, (B, latent) -> (B, *event).
+        latent: Number of dimensions of h.
+        std: Initial standard deviation of the noise in units of x, learned as log_std.
+        proposal_std: Initial standard deviation of the proposal, learned for each latent dimension.
 
     Source: Grathwohl et al. (2021), arXiv:2010.04230.
     """
@@ -151,13 +151,13 @@ class NoisyGenerator(nn.Module):
 
 
 class EnergyWithGenerator(EnergyModel):
-    """An energy model, and beside it the generator that replaces its chains in training.
+    """An energy model together with the generator whose samples replace Markov chains in its training.
 
-    As a density it is the energy model: the generator does not enter.
+    Its density is that of the energy model; the generator has no part in it.
 
     Args:
-        energy_model: A JointEnergy.
-        generator: Generator of inputs of the same shape.
+        energy_model: The energy model, whose outputs may be classes.
+        generator: Generator of inputs of the shape that the energy model takes.
     """
 
     def __init__(self, energy_model: JointEnergy, generator: NoisyGenerator) -> None:

@@ -20,11 +20,11 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the colour channe
 def inception_features(device: torch.device | str = "cpu") -> Callable[[Tensor], Tensor]:
     """Load torchvision's Inception-v3 and return its 2048 pooled features of images in [0, 1], (N, C, H, W) -> (N, 2048).
 
-    Images are brought to 299 x 299 by bilinear interpolation, grey ones repeated in three channels. Printed FIDs are
-    mostly computed with other weights of the same network, those of Heusel et al. (2017), and differ from these.
+    Images are resized to 299 x 299 by bilinear interpolation, and grey images are repeated in three channels. Most
+    published FIDs use other weights of the same network, those of Heusel et al. (2017), and are not comparable.
 
     Args:
-        device: Device that the network works on; images and features are on the CPU.
+        device: Device that the network runs on; images and features are on the CPU.
 
     Raises:
         FileNotFoundError: The weights are not in torch's cache, and cannot be downloaded.
@@ -36,10 +36,10 @@ def inception_features(device: torch.device | str = "cpu") -> Callable[[Tensor],
     weights = Inception_V3_Weights.IMAGENET1K_V1
     try:
         state = weights.get_state_dict(progress=False, check_hash=True)
-    except OSError as error:  # urllib's errors are some
+    except OSError as error:  # the base class of urllib's errors
         file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
         raise FileNotFoundError(
-            f"inception_features expects the weights of Inception-v3 in {file}, got none: {error}; with a network, "
+            f"inception_features expects the weights of Inception-v3 in {file}, got none: {error}; with internet access, "
             f"`curl --create-dirs -o {file} {weights.url}` gets them (104 MB), or compare pooled pixels, as profile quick does."
         ) from error
     network = inception_v3(weights=None, init_weights=False, transform_input=False)

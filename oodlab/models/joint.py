@@ -1,4 +1,4 @@
-"""A classifier read as a density of inputs, and of inputs with their classes.
+"""A classifier as an energy-based model of inputs, and of inputs with their classes.
 
 Imports: models.energy.
 """
@@ -12,9 +12,9 @@ from oodlab.models.energy import EnergyModel
 
 
 class JointEnergy(EnergyModel):
-    """log p(x, y) = logits(x)[y], so log p(x) = logsumexp_y logits(x)[y], both up to one constant.
+    """A classifier as a density: log p(x, y) = logits(x)[y], log p(x) = logsumexp_y logits(x)[y], up to one constant.
 
-    With a single output that output is the log-density itself.
+    If the classifier has a single output, the output is the log-density up to a constant.
 
     Args:
         classifier: (B, *event) -> (B, C), C >= 1.

@@ -1,13 +1,14 @@
-"""The linear normalized autoencoder: a Gaussian in closed form, and the most likely one.
+"""The linear normalized autoencoder: its Gaussian density in closed form, and the maximum-likelihood solution.
 
 With encoder W and decoder W^T the reconstruction error is quadratic, so its
 density is N(0, C) with
 
     C^-1 = 2 (I - W^T W)^2 / (T D),
 
-D from the mean over dimensions (the paper's section 7 has no D: its T is our
-T D). A direction in which W^T W is 0 has the variance T D / 2, one in which it
-is 1 is reconstructed without error and has no density.
+where D comes from the mean over dimensions (section 7 of Yoon et al. (2021) has no
+D: the printed T is T D here). A direction in which W^T W is 0 has the variance T D / 2; a
+direction in which W^T W is 1 is reconstructed without error, and the density
+cannot be normalised.
 
 Imports: checks, models.autoencoders, models.energy.
 """
@@ -26,28 +27,29 @@ from oodlab.models.energy import Density
 
 
 class Transposed(nn.Module):
-    """z -> W^T z of a linear layer x -> W x: the decoder of a tied autoencoder."""
+    """The decoder z -> W^T z of an autoencoder with tied weights, whose encoder is the linear layer x -> W x."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.linear = linear
 
     def forward(self, z: Tensor) -> Tensor:
-        """Return (B, D) for (B, latent)."""
+        """Return reconstructions W^T z, (B, latent) -> (B, D)."""
         return nn.functional.linear(z, self.linear.weight.T)
 
 
 def linear_autoencoder(weight: Tensor, *, temperature: float = 1.0) -> Autoencoder:
-    """Build the autoencoder of encoder W and decoder W^T.
+    """Build the autoencoder with encoder W and decoder W^T.
 
     Args:
-        weight: W, (latent, D); copied, its type is the model's.
-        temperature: Temperature, as in Autoencoder.
+        weight: The matrix W, (latent, D); it is copied, and the model has its dtype.
+        temperature: Initial temperature, as in Autoencoder.
     """
     if not torch.is_tensor(weight) or weight.ndim != 2 or not weight.is_floating_point():
         kind = f"{weight.dtype} {tuple(weight.shape)}" if torch.is_tensor(weight) else type(weight).__name__
         raise ValueError(
-            f"linear_autoencoder expects weight as a floating-point tensor (latent, D), got {kind}: one row per latent dimension."
+            f"linear_autoencoder expects weight as a floating-point tensor (latent, D), got {kind}: "
+            "pass one row per latent dimension."
         )
     latent, dims = weight.shape
     encoder = nn.Linear(dims, latent, bias=False, dtype=weight.dtype)
@@ -57,11 +59,11 @@ def linear_autoencoder(weight: Tensor, *, temperature: float = 1.0) -> Autoencod
 
 
 class LinearNAE(Density):
-    """The Gaussian that a linear autoencoder with tied weights is, normalised.
+    """The normalised Gaussian density of a linear autoencoder with tied weights.
 
     Args:
-        autoencoder: Autoencoder that linear_autoencoder builds; its weights and its temperature
-            are this density's parameters.
+        autoencoder: An autoencoder built by linear_autoencoder; its weights and temperature are
+            the parameters of the density.
 
     Source: Yoon et al. (2021), arXiv:2105.05735, section 7 and appendix A.2.
     """
@@ -71,19 +73,19 @@ class LinearNAE(Density):
         if not isinstance(getattr(autoencoder, "decoder", None), Transposed):
             raise ValueError(
                 f"LinearNAE expects an autoencoder of linear_autoencoder, got {type(autoencoder).__name__}: "
-                "any other has no closed form; normalise it on a grid."
+                "other autoencoders have no closed form; normalise them on a grid."
             )
         self.autoencoder = autoencoder
 
     @property
     def rest(self) -> Tensor:
-        """I - W^T W, (D, D): what a reconstruction leaves of x."""
+        """The matrix I - W^T W, (D, D), which maps x to the error of its reconstruction, x - W^T W x."""
         weight = self.autoencoder.encoder.weight
         return torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device) - weight.T @ weight
 
     @property
     def precision(self) -> Tensor:
-        """Inverse covariance 2 (I - W^T W)^2 / (T D), (D, D)."""
+        """The inverse covariance 2 (I - W^T W)^2 / (T D), (D, D)."""
         rest = self.rest
         return 2 * rest @ rest / (self.autoencoder.temperature * len(rest))
 
@@ -112,14 +114,14 @@ class LinearNAE(Density):
 
 @dataclass(frozen=True)
 class LinearOptimum:
-    """The most likely linear normalized autoencoder for data of a covariance.
+    """The maximum-likelihood linear normalized autoencoder of data with a given covariance.
 
     Attributes:
-        nll: Its mean negative log-likelihood, nats.
-        temperature: Its T, in units of the mean squared error per dimension.
-        kept: Places of the variances, in ascending order, that get an eigenvalue of their own.
-        variances: Variances of the data in ascending order.
-        weight: One W that reaches it, (latent, D).
+        nll: Mean negative log-likelihood of the data, nats.
+        temperature: Temperature T, in units of the mean squared error per dimension.
+        kept: Indices into `variances` of the principal directions whose variance the model matches exactly.
+        variances: Variances of the data along its principal directions, in ascending order.
+        weight: One encoder W that reaches nll, (latent, D).
     """
 
     nll: float
@@ -132,16 +134,17 @@ class LinearOptimum:
 def most_likely_linear_nae(covariance: Tensor, latent: int, *, temperature: float | None = None) -> LinearOptimum:
     """Return the linear normalized autoencoder of maximum likelihood in closed form.
 
-    Every latent dimension lets one principal direction of the data have the variance
-    it has; all others share T D / 2. With T free, that is the mean of the variances
-    left out, and those nearest to each other are left out: D_z = D - 1 is as
-    good as D_z = D. With T fixed, the kept ones are those that gain most,
-    (r - 1 - log r) / 2 nats each with r their ratio to T D / 2: far smaller ones too.
+    For each latent dimension, the model matches the data's variance in one principal
+    direction; in all other directions its variance is T D / 2. With T free, T D / 2 is
+    the mean of the variances that are not matched, which lie next to each other in
+    order of size; so D_z = D - 1 is as good as D_z = D. With T fixed, the matched
+    directions are those that gain most, (r - 1 - log r) / 2 nats each, where r is the
+    direction's variance divided by T D / 2: very small variances gain, too.
 
     Args:
         covariance: Second moments of data with mean 0, (D, D).
         latent: Number of latent dimensions, D_z >= 1.
-        temperature: T if it is fixed; None leaves it free.
+        temperature: Temperature T if it is fixed; None chooses the best T.
 
     Raises:
         ValueError: covariance is not symmetric and positive definite.

@@ -1,4 +1,4 @@
-"""An autoencoder with a mixture of Gaussians over its codes and how well it reconstructs them.
+"""An autoencoder with a mixture of Gaussians over its codes and reconstruction errors (DAGMM).
 
 Imports: checks, models.autoencoders.
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from oodlab import checks
 from oodlab.models.autoencoders import EncoderDecoder, error_per_dimension
 
-SMALLEST = 1e-10  # of a norm that is divided by: of a black image it is 0
+SMALLEST = 1e-10  # smallest divisor: the norm of a black image is 0
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class GaussianMixture:
     """A mixture of K Gaussians in D dimensions.
 
     Attributes:
-        log_weights: (K,).
-        means: (K, D).
+        log_weights: Logarithms of the components' weights, (K,).
+        means: Means of the components, (K, D).
         factors: Lower-triangular Cholesky factors of the covariances, (K, D, D).
     """
 
@@ -33,12 +33,12 @@ class GaussianMixture:
 
     @classmethod
     def of(cls, features: Tensor, memberships: Tensor, *, ridge: float = 1e-6) -> GaussianMixture:
-        """Estimate a mixture from points and how far each belongs to which component.
+        """Return the mixture estimated from points and the probabilities of each point's components.
 
         Args:
-            features: (N, D), in float32 or better.
-            memberships: (N, K), rows summing to 1.
-            ridge: Added to the covariances' diagonals, in units of the features squared.
+            features: Points, (N, D), in float32 or better.
+            memberships: Probability of each component for each point, (N, K); rows sum to 1.
+            ridge: Number added to the covariances' diagonals, in units of the features squared.
 
         Returns:
             The mixture; NaN in a component whose covariance is not positive definite.
@@ -49,7 +49,7 @@ class GaussianMixture:
             centred = features[:, None] - means
             covariances = torch.einsum("nki,nkj->kij", memberships[..., None] * centred, centred) / total[:, None, None]
             eye = torch.eye(features.shape[1], dtype=features.dtype, device=features.device)
-            factors, info = torch.linalg.cholesky_ex(covariances + ridge * eye)  # asks nothing of the device
+            factors, info = torch.linalg.cholesky_ex(covariances + ridge * eye)  # does not wait for the device
             factors = torch.where((info == 0)[:, None, None], factors, math.nan)
         return cls((total / len(features)).log(), means, factors)
 
@@ -68,11 +68,11 @@ class GaussianMixture:
 
 
 class MixtureAutoencoder(EncoderDecoder):
-    """An autoencoder, and a network that says to which component of a mixture an input belongs.
+    """An autoencoder with a network that gives the probability of each component of a Gaussian mixture.
 
-    The mixture is over the code and two numbers on its reconstruction x': |x - x'| / |x| and
-    the cosine between x and x'. Its weights, means and covariances are no parameters but
-    follow from data; see GaussianMixture.of.
+    The mixture's features are the code and two numbers on the reconstruction x': |x - x'| / |x|
+    and the cosine between x and x'. Its weights, means and covariances are not parameters but
+    estimated from data; see GaussianMixture.of.
 
     Args:
         encoder: (B, *event) -> (B, latent, ...).
@@ -92,7 +92,7 @@ class MixtureAutoencoder(EncoderDecoder):
         return self.features_and_error(x)[0]
 
     def features_and_error(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features(x) and reconstruction_error(x) from one pass."""
+        """Return features(x), (B, latent + 2), and reconstruction_error(x), (B,), from one pass of the networks."""
         z = self.encode(x)
         reconstruction = self.decode(z)
         flat, again = x.flatten(1), reconstruction.flatten(1).to(x.dtype)

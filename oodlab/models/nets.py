@@ -1,4 +1,4 @@
-"""Plain networks: no probability in here.
+"""Plain networks: multi-layer perceptrons, without and with residual blocks.
 
 Imports: checks.
 """
@@ -14,7 +14,7 @@ from oodlab import checks
 
 
 class MLP(nn.Sequential):
-    """Linear layers with an activation between them, (B, inputs) -> (B, outputs)."""
+    """A multi-layer perceptron: linear layers with an activation between them, (B, inputs) -> (B, outputs)."""
 
     def __init__(
         self,
@@ -32,19 +32,19 @@ class MLP(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """x + W2 act(W1 act(x)), width -> hidden -> width."""
+    """A residual block of two linear layers, x + W2 act(W1 act(x)), width -> hidden -> width."""
 
     def __init__(self, width: int, hidden: int, activation: Callable[[], nn.Module] = nn.ReLU) -> None:
         super().__init__()
         self.branch = nn.Sequential(activation(), nn.Linear(width, hidden), activation(), nn.Linear(hidden, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x plus the branch, (B, width)."""
+        """Return x plus the residual branch, (B, width) -> (B, width)."""
         return x + self.branch(x)
 
 
 class ResidualMLP(nn.Sequential):
-    """Linear, residual blocks, activation, linear: (B, inputs) -> (B, outputs).
+    """A residual perceptron: linear layer, residual blocks, activation, linear layer, (B, inputs) -> (B, outputs).
 
     width 256, hidden 1024 and 5 blocks are the FCRes2 network of arXiv:2105.05735, Table 10.
     """

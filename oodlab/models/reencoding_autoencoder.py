@@ -1,4 +1,4 @@
-"""An autoencoder that encodes its reconstruction once more, with a discriminator beside it.
+"""An autoencoder with a second encoder of its reconstruction, and with a discriminator (GANomaly).
 
 Imports: checks, models.autoencoders.
 """
@@ -12,16 +12,16 @@ from oodlab.models.autoencoders import EncoderDecoder
 
 
 class ReencodingAutoencoder(EncoderDecoder):
-    """Encoder, decoder, second encoder: inputs unlike the training data come back with another code.
+    """An autoencoder whose reconstruction is encoded again: for inputs unlike the training data the two codes differ.
 
     Args:
         encoder: (B, *event) -> (B, latent, ...).
         decoder: (B, latent, ...) -> (B, *event).
-        reencoder: Encoder of the reconstruction, built like the first.
+        reencoder: Encoder of the reconstruction, built like `encoder`.
         discriminator: (B, *event) -> (B, features, ...): features that tell data from reconstructions.
-        features: Their number, flattened.
+        features: Number of the discriminator's features, flattened.
 
-    Source: Akcay et al. (2018), GANomaly, arXiv:1805.06725; here on any networks, so without
+    Source: Akcay et al. (2018), GANomaly, arXiv:1805.06725; here with any networks, so without
     batch normalisation.
     """
 
@@ -38,6 +38,6 @@ class ReencodingAutoencoder(EncoderDecoder):
         )
 
     def reencoding_error(self, x: Tensor) -> Tensor:
-        """Return the sum of absolute differences between both codes, (B, *event) -> (B,)."""
+        """Return the sum of absolute differences between the codes of x and of its reconstruction, (B, *event) -> (B,)."""
         z = self.encode(x)
         return (z - self.reencoder(self.decode(z))).abs().flatten(1).sum(dim=1)

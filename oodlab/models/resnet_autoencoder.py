@@ -1,4 +1,4 @@
-"""Residual halves of an autoencoder of 32 x 32 images: the network that the authors of NAE released for CIFAR-10.
+"""Residual encoder and decoder of 32 x 32 images: the networks that the authors of NAE released for CIFAR-10.
 
 Imports: checks, models.conv_autoencoder, models.generators.
 """
@@ -17,15 +17,15 @@ LeakyReLU = partial(nn.LeakyReLU, 0.2)
 
 
 class Conv32BigEncoder(Layers):
-    """Codes of images, (B, channels, H, W) -> (B, latent, 1, 1), made for 32 x 32.
+    """A residual encoder of images, (B, channels, H, W) -> (B, latent, 1, 1), made for 32 x 32.
 
-    A convolution, six residual blocks of which every other halves the side, global average pooling,
-    a 1x1 convolution. Without normalisation of activations or weights.
+    Its layers are a convolution, six residual blocks of which every other halves the side, global average
+    pooling and a 1x1 convolution, without normalisation of activations or weights.
 
     Args:
         latent: Channels of the code.
         channels: Channels of the image.
-        width: Channels of the first three convolutional stages; the later ones have twice as many.
+        width: Channels of the convolution and the first two blocks; the other blocks have twice as many.
 
     Source: Du & Mordatch (2019), arXiv:1903.08689 (unconditional CIFAR-10), without spectral
     normalisation, as released with Yoon et al. (2021), arXiv:2105.05735; width 128.
@@ -48,9 +48,10 @@ class Conv32BigEncoder(Layers):
 
 
 class PostActivationBlock(nn.Module):
-    """Convolution, LeakyReLU, convolution, plus the input; then, if it halves, average pooling; then LeakyReLU.
+    """A residual block with its last activation after the sum: convolution, LeakyReLU, convolution, plus the input.
 
-    The input passes a 1x1 convolution where the block changes its shape.
+    If `halves` is set, average pooling follows; then LeakyReLU. Where the block changes the shape, its skip
+    connection is a 1x1 convolution.
     """
 
     def __init__(self, before: int, after: int, *, halves: bool = False) -> None:
@@ -62,19 +63,20 @@ class PostActivationBlock(nn.Module):
         self.last = nn.Sequential(nn.AvgPool2d(2), LeakyReLU()) if halves else LeakyReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the block's value, (B, before, H, W) -> (B, after, H, W), or half the sides."""
+        """Return the block's output, (B, before, H, W) -> (B, after, H, W), with H and W halved if `halves` is set."""
         return self.last(self.shortcut(x) + self.branch(x))
 
 
 class Conv32BigDecoder(ImageLayers):
-    """Images in (0, 1) from codes, (B, latent, 1, 1) -> (B, channels, 32, 32).
+    """A residual decoder to images in (0, 1), (B, latent, 1, 1) -> (B, channels, 32, 32).
 
-    Sides 4, 8, 16, 32: ImageGenerator with GroupNorm (one group in the blocks, two at the end) and a sigmoid.
+    It is built like ImageGenerator (sides 4, 8, 16, 32), but has GroupNorm (one group in the blocks, two at the
+    end) and a sigmoid.
 
     Args:
         latent: Channels of the code.
         channels: Channels of the image.
-        width: Width of the encoder; inside there are twice as many channels.
+        width: The `width` of the encoder; the decoder's layers have twice as many channels.
 
     Source: Miyato et al. (2018), arXiv:1802.05957, as released with Yoon et al. (2021), arXiv:2105.05735.
     """

@@ -1,7 +1,7 @@
 """Wide residual network without normalisation layers, for energies of images.
 
-Any normalisation would let the output for one image depend on the batch or on a
-running estimate; an energy is a function of one input.
+With normalisation layers the output for one image would depend on the batch or on
+running statistics, but an energy must be a function of one input.
 
 Imports: checks.
 """
@@ -23,19 +23,19 @@ ONE_THREAD_WIDTH = 8  # channels up to which two threads take as long as one, on
 
 
 class WideResNet(nn.Module):
-    """Convolution, three stages of residual blocks, activation, global average pool, linear head.
+    """A wide residual network: convolution, three stages of residual blocks, activation, average pool, linear head.
 
-    The stages have widen * width * (1, 2, 4) channels and halve the side twice.
+    The stages have widen * width * (1, 2, 4) channels; the second and the third halve the side.
 
     Args:
         channels: Channels of the images.
-        outputs: Numbers per image: classes, or 1 for a plain energy.
-        depth: 6 n + 4 for n blocks per stage.
+        outputs: Number of outputs per image: classes, or 1 for an energy without classes.
+        depth: Depth 6 n + 4, where n is the number of blocks per stage.
         widen: Factor on the stages' channels.
         width: Channels of the first convolution.
-        bottleneck: Channels kept behind each stage, as a share: two 1x1 convolutions
-            cut the rank of what passes to int(C * bottleneck). None adds no layers.
-        activation: Called without arguments.
+        bottleneck: Share of the channels C that passes each stage's end: two 1x1 convolutions
+            limit the rank of the feature maps to int(C * bottleneck). None adds no bottleneck.
+        activation: Class of the activation, called without arguments.
 
     Source: Zagoruyko & Komodakis (2016), arXiv:1605.07146; without normalisation and
     with LeakyReLU(0.2) as the released code of Elflein et al. (2021), arXiv:2107.08785,
@@ -76,7 +76,7 @@ class WideResNet(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def features(self, x: Tensor) -> Tensor:
-        """Return the embedding, (B, channels, H, W) -> (B, 4 * widen * width), in the head's precision."""
+        """Return the head's inputs, (B, channels, H, W) -> (B, 4 * widen * width), in the head's precision."""
         x = x.contiguous(memory_format=torch.channels_last)  # a fifth faster on CPU
         with torch.autocast(x.device.type, enabled=False):  # one channel in bfloat16 takes a CPU fifteen times as long
             x = self.stages[0](x)
@@ -85,12 +85,15 @@ class WideResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs, (B, channels, H, W) -> (B, outputs)."""
         features = self.features(x)
-        with torch.autocast(x.device.type, enabled=False):  # near each other, energies share a bfloat16 value
+        with torch.autocast(x.device.type, enabled=False):  # energies that differ little would be equal in bfloat16
             return self.head(features)
 
 
 class WideBlock(nn.Module):
-    """Activation, convolution, activation, convolution (with the stride), plus the input or its 1x1 convolution."""
+    """A residual block of WideResNet: activation, 3x3 convolution, activation, 3x3 convolution with stride.
+
+    The skip connection is the input, or a 1x1 convolution of the input where the block changes the shape.
+    """
 
     def __init__(self, before: int, after: int, stride: int, activation: Callable[[], nn.Module]) -> None:
         super().__init__()
@@ -104,14 +107,14 @@ class WideBlock(nn.Module):
         self.stride, self.shortcut = stride, nn.Identity() if same else nn.Conv2d(before, after, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return branch plus shortcut, (B, before, H, W) -> (B, after, H / stride, W / stride)."""
-        # Not a convolution with a stride: oneDNN's, 1x1 and of fewer than 8 channels, spoils memory on one thread.
+        """Return residual branch plus skip connection, (B, before, H, W) -> (B, after, H / stride, W / stride)."""
+        # No strided 1x1 convolution: oneDNN's, of fewer than 8 channels, corrupts memory on one thread.
         every = x[:, :, :: self.stride, :: self.stride]
         return self.shortcut(every) + self.branch(x)
 
 
 class Bottleneck(nn.Sequential):
-    """Two 1x1 convolutions with nothing between them: an affine map of rank int(channels * share).
+    """A linear bottleneck: two 1x1 convolutions without activation, an affine map of rank int(channels * share).
 
     Source: Elflein et al. (2021), arXiv:2107.08785, experiment 4.
     """
@@ -128,7 +131,7 @@ class Bottleneck(nn.Sequential):
         kept = int(channels * share)
         if not 1 <= kept < channels:
             raise ValueError(
-                f"Bottleneck expects to keep 1 to {channels - 1} of {channels} channels, got {kept} with the share "
-                f"{share:g}; None means no bottleneck."
+                f"Bottleneck expects to keep 1 to {channels - 1} of {channels} channels, got {kept} for the share "
+                f"{share:g}: choose another share; None means no bottleneck."
             )
         super().__init__(nn.Conv2d(channels, kept, 1), nn.Conv2d(kept, channels, 1))

@@ -1,4 +1,4 @@
-"""Markov chains on unnormalised densities, where they start, and what they remember."""
+"""Markov chains on unnormalised densities, their initial states, and the replay buffer of earlier states."""
 
 from oodlab.samplers.chains import (
     ChainRecord,

@@ -1,10 +1,11 @@
-"""Markov chains on unnormalised densities: what moves them, and the settings that a recipe can hold.
+"""Langevin chains on unnormalised densities, without and with Metropolis acceptance, and their settings for recipes.
 
-Functions of a log-density (or its gradient) and a state; nothing here knows
-which model or paper called it.
+The samplers are functions of a log-density (or its gradient) and a state, and do
+not depend on a model or paper.
 
 Convention: x <- x + step_size * grad_log_density(x) + noise_std * xi, xi ~ N(0, I).
-Papers that tune the two numbers apart run at T = noise_std**2 / (2 * step_size).
+Where step_size and noise_std are chosen separately, the temperature is
+T = noise_std**2 / (2 * step_size).
 
 Imports: checks, graphs, samplers.parts.
 """
@@ -23,22 +24,22 @@ from oodlab import checks
 from oodlab.graphs import host_may_look
 from oodlab.samplers.parts import RejectOutside, per_chain
 
-FINITE_CHECK_EVERY = 10  # steps between two looks at the finite flag: each look waits for the device
+FINITE_CHECK_EVERY = 10  # steps between two checks for NaN and infinity: each check waits for the device
 
 LogDensityFunction = Callable[[Tensor], Tensor]
 StopFlag = Callable[[], bool]
 
 
 class Stopped(Exception):
-    """A chain was asked to stop before its last step; its state is not a sample."""
+    """Raised when a chain is stopped before its last step: its state is not a sample."""
 
 
 @dataclass
 class ChainRecord:
-    """Diagnostics of one chain, filled by the sampler it is given to.
+    """Diagnostics of a run of B chains, filled by the sampler that the record is passed to.
 
     Attributes:
-        log_density: Evaluated on every recorded state when given; nats, (B, *event) -> (B,).
+        log_density: Function evaluated on every recorded state, (B, *event) -> (B,), nats; None skips it.
         every: Steps between two recorded states; the start and the end are always recorded.
         steps: Step numbers of the records.
         states: Recorded states, each (B, *event).
@@ -80,7 +81,7 @@ def langevin(
     should_stop: StopFlag | None = None,
     record: ChainRecord | None = None,
 ) -> Tensor:
-    """Move B chains by unadjusted Langevin dynamics.
+    """Run B chains of unadjusted Langevin dynamics and return their final states.
 
     Args:
         grad_log_density: Stein score of the target, (B, *event) -> (B, *event),
@@ -91,22 +92,22 @@ def langevin(
         noise_std: Standard deviation of the noise added per update, in units of
             x, or a function of the step number. None means sqrt(2 * step_size),
             i.e. temperature 1.
-        clip: Applied to the gradient, e.g. ClipElements or ClipNorm.
-        bounds: Applied to (proposal, current), e.g. Box, Sphere or RejectOutside.
+        clip: Function applied to the gradient, e.g. ClipElements or ClipNorm.
+        bounds: Function of (proposal, current) that returns the next state, e.g. Box, Sphere or RejectOutside.
         generator: Source of randomness on x's device; None uses torch's own.
-        should_stop: Asked before every update.
-        record: Receives states and diagnostics.
+        should_stop: Function called before every update; the chains stop when it returns True.
+        record: Record that receives states and diagnostics.
 
     Returns:
         Final state, (B, *event), detached, same dtype and device as x.
 
     Raises:
         ValueError: step_size is not positive, or steps or noise_std are negative.
-        FloatingPointError: a chain left the finite numbers; in what is to be replayed as a
-            graph nobody can look, and all states become NaN instead.
-        Stopped: should_stop said so.
+        FloatingPointError: a state or gradient became NaN or infinite; in a captured CUDA
+            graph, where the host cannot check, all states become NaN instead.
+        Stopped: should_stop returned True.
 
-    Source: Roberts & Tweedie (1996); step and noise tuned apart as in
+    Source: Roberts & Tweedie (1996); step_size and noise_std chosen separately as in
     Grathwohl et al. (2020), arXiv:1912.03263. Not Metropolis-adjusted: for a
     Gaussian of variance s2 the chain settles at s2 / (1 - step_size / (2 * s2)).
     """
@@ -123,14 +124,14 @@ def langevin(
             raise Stopped(f"langevin stopped after {t} of {steps} steps.")
         gradient = grad_log_density(x).detach()
         if clip is not None:
-            doubt = doubt + _doubt(gradient)  # before it is clipped: a clipped infinity looks finite
+            doubt = doubt + _doubt(gradient)  # before clipping, which makes an infinite gradient finite
             gradient = clip(gradient)
         proposal = torch.add(x, gradient, alpha=step_size)
         noise_std_now = schedule(t)
         if noise_std_now:
             proposal = proposal.add_(noise(x, generator), alpha=noise_std_now)
         if bounds is not None:
-            doubt = doubt + _doubt(proposal)  # before bounds hide it; without, what is not finite stays so
+            doubt = doubt + _doubt(proposal)  # before bounds, which may hide NaN and infinity
             proposal = bounds(proposal, x)
         x = proposal
         if record is not None:
@@ -153,9 +154,9 @@ def mala(
     should_stop: StopFlag | None = None,
     record: ChainRecord | None = None,
 ) -> Tensor:
-    """Move B chains by Metropolis-adjusted Langevin dynamics.
+    """Run B chains of Metropolis-adjusted Langevin dynamics and return their final states.
 
-    Every chain is accepted by its own ratio
+    Each chain accepts its proposal y by its own ratio
     log a = log p(y) - log p(x) + log q(x | y) - log q(y | x),
     q(y | x) = N(x + step_size * g(x), noise_std**2), with the clipped gradient g on
     both sides. So the target is exp(log_density) for any step_size and noise_std;
@@ -165,7 +166,7 @@ def mala(
         log_density: Unnormalised log-density, (B, *event) -> (B,), nats.
         x, steps, step_size, noise_std, clip, generator, should_stop, record: The arguments of langevin.
         bounds: Region outside which the target is zero. Clamping and projecting
-            would break the ratio, so only RejectOutside is accepted.
+            would break the acceptance ratio, so only RejectOutside is allowed.
 
     Returns:
         Final state, (B, *event), detached.
@@ -180,11 +181,11 @@ def mala(
     if bounds is not None and not isinstance(bounds, RejectOutside):
         raise ValueError(
             f"mala expects bounds of type RejectOutside, got {bounds}: clamping or projecting "
-            "breaks the acceptance ratio; use langevin, or reject."
+            "breaks the acceptance ratio; use langevin, or RejectOutside(low, high)."
         )
     noise_std = math.sqrt(2 * step_size) if noise_std is None else noise_std
     if noise_std <= 0:
-        raise ValueError("mala expects noise_std > 0, got 0: without noise no proposal has a reverse; use langevin.")
+        raise ValueError("mala expects noise_std > 0, got 0: without noise no move can be reversed; use langevin.")
 
     def evaluate(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         log_p, gradient = value_and_grad(log_density, x)
@@ -238,13 +239,13 @@ def on_manifold_start(
     should_stop: StopFlag | None = None,
     record: ChainRecord | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Walk in the latent space towards high density, then decode: on-manifold initialisation.
+    """Run a latent chain towards high density, then decode it: on-manifold initialisation of a visible chain.
 
     Args:
         log_density: Log-density of visible states, (B, *event) -> (B,), nats.
-        decode: Latent to visible, (B, *latent) -> (B, *event).
-        z: Latent start, (B, *latent).
-        chain: Langevin settings of the latent walk on log_density(decode(z)).
+        decode: Decoder from latent to visible states, (B, *latent) -> (B, *event).
+        z: Initial states of the latent chains, (B, *latent).
+        chain: Settings of the latent chain on log_density(decode(z)).
         generator, should_stop, record: The arguments of langevin.
 
     Returns:
@@ -259,7 +260,7 @@ def on_manifold_start(
 
 @dataclass(frozen=True)
 class LangevinChain:
-    """The settings of a langevin run; called with a log-density and a start it runs it."""
+    """Settings of langevin; called with a log-density and initial states, they run the chains."""
 
     steps: int
     step_size: float
@@ -271,7 +272,7 @@ class LangevinChain:
         _check_chain("LangevinChain", self.steps, self.step_size, self.noise_std)
 
     def part(self, first: int, steps: int) -> LangevinChain:
-        """Return its updates number first to first + steps - 1, from 0 on, as a chain: annealing goes on from there."""
+        """Return the chain of updates first to first + steps - 1 of this one, counted from 0, with their annealed noise."""
         checks.whole("LangevinChain.part", "first", first, least=0)
         noise_std = self.noise_std
         later = (lambda t: noise_std(first + t)) if callable(noise_std) else noise_std
@@ -293,7 +294,7 @@ class LangevinChain:
 
 @dataclass(frozen=True)
 class MalaChain:
-    """The settings of a mala run; called with a log-density and a start it runs it."""
+    """Settings of mala; called with a log-density and initial states, they run the chains."""
 
     steps: int
     step_size: float
@@ -305,7 +306,7 @@ class MalaChain:
         _check_chain("MalaChain", self.steps, self.step_size, self.noise_std)
 
     def part(self, first: int, steps: int) -> MalaChain:
-        """Return its updates number first to first + steps - 1, from 0 on, as a chain: all are alike."""
+        """Return the chain of updates first to first + steps - 1 of this one, counted from 0; all updates are alike."""
         checks.whole("MalaChain.part", "first", first, least=0)
         return replace(self, steps=steps)
 
@@ -326,7 +327,7 @@ class MalaChain:
 def value_and_grad(log_density: LogDensityFunction, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return log_density(x), (B,), and its gradient with respect to x, both detached.
 
-    The sum over the batch is differentiated, so each row is one chain's own gradient.
+    The sum over the batch is differentiated, so each row of the gradient belongs to one chain alone.
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_()
@@ -336,12 +337,12 @@ def value_and_grad(log_density: LogDensityFunction, x: Tensor) -> tuple[Tensor, 
 
 
 def effective_temperature(step_size: float, noise_std: float) -> float:
-    """Return the temperature at which an unadjusted chain samples p^(1/T)."""
+    """Return the temperature T at which an unadjusted chain samples p^(1/T): noise_std**2 / (2 * step_size)."""
     return noise_std**2 / (2 * step_size)
 
 
 def noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Draw N(0, I) of the shape, dtype and device of `like`."""
+    """Draw noise from N(0, I) with the shape, dtype and device of `like`."""
     return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
 
 
@@ -363,24 +364,24 @@ def _check_state(name: str, x: Tensor) -> None:
     if not torch.is_tensor(x) or not x.is_floating_point() or x.ndim == 0:
         kind = f"{x.dtype} {tuple(x.shape)}" if torch.is_tensor(x) else type(x).__name__
         raise ValueError(
-            f"{name} expects a start of floating-point numbers (B, *event), got {kind}: a chain moves by fractions; "
-            "scale stored values first, or take torch.from_numpy(x).float()."
+            f"{name} expects a start of floating-point numbers (B, *event), got {kind}: chains cannot move in whole "
+            "numbers; scale stored values first, or take torch.from_numpy(x).float()."
         )
 
 
 def _doubt(x: Tensor) -> Tensor:
-    """Return 0 if all of x is finite, else NaN (or if its sum is beyond the numbers): cheaper than to ask each."""
+    """Return 0 if all entries of x are finite, else NaN (also if their sum overflows): cheaper than isfinite for each."""
     return x.sum() * 0.0
 
 
 def _checked(name: str, finite: Tensor, x: Tensor, step: int, step_size: float) -> Tensor:
-    """Return the state if all that led to it was finite, else raise; where nobody may look, the state becomes NaN."""
+    """Return x if all states and gradients were finite, else raise; where the host cannot check, return NaN instead."""
     if not host_may_look():
         return torch.where(finite, x, math.nan)
     if not finite:  # the one wait for the device in a block of steps
         lost = int((~x.isfinite()).flatten(1).any(dim=1).sum())
         raise FloatingPointError(
-            f"{name}: {lost or 'some'} of {len(x)} chains or their gradients left the finite numbers within "
-            f"{step} steps; lower step_size (now {step_size:g}) or clip the gradient field."
+            f"{name}: {lost or 'some'} of {len(x)} chains or their gradients became NaN or infinite within "
+            f"{step} steps; lower step_size (now {step_size:g}) or clip the gradient."
         )
     return x

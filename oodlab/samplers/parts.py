@@ -1,4 +1,4 @@
-"""Parts that a chain is composed of: bounds, clips of the gradient, falling noise.
+"""Parts of a Markov chain: bounds of its states, clipping of its gradient, and annealed noise.
 
 Imports: checks.
 """
@@ -15,7 +15,7 @@ from oodlab import checks
 
 @dataclass(frozen=True)
 class Box:
-    """Clamp every coordinate to [low, high]."""
+    """Bounds that clamp every coordinate of a chain's state to [low, high]."""
 
     low: float
     high: float
@@ -24,13 +24,13 @@ class Box:
         _check_box("Box", self.low, self.high)
 
     def __call__(self, proposal: Tensor, current: Tensor) -> Tensor:
-        """Return the proposal, clamped."""
+        """Return the proposal, clamped to [low, high]."""
         return proposal.clamp(self.low, self.high)
 
 
 @dataclass(frozen=True)
 class RejectOutside:
-    """Keep a chain where it is when its proposal leaves [low, high] in any coordinate."""
+    """Bounds that reject a proposal outside of [low, high] in any coordinate: the chain keeps its state."""
 
     low: float
     high: float
@@ -39,17 +39,17 @@ class RejectOutside:
         _check_box("RejectOutside", self.low, self.high)
 
     def inside(self, x: Tensor) -> Tensor:
-        """Say per chain whether it lies in the box, (B, *event) -> (B,) bool."""
+        """Return for each chain whether all its coordinates lie in [low, high], (B, *event) -> (B,) bool."""
         return ((x >= self.low) & (x <= self.high)).flatten(1).all(dim=1)
 
     def __call__(self, proposal: Tensor, current: Tensor) -> Tensor:
-        """Return per chain the proposal if it lies inside, else the current state."""
+        """Return for each chain the proposal if it lies inside, else the current state."""
         return torch.where(per_chain(self.inside(proposal), proposal), proposal, current)
 
 
 @dataclass(frozen=True)
 class Sphere:
-    """Project every state onto the unit sphere over its dimension 1."""
+    """Bounds that project every state onto the unit sphere: its norm over dimension 1 becomes 1."""
 
     def __call__(self, proposal: Tensor, current: Tensor | None = None) -> Tensor:
         """Return the proposal divided by its norm over dimension 1."""
@@ -58,7 +58,7 @@ class Sphere:
 
 @dataclass(frozen=True)
 class ClipElements:
-    """Clamp every component of the gradient to [-limit, limit]."""
+    """Gradient clipping that clamps every component to [-limit, limit]."""
 
     limit: float
 
@@ -72,7 +72,7 @@ class ClipElements:
 
 @dataclass(frozen=True)
 class ClipNorm:
-    """Shorten a chain's gradient to the given Euclidean norm; shorter ones stay as they are."""
+    """Gradient clipping that scales a chain's gradient to Euclidean norm `limit` where its norm is larger."""
 
     limit: float
 
@@ -80,17 +80,17 @@ class ClipNorm:
         checks.number("ClipNorm", "limit", self.limit, above=0)
 
     def __call__(self, gradient: Tensor) -> Tensor:
-        """Return the gradient, shortened where it is longer than the limit."""
+        """Return the gradient, scaled to norm `limit` where its norm is larger."""
         norm = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)
         return gradient * per_chain((self.limit / norm).clamp_max(1.0), gradient)
 
 
 @dataclass(frozen=True)
 class ClipRows:
-    """Shorten every row of the gradient, its last dimension, to the given Euclidean norm.
+    """Gradient clipping that scales each row (last dimension) to Euclidean norm `limit` where its norm is larger.
 
-    A row of zeros stays zero, and one whose norm is the limit stays as it is; in the released code of
-    Yoon et al. (2021), arXiv:2105.05735, the first becomes NaN and the second zero.
+    A row of zeros stays zero, and a row whose norm is the limit is unchanged; in the released code of
+    Yoon et al. (2021), arXiv:2105.05735, the row of zeros becomes NaN and the row at the limit zero.
     """
 
     limit: float
@@ -99,14 +99,14 @@ class ClipRows:
         checks.number("ClipRows", "limit", self.limit, above=0)
 
     def __call__(self, gradient: Tensor) -> Tensor:
-        """Return the gradient, (..., W), its rows shortened where they are longer than the limit."""
+        """Return the gradient, (..., W), with rows scaled to norm `limit` where their norm is larger."""
         norm = gradient.norm(dim=-1, keepdim=True)
         return gradient * (self.limit / norm).clamp_max(1.0)  # limit / 0 is infinite, so a row of zeros stays
 
 
 @dataclass(frozen=True)
 class Annealed:
-    """Noise that falls as noise_std / (1 + t); delayed=True keeps full noise for t = 0 and 1."""
+    """Annealed noise: its standard deviation at step t is noise_std / (1 + t), or noise_std / max(t, 1) if delayed."""
 
     noise_std: float
     delayed: bool = False
@@ -115,7 +115,7 @@ class Annealed:
         checks.number("Annealed", "noise_std", self.noise_std, least=0)
 
     def __call__(self, t: int) -> float:
-        """Return the noise of step t = 0, 1, ..."""
+        """Return the standard deviation of the noise at step t = 0, 1, ..."""
         return self.noise_std / max(t, 1) if self.delayed else self.noise_std / (1 + t)
 
 

@@ -1,4 +1,4 @@
-"""Starts of chains: fresh draws, and states kept from earlier training steps.
+"""Initial states of chains: fresh random draws, and a replay buffer of states from earlier training steps.
 
 Imports: checks, samplers.chains, samplers.parts.
 """
@@ -19,7 +19,7 @@ from oodlab.samplers.parts import Sphere, per_chain
 
 @dataclass(frozen=True)
 class Uniform:
-    """Start from U(low, high) in every coordinate."""
+    """Fresh initial states of chains, drawn from U(low, high) in every coordinate."""
 
     low: float
     high: float
@@ -36,7 +36,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Normal:
-    """Start from N(0, I); sphere=True projects it, which is the uniform law on the sphere."""
+    """Fresh initial states of chains, drawn from N(0, I), or uniformly on the unit sphere if sphere=True."""
 
     sphere: bool = False
 
@@ -47,23 +47,23 @@ class Normal:
 
 
 class ReplayBuffer(nn.Module):
-    """Chain states kept between training steps, as one tensor on the device.
+    """A replay buffer: chain states from earlier training steps, as one tensor on the device.
 
-    Two published kinds. fifo=True: a ring that starts empty; final states are
-    appended and the oldest overwritten. fifo=False: slots that start full;
-    final states go back to the slots they were drawn from (twice the same slot:
-    the later one stays).  With classes > 1 slot y * (capacity / classes) + j
-    belongs to class y.
+    There are two published kinds. fifo=True: a ring that starts empty; final states
+    are appended, and the oldest states are overwritten. fifo=False: slots that start
+    full of fresh states; final states are written to the slots that they were drawn
+    from (of two chains from one slot, the later one's state is kept).  With
+    classes > 1, slot y * (capacity / classes) + j belongs to class y.
 
-    As a module it moves with the objective that owns it and is part of checkpoints.
+    The buffer is a module: it moves to a device with its objective and is saved in checkpoints.
 
     Args:
         capacity: Number of states; a multiple of classes.
         shape: Shape of one state.
-        start: Draws fresh states, called with a tensor of the wanted shape and a generator.
+        start: Function that draws fresh states, called with a tensor of the wanted shape and a generator.
         restart: Probability that a drawn state is a fresh one.
         fifo: Ring (True) or slots (False).
-        classes: Number of classes the slots are divided into; slots only.
+        classes: Number of classes that the slots are divided into; 1 for a ring.
     """
 
     def __init__(
@@ -87,8 +87,8 @@ class ReplayBuffer(nn.Module):
             checks.whole("ReplayBuffer", "sizes in shape", size, least=1)
         if capacity % classes:
             raise ValueError(
-                f"ReplayBuffer expects a capacity that is a multiple of classes = {classes}, got {capacity}: each class "
-                "has as many slots; change one of them."
+                f"ReplayBuffer expects a capacity that is a multiple of classes = {classes}, got {capacity}: all classes "
+                "have equally many slots; change capacity or classes."
             )
         if fifo and classes > 1:
             raise ValueError(
@@ -97,22 +97,22 @@ class ReplayBuffer(nn.Module):
         self.start, self.restart, self.fifo, self.classes = start, restart, fifo, classes
         self.register_buffer("states", torch.zeros(capacity, *shape))
         self.register_buffer("_head", torch.zeros((), dtype=torch.long), persistent=False)  # next position to write
-        self._filled = 0  # on the host: its course does not depend on values
+        self._filled = 0  # on the host: it does not depend on values of tensors
 
     def __len__(self) -> int:
         return self._filled
 
     def get_extra_state(self) -> dict[str, int]:
-        """Return the ring's position for checkpoints."""
+        """Return the ring's next position and the number of filled slots, for checkpoints."""
         return {"head": int(self._head), "filled": self._filled}
 
     def set_extra_state(self, state: dict[str, int]) -> None:
-        """Restore the ring's position."""
+        """Restore the ring's next position and the number of filled slots."""
         self._head.fill_(state["head"])
         self._filled = state["filled"]
 
     def divide(self, part: int, parts: int) -> None:
-        """Keep share number `part` of `parts` equal ones (see share_of), for processes that train together."""
+        """Keep only share `part` of `parts` equal shares (see share_of): each process of a training has one."""
         if len(self.states) % (self.classes * parts):
             raise ValueError(
                 f"ReplayBuffer expects a capacity that is a multiple of classes x processes = {self.classes} x {parts}, got "
@@ -121,31 +121,31 @@ class ReplayBuffer(nn.Module):
         self.replace(share_of(self.state_dict(), part, parts))
 
     def replace(self, state: Mapping[str, Any]) -> None:
-        """Take over a state of any capacity."""
+        """Replace the buffer's content by a state_dict, whose capacity may differ."""
         self.states = state["states"].to(self.states.device)
         self.set_extra_state(state["_extra_state"])
 
     def draw(
         self, n: int, *, y: Tensor | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Draw n chain starts with replacement, fresh ones among them.
+        """Draw n initial states of chains with replacement; each is a fresh state with probability `restart`.
 
         Args:
             n: Number of chains.
-            y: Classes (n,) when the slots are divided by class.
-            generator: On the replay's device.
+            y: Classes of the chains, (n,), if the slots are divided by class.
+            generator: Source of randomness on the buffer's device.
 
         Returns:
-            States (n, *shape), copies, and their slots (n,) for `write`.
+            Copies of states, (n, *shape), and their slots, (n,), for `write`.
         """
         if (y is None) != (self.classes == 1):
             raise ValueError(
                 f"ReplayBuffer.draw expects y exactly when it has classes, got {'none' if y is None else 'some'}: "
-                f"it has classes = {self.classes}."
+                f"this buffer has classes = {self.classes}; pass y only if classes > 1."
             )
         checks.whole("ReplayBuffer.draw", "n", n, least=1)
         filled = self._filled
-        if not self.fifo and not filled:  # not counted before the first write: a step that is stopped is done anew
+        if not self.fifo and not filled:  # not counted as filled before the first write: a stopped step is repeated
             self.states.copy_(self.start(self.states, generator))
             filled = len(self.states)
         device = self.states.device
@@ -160,12 +160,12 @@ class ReplayBuffer(nn.Module):
 
     @torch.no_grad()
     def write(self, states: Tensor, slots: Tensor) -> None:
-        """Keep final states (n, *shape); `slots` are those of `draw` (unused by a ring)."""
+        """Store final states of chains, (n, *shape), in the `slots` that `draw` returned (a ring ignores them)."""
         n, capacity = len(states), len(self.states)
         if states.shape[1:] != self.states.shape[1:]:
             raise ValueError(
                 f"ReplayBuffer.write expects states of shape {tuple(self.states.shape[1:])}, got "
-                f"{tuple(states.shape[1:])}: build it with the shape that the chains have."
+                f"{tuple(states.shape[1:])}: build the buffer with the shape of the chains' states."
             )
         if self.fifo:
             if n > capacity:
@@ -187,14 +187,14 @@ class ReplayBuffer(nn.Module):
 def share_of(state: Mapping[str, Any], part: int, parts: int) -> dict[str, Any]:
     """Return every parts-th state of a replay's state_dict, from number `part` on.
 
-    So a class keeps its slots in order, and a ring that is not full yet its oldest states in front.
+    In each share, a class keeps its slots in order, and a ring that is not yet full keeps its oldest states in front.
     """
     position = {name: value // parts for name, value in state["_extra_state"].items()}
     return {"states": state["states"][part::parts].clone(), "_extra_state": position}
 
 
 def joined(shares: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the replay's state_dict whose equal shares are given, in their order."""
+    """Return the state_dict of a replay buffer from its equal shares, given in order: the inverse of share_of."""
     position = {name: value * len(shares) for name, value in shares[0]["_extra_state"].items()}
     states = torch.stack([share["states"] for share in shares], dim=1).flatten(0, 1)
     return {"states": states, "_extra_state": position}

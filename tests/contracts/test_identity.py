@@ -142,7 +142,7 @@ def rows_of(*scores: str) -> set[tuple[str, str]]:
 def test_a_new_file_a_moved_file_and_words_void_nothing(source: Path) -> None:
     trainings, rows = training_keys(), row_keys()
     (source / "models" / "flows" / "glow.py").write_text("class Glow:\n    pass\n")
-    edit(source / "models" / "flows" / "flow.py", "A density from invertible layers", "Densities, of invertible layers")
+    edit(source / "models" / "flows" / "flow.py", "a density from invertible layers", "densities, of invertible layers")
     edit(source / "models" / "flows" / "flow.py", "Return the log-density in nats", "Say how likely x is")
     edit(source / "models" / "flows" / "flow.py", "it was built for that shape", "it is of that shape")
     edit(source / "training" / "progress.py", "step} of {self.total}", "step} out of {self.total}")

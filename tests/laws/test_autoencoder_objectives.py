@@ -190,7 +190,7 @@ def test_the_vaes_two_scores_are_its_error_at_the_posterior_mean_and_its_margina
 
 
 def test_a_code_shape_of_other_numbers_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"expects a code_shape of 3 numbers, got \(6, 1, 1\)"):
+    with pytest.raises(ValueError, match=r"code_shape whose sizes multiply to latent = 3, got \(6, 1, 1\)"):
         VariationalAutoencoder(SmallEncoder(6), SmallDecoder(3), latent=3, code_shape=(6, 1, 1))
 
 

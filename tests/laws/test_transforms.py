@@ -141,7 +141,7 @@ def test_min_max_fills_its_range_on_the_training_part_only() -> None:
 
 def test_constant_columns_are_found_in_training_and_dropped_everywhere() -> None:
     train = torch.tensor([[1.0, 9.0, 2.0], [3.0, 9.0, 4.0]])
-    with pytest.raises(ValueError, match=r"constant \[1\]: DropConstant first"):
+    with pytest.raises(ValueError, match=r"constant columns \[1\]: apply DropConstant first"):
         data.MinMax.fit(train)
 
     drop = data.DropConstant.fit(train)

@@ -1,4 +1,4 @@
-"""Normalising flows and what is read off them."""
+"""Normalising flows (RealNVP), and the approximate mass from their input gradients."""
 
 from oodlab.models.flows.conditioners import ConvConditioner, mlp_conditioner
 from oodlab.models.flows.flow import Flow, LogitNormal

@@ -1,6 +1,6 @@
-"""Networks that tell a coupling its scales and shifts.
+"""Conditioners: networks that compute the scales and shifts of a coupling layer.
 
-Both start at zero output, so that a new flow's couplings are the identity.
+A new conditioner returns zeros, so that the couplings of a new flow are the identity.
 
 Imports: models.nets.
 """
@@ -15,22 +15,23 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from oodlab.models.nets import MLP
 
-ONE_THREAD_WIDTH = 64  # channels up to which a second thread gains a tenth, and a second training beside it four fifths
+ONE_THREAD_WIDTH = 64  # channels up to which a second thread saves only a tenth: a second training gains more
 
 
 class ConvConditioner(nn.Module):
-    """Weight-normed residual blocks whose outputs are summed by skip connections.
+    """A convolutional conditioner: weight-normalised residual blocks, whose outputs are summed by skip connections.
 
     Args:
-        inputs, width, outputs: Channels.
+        inputs, width, outputs: Channels of the input, the hidden layers and the output.
         blocks: Number of residual blocks.
         activation: Class of the activation. With ReLU the input gradient jumps at
-            kinks, which a penalty on it does not see; SiLU and ELU are smooth.
-        norm: Class of the normalisation of hidden channels; called with their
-            number. nn.BatchNorm2d is the released one: in train mode it lets an
-            image's gradient depend on the others of its batch.
-        half_empty: Half of the input's positions are zero (a checkerboard's); the
-            normalised input is doubled.
+            kinks, and a penalty on that gradient does not see the jumps; SiLU and ELU
+            are smooth.
+        norm: Class of the normalisation of hidden channels, called with their number.
+            The released code has nn.BatchNorm2d, with which an image's gradient depends
+            on the other images of its batch in train mode.
+        half_empty: Whether half of the input's positions are zero, as under a
+            checkerboard mask; the normalised input is then doubled.
 
     Source: Dinh et al. (2017), arXiv:1605.08803, as in the released flows of Kirichenko et al. (2020).
     """
@@ -58,7 +59,7 @@ class ConvConditioner(nn.Module):
         self.head[-1].bias.data.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, outputs, H, W) for (B, inputs, H, W)."""
+        """Return the scales and shifts for the couplings' inputs, (B, inputs, H, W) -> (B, outputs, H, W)."""
         x = self.factor * self.norm_in(x)
         x = self.stem(torch.cat([x, -x], dim=1))
         total = self.skips[0](x)
@@ -85,7 +86,7 @@ class _ConvBlock(nn.Module):
 
 
 def mlp_conditioner(dims: int, hidden: Sequence[int], activation: Callable[[], nn.Module]) -> MLP:
-    """Return an MLP, (B, dims) -> (B, 2 * dims), whose output is zero at the start."""
+    """Return a conditioner of vectors: an MLP, (B, dims) -> (B, 2 * dims), whose output is zero at initialisation."""
     network = MLP(dims, hidden, 2 * dims, activation)
     for parameter in network[-1].parameters():
         parameter.data.zero_()

@@ -1,4 +1,4 @@
-"""A density from invertible layers, with parts of the latent leaving at several scales.
+"""Normalising flow: a density from invertible layers, in which part of the latent is split off at each scale.
 
 Imports: data, models.energy, its own folder.
 """
@@ -17,15 +17,16 @@ from oodlab.models.flows.layers import FlowLayer
 
 
 class Flow(Density):
-    """Layers at one or more scales onto a standard normal latent.
+    """A normalising flow: layers at one or more scales map an input to a standard normal latent.
 
-    After every scale but the last the second half of the channels leaves as a
-    part of the latent. For images, log_prob is the density of w in [0, 1]^D in
-    nats; bits per dimension subtract D log 256 elsewhere (metrics.bits_per_dim).
+    After every scale but the last, the second half of the channels is split off as a
+    part of the latent and passes no further layer. For images, log_prob is the
+    log-density of w in [0, 1]^D in nats; metrics.bits_per_dim converts it to bits
+    per dimension of stored values, for which D log 256 is subtracted.
 
     Args:
         event_shape: Shape of one input.
-        scales: Layers per scale.
+        scales: Layers of each scale, from the input on.
 
     Source: Dinh et al. (2017), arXiv:1605.08803, section 3.6.
     """
@@ -34,7 +35,7 @@ class Flow(Density):
         super().__init__()
         self.event_shape = tuple(event_shape)
         self.scales = nn.ModuleList(nn.ModuleList(layers) for layers in scales)
-        self.register_buffer("origin", torch.zeros(()), persistent=False)  # a flow without parameters has a place too
+        self.register_buffer("origin", torch.zeros(()), persistent=False)  # device and dtype, even without parameters
         self.latent_shapes = self._latent_shapes()
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,7 +44,7 @@ class Flow(Density):
         return torch.cat([z.flatten(1) for z, _ in parts], dim=1), torch.stack([d for _, d in parts]).sum(dim=0)
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Return the x of a latent, (B, D) -> (B, *event)."""
+        """Return the x that forward_and_log_det maps to the latent z, (B, D) -> (B, *event)."""
         sizes = [math.prod(shape) for shape in self.latent_shapes]
         parts = [part.unflatten(1, shape) for part, shape in zip(z.split(sizes, 1), self.latent_shapes, strict=True)]
         x = parts.pop()
@@ -57,8 +58,8 @@ class Flow(Density):
     def contributions(self, x: Tensor) -> Tensor:
         """Return each scale's share of log_prob, (B, *event) -> (B, scales).
 
-        A scale's share is its layers' log-determinant and log N(z; 0, I) of the
-        part of the latent that leaves after it.
+        A scale's share is its layers' log-determinant plus log N(z; 0, I) of the
+        part z of the latent that is split off after the scale.
         """
         return torch.stack([_log_standard_normal(z) + log_det for z, log_det in self._parts(x)], dim=1)
 
@@ -68,7 +69,7 @@ class Flow(Density):
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw n samples, (n, *event); of images they may leave [0, 1] slightly."""
+        """Draw n samples, (n, *event); values of images may lie slightly outside of [0, 1]."""
         shape = (n, math.prod(self.event_shape))
         z = torch.randn(shape, generator=generator, dtype=self.origin.dtype, device=self.origin.device)
         return self.inverse(z)
@@ -111,7 +112,7 @@ class LogitNormal(Density):
     """A flow without couplings, which learns nothing: a standard normal on the logits of w, for events of any shape.
 
     Args:
-        event_shape: Shape of one sample; None is for scores alone.
+        event_shape: Shape of one sample; None if no samples are drawn.
     """
 
     def __init__(self, event_shape: tuple[int, ...] | None = None) -> None:
@@ -128,11 +129,11 @@ class LogitNormal(Density):
         """Draw n samples, (n, *event).
 
         Raises:
-            ValueError: No shape was given.
+            ValueError: event_shape is None.
         """
         if self.event_shape is None:
             raise ValueError(
-                "LogitNormal expects an event_shape to sample, got None: build LogitNormal((1, 28, 28)), say."
+                "LogitNormal expects an event_shape to sample, got None: build it with one, e.g. LogitNormal((1, 28, 28))."
             )
         shape = (n, *self.event_shape)
         return logit_inverse(

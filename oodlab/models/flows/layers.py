@@ -19,7 +19,7 @@ from oodlab.data.transforms import LOGIT_SHRINK, logit_forward, logit_inverse
 
 
 class FlowLayer(nn.Module, abc.ABC):
-    """An invertible map of (B, *event)."""
+    """The base class of a flow's layers: an invertible map of inputs (B, *event) with its log-determinant."""
 
     @abc.abstractmethod
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,30 +35,30 @@ class FlowLayer(nn.Module, abc.ABC):
 
 
 class Logit(FlowLayer):
-    """w in [0, 1] to logit(((2w - 1) c + 1) / 2); see data.logit_forward."""
+    """A layer that maps w in [0, 1] to logit(((2w - 1) c + 1) / 2); see data.logit_forward."""
 
     def __init__(self, c: float = LOGIT_SHRINK) -> None:
         super().__init__()
         self.c = c
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits and their log-determinant; not finite for w beyond about [-0.05, 1.05]."""
+        """Return logits and their log-determinant; NaN or infinite for w beyond about [-0.05, 1.05]."""
         return logit_forward(x, self.c)
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Return w, which leaves [0, 1] for large logits."""
+        """Return w, which lies outside of [0, 1] for large logits."""
         return logit_inverse(z, self.c)
 
 
 class Squeeze(FlowLayer):
-    """Every 2 x 2 block of pixels to four channels: (C, H, W) -> (4C, H/2, W/2).
+    """A layer that turns every 2 x 2 block of pixels into four channels: (C, H, W) -> (4C, H/2, W/2).
 
-    Output channel 4c + 2 dy + dx is input channel c at offset (dy, dx), so a
-    half of the channels holds whole colours, not a coarse image.
+    Output channel 4c + 2 dy + dx is input channel c at offset (dy, dx), so half
+    of the channels hold complete input channels, not a coarser image.
     """
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the squeezed images and 0."""
+        """Return the squeezed images and their log-determinant, 0."""
         return F.pixel_unshuffle(x, 2), x.new_zeros(len(x))
 
     def inverse(self, z: Tensor) -> Tensor:
@@ -81,12 +81,12 @@ class Squeeze(FlowLayer):
 
 
 class ActNorm(FlowLayer):
-    """Shift and scale per channel, set by the first training batch to mean 0 and standard deviation 1.
+    """A layer that shifts and scales each channel; the first training batch sets it to mean 0 and standard deviation 1.
 
     Args:
         channels: Size of dimension 1.
 
-    The flag is a buffer, so that a loaded model is not initialised anew.
+    Whether the layer is initialised is a buffer, so that a loaded model is not initialised again.
 
     Source: Kingma & Dhariwal (2018), arXiv:1807.03039, section 3.1.
     """
@@ -102,7 +102,7 @@ class ActNorm(FlowLayer):
         self.register_load_state_dict_post_hook(_read_flag)
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (x + shift) * exp(log_scale) and positions * sum(log_scale).
+        """Return (x + shift) * exp(log_scale) and its log-determinant, number of positions * sum(log_scale).
 
         Raises:
             RuntimeError: No training batch has been seen yet and the model is in eval mode.
@@ -135,10 +135,10 @@ def _read_flag(layer: ActNorm, incompatible_keys: object) -> None:
 
 
 class ChannelScale(nn.Module):
-    """A factor per channel, 1 at the start.
+    """A learned factor per channel, 1 at initialisation.
 
-    Weight-normed as in the released flows: two numbers per channel, of which
-    the second decides the sign only.
+    The factor is weight-normalised as in the released flows of Kirichenko et al.
+    (2020): it has two numbers per channel, of which the second decides the sign only.
     """
 
     def __init__(self, channels: int) -> None:
@@ -152,13 +152,13 @@ class ChannelScale(nn.Module):
 
 
 class MaskedCoupling(FlowLayer):
-    """Change the inputs where a mask is 0, given those where it is 1.
+    """A coupling layer that changes the inputs where a mask is 0, given the inputs where the mask is 1.
 
     y = (x + t) * exp(s), s = factor * tanh(raw), where (raw, t) are the two halves of
     the conditioner's output for mask * x.
 
     Args:
-        mask: 1 where x is kept, 0 where it changes; broadcasts to (B, *event).
+        mask: 1 where x is unchanged, 0 where x changes; broadcasts to (B, *event).
         conditioner: (B, channels, ...) -> (B, 2 * channels, ...).
         channels: Size of the input's dimension 1.
 
@@ -174,12 +174,12 @@ class MaskedCoupling(FlowLayer):
         self.scale = ChannelScale(channels)
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return y and the sum of s over the changed positions."""
+        """Return y and its log-determinant, the sum of s over the changed positions."""
         s, t = self._scale_and_shift(x)
         return (x + t) * s.exp(), s.flatten(1).sum(dim=1)
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Return z * exp(-s) - t: the kept inputs, which decide s and t, are the same in x and z."""
+        """Return z * exp(-s) - t: the unchanged inputs, which s and t are computed from, are the same in x and z."""
         s, t = self._scale_and_shift(z)
         return z * (-s).exp() - t
 
@@ -190,7 +190,7 @@ class MaskedCoupling(FlowLayer):
 
 
 class ChannelCoupling(FlowLayer):
-    """Change one half of the channels given the other half, by the formula of MaskedCoupling.
+    """A coupling layer that changes one half of the channels given the other half, by the formula of MaskedCoupling.
 
     Args:
         conditioner: (B, channels / 2, ...) -> (B, channels, ...).
@@ -204,13 +204,13 @@ class ChannelCoupling(FlowLayer):
         self.scale = ChannelScale(channels // 2)
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return y and the sum of s."""
+        """Return y and its log-determinant, the sum of s."""
         changed, kept = self._halves(x)
         s, t = self._scale_and_shift(kept)
         return self._together((changed + t) * s.exp(), kept), s.flatten(1).sum(dim=1)
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Return the x of this z."""
+        """Return the x that forward_and_log_det maps to z."""
         changed, kept = self._halves(z)
         s, t = self._scale_and_shift(kept)
         return self._together(changed * (-s).exp() - t, kept)
@@ -228,7 +228,7 @@ class ChannelCoupling(FlowLayer):
 
 
 def checkerboard(height: int, width: int, *, reverse: bool = False) -> Tensor:
-    """Return a mask (1, height, width) that keeps the cells whose row + column is odd, or even if reversed."""
+    """Return a checkerboard mask, (1, height, width), that is 1 where row + column is odd, or even if `reverse`."""
     odd = (torch.arange(height)[:, None] + torch.arange(width)) % 2
     return (1 - odd if reverse else odd)[None].to(torch.get_default_dtype())
 

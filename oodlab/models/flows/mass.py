@@ -1,4 +1,4 @@
-"""Approximate mass: how steep a density is where an input lies.
+"""Approximate mass: the norm of the gradient of a model's log-density at an input.
 
 Imports: checks, models.energy, data.
 """
@@ -22,14 +22,14 @@ _PIXEL = from_pixels(1.0, 0.0) - from_pixels(0.0, 0.0)  # dw / d pixel, a number
 def log_prob_and_gradient(
     model: Density, x: Tensor, *, space: Space = "input", create_graph: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Return log_prob, (B,), and its gradient, shape of x, each row an input's own.
+    """Return log_prob of each input, (B,), and its gradient with respect to that input, shape of x.
 
     Args:
         model: A normalised density.
         x: Inputs; for "pixel" and "logit" w in [0, 1], dequantised images.
-        space: What the gradient is with respect to: the model's input; pixels in
-            [0, 1], w = (255 pixel + u) / 256; or the logit of the shrunk w.
-        create_graph: Keep the graph, to differentiate the gradient in turn; log_prob always keeps its own.
+        space: Variable that log_prob is differentiated by: "input", the model's input; "pixel",
+            pixels in [0, 1] with w = (255 pixel + u) / 256; or "logit", the logit of the shrunk w.
+        create_graph: Whether the gradient keeps its graph and can be differentiated; log_prob always keeps its graph.
     """
     checks.one_of("log_prob_and_gradient", "space", space, SPACES)
     with torch.enable_grad():

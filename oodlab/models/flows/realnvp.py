@@ -39,21 +39,21 @@ def image_realnvp(
     """Build a multi-scale RealNVP of w in [0, 1]^D.
 
     A scale has `couplings` checkerboard couplings, a squeeze and as many channel
-    couplings; then half of the channels leave. The last scale has couplings + 1
-    checkerboard couplings and no squeeze.
+    couplings; then half of the channels are split off as latent. The last scale has
+    couplings + 1 checkerboard couplings and no squeeze.
 
     Args:
         shape: (C, H, W) of one image; H and W divisible by 2**(scales - 1).
-        scales: At least 1.
-        blocks: Residual blocks of a conditioner.
-        width: Channels of a conditioner before the first squeeze; doubles at each.
-        couplings: Per kind and scale; 0 is the control without any: a standard
-            normal on logits.
-        activation, norm: Classes; see ConvConditioner.
-        actnorm: Put an ActNorm before every coupling.
-        logit: Start with the logit layer; False takes inputs on the whole line.
+        scales: Number of scales, at least 1.
+        blocks: Number of residual blocks of a conditioner.
+        width: Channels of a conditioner before the first squeeze; doubled by each squeeze.
+        couplings: Number of couplings of each kind per scale; 0 gives a control
+            that learns nothing, a standard normal on logits.
+        activation, norm: Classes of the conditioners' layers; see ConvConditioner.
+        actnorm: Whether an ActNorm precedes every coupling.
+        logit: Whether the first layer is the logit layer; False takes unbounded inputs.
 
-    Source: Dinh et al. (2017), arXiv:1605.08803, in the shape released with Kirichenko et al. (2020), arXiv:2006.08545.
+    Source: Dinh et al. (2017), arXiv:1605.08803, in the architecture released with Kirichenko et al. (2020), arXiv:2006.08545.
     """
     for name, value, least in (
         ("scales", scales, 1),
@@ -105,18 +105,18 @@ def vector_realnvp(
     activation: Callable[[], nn.Module] = nn.SiLU,
     actnorm: bool = False,
 ) -> Flow:
-    """Build a RealNVP of vectors: couplings that keep the even and the odd coordinates by turns.
+    """Build a RealNVP of vectors, whose couplings change the even and the odd coordinates in turn.
 
     Args:
         dims: Size of one input, at least 2.
-        couplings: Their number; 0 is a standard normal.
+        couplings: Number of couplings; 0 gives a standard normal.
         hidden: Widths of each conditioner's hidden layers.
         activation: Class of the activation.
-        actnorm: Put an ActNorm before every coupling.
+        actnorm: Whether an ActNorm precedes every coupling.
 
     Source: Dinh et al. (2017), arXiv:1605.08803.
     """
-    checks.whole("vector_realnvp", "dims", dims, least=2, why="a coupling needs a part to keep")
+    checks.whole("vector_realnvp", "dims", dims, least=2, why="a coupling changes one part given another")
     checks.whole("vector_realnvp", "couplings", couplings, least=0)
     layers: list[FlowLayer] = []
     for i in range(couplings):
