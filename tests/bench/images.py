@@ -24,7 +24,7 @@ from oodlab.objectives import NormalizedLikelihood, OnManifold, PenalisedLikelih
 from oodlab.objectives.negatives import Negatives
 from oodlab.samplers import LangevinChain, ReplayBuffer, Sphere
 from oodlab.studies.mass.epoch_curves.setting import STUDY
-from oodlab.training import adam
+from oodlab.training import Adam
 from oodlab.training.devices import pick_precision
 
 from . import plain
@@ -111,7 +111,7 @@ def _training_steps(
 ) -> tuple[float, float]:
     """Time training steps, forward, backward and Adam: the kit's and the plain ones."""
     ordinary = plain.plain_copy(model)
-    optimiser, plain_optimiser = adam(model, lr=1e-5), adam(ordinary, lr=1e-5)
+    optimiser, plain_optimiser = Adam(lr=1e-5)(model), Adam(lr=1e-5)(ordinary)
 
     def gradients(x: Tensor) -> dict[str, Tensor]:
         with fast(model, x.device):
