@@ -138,14 +138,16 @@ def _training_steps(
 
 def mass_rows(kinds: Sequence[str] = KINDS) -> list[Row]:
     """One update with the penalty on the approximate mass: double backward through 10 M parameters."""
-    preset = STUDY.recipes["fashion_mnist", "ReLU, per sample", "flow"]
+    task = next(task for task in STUDY.tasks if task.inside == "fashion_mnist")  # its data are not read
+    method = next(method for method in STUDY.on(task) if method.name == "ReLU, per sample")
+    recipe = method.trainings(task)["flow"]
     what = "training step with the mass penalty, RealNVP of 10 M parameters, batch 32"
     least = {"cpu": 1.8, "cuda": 3.0}
     objective = PenalisedLikelihood(2.0)
 
     def row(device: torch.device) -> Row:
         torch.manual_seed(0)
-        model = preset.model().to(device)
+        model = recipe.model().to(device)
         for parameter in model.parameters():
             parameter.data += 0.01 * torch.randn_like(parameter)  # couplings that are not the identity
         x = torch.rand(32, 1, 28, 28, device=device)
