@@ -1,4 +1,4 @@
-"""Imports point one way, and `import oodlab` stays cheap."""
+"""Imports between the package's modules point one way, and `import oodlab` loads no heavy library."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def modules() -> Iterator[tuple[str, Path]]:
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), file
 
 
-def test_every_import_points_the_one_way() -> None:
+def test_every_import_follows_the_table_of_allowed_imports() -> None:
     wrong = []
     for module, file in modules():
         if module:  # the package itself may name everything; what it loads is another test
@@ -110,13 +110,13 @@ def test_every_import_points_the_one_way() -> None:
     assert not wrong
 
 
-def test_every_module_has_its_place_in_the_table() -> None:
+def test_every_module_is_in_the_table_of_allowed_imports() -> None:
     rooms = {module.split(".")[0] for module, _ in modules() if module}
     assert rooms <= set(ALLOWED), "a new module needs its allowed imports in the table above"
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:
-    """Read from the files themselves, at any depth of the code; a package is the file that its names come from."""
+    """Imports are read from the source, at any depth of the code; a package is the file its names come from."""
     sources = dict(modules())
     names = set(sources)
     arrows: dict[str, set[str]] = {}
@@ -130,8 +130,8 @@ def test_no_files_import_each_other_in_a_circle() -> None:
         left -= lowest
 
 
-def test_the_table_has_no_circle() -> None:
-    """Between rooms the arrows are an order."""
+def test_the_table_of_allowed_imports_has_no_cycle() -> None:
+    """The allowed imports put the package's modules into an order."""
     arrows = {(a, b) for a, others in ALLOWED.items() for b in others}
     rooms = set(ALLOWED)
     while rooms:
@@ -155,7 +155,7 @@ def test_the_table_has_no_circle() -> None:
         ("novelty", "from oodlab import metrics"),
     ],
 )
-def test_an_import_that_runs_back_is_found(module: str, line: str) -> None:
+def test_an_import_against_the_allowed_direction_is_reported(module: str, line: str) -> None:
     assert wrong_arrows(module, imports(line, module)) == [f"{module} imports {next(imports(line, module))}"]
 
 

@@ -1,4 +1,4 @@
-"""Panels of AUROCs: dots, bars and diamonds where the rows say."""
+"""Panels of AUROCs: where the dots, bars and diamonds of the rows are drawn."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def points(ax, marker: str) -> list[tuple[float, float]]:
     ]
 
 
-def test_every_seeds_last_auroc_is_a_dot_and_every_printed_number_a_diamond() -> None:
+def test_auroc_panels_draw_a_dot_per_seeds_last_auroc_and_a_diamond_per_printed_number() -> None:
     nine, one = plotting.auroc_panels(ROWS).axes
     assert [ax.get_title() for ax in (nine, one)] == ["mnist without 9", "mnist without 1"]
     assert [label.get_text() for label in nine.get_yticklabels()] == ["AE", "NAE-OMI", "GLOW"]
@@ -60,14 +60,14 @@ def test_outside_sets_have_a_panel_each_and_inside_sets_a_row_with_its_own_lines
     assert points(drawn[0], "D") == [(0.8, 0)]
 
 
-def test_more_inside_sets_than_fit_go_on_below() -> None:
+def test_inside_sets_beyond_five_get_panels_in_a_second_row() -> None:
     many = rows(*(("AE", f"mnist without {digit}", "held out", 0, 5, 0.5, math.nan) for digit in range(7)))
     fig = plotting.auroc_panels(many)
     assert fig.axes[0].get_subplotspec().get_gridspec().get_geometry() == (2, 5)
     assert sum(ax.axison for ax in fig.axes) == 7
 
 
-def test_only_what_is_drawn_is_explained() -> None:
+def test_the_legend_of_auroc_panels_explains_only_the_marks_drawn() -> None:
     def said(some: pd.DataFrame) -> list[str]:
         return [text.get_text() for text in plotting.auroc_panels(some).legends[0].get_texts()]
 
@@ -75,6 +75,6 @@ def test_only_what_is_drawn_is_explained() -> None:
     assert said(ROWS) == ["ours, a dot per seed", "ours, normalised", "mean over seeds", "paper"]
 
 
-def test_other_panels_are_refused() -> None:
+def test_auroc_panels_refuses_an_unknown_value_of_panel() -> None:
     with pytest.raises(ValueError, match="auroc_panels expects panel"):
         plotting.auroc_panels(ROWS, panel="sets")

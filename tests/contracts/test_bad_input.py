@@ -1,4 +1,4 @@
-"""Bad input of every kind at the public surface: one error that says who, what was expected, what came; and no step done."""
+"""Bad input to the public functions raises one error with who, expected and got, before any step is done."""
 
 from __future__ import annotations
 
@@ -519,8 +519,10 @@ def nothing_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-def test_bad_input_is_answered_before_anything_is_done(row: tuple, nothing_done: Path) -> None:
-    """One sentence, `<who> expects <what>, got <value>`, raised by this package and not deep inside torch or numpy."""
+def test_bad_input_raises_one_error_that_states_the_expected_and_the_given_value(
+    row: tuple, nothing_done: Path
+) -> None:
+    """The message is one sentence, `<who> expects <what>, got <value>`, and is raised by this package."""
     kind, call, expected, *words = row if isinstance(row[0], type) else (ValueError, *row)
     with pytest.raises(kind) as refusal:
         call()
@@ -545,7 +547,7 @@ PASSED_ON = {
 
 @pytest.mark.parametrize("entry", ["fit", "score_samples"])
 @pytest.mark.parametrize("error", PASSED_ON.values(), ids=PASSED_ON)
-def test_an_error_that_is_not_about_a_shape_reaches_the_user_as_it_is(
+def test_a_models_error_that_is_not_about_a_shape_reaches_the_user_unchanged(
     error: RuntimeError, entry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -558,8 +560,8 @@ def test_an_error_that_is_not_about_a_shape_reaches_the_user_as_it_is(
     assert raised.value is error
 
 
-def test_what_looks_at_the_first_batch_changes_nothing() -> None:
-    """Layers that set themselves up on first sight, running statistics and the run's randomness stay as they are."""
+def test_check_first_batch_leaves_weights_statistics_modes_and_random_state_unchanged() -> None:
+    """Layers that initialise from data, running statistics and the run's random state stay as they are."""
     from oodlab.training.inspection import check_first_batch
 
     model = vector_realnvp(2, couplings=2, hidden=(4,), actnorm=True)

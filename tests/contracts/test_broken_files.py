@@ -1,4 +1,4 @@
-"""Damaged files, folders that cannot be written, full disks, two writers: nothing half-written, nothing silently different."""
+"""Damaged files, unwritable folders, full disks and two writers leave no half-written file and no silent difference."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def left_over(folder: Path) -> list[Path]:
     return [file for file in folder.rglob(".*") if file.is_file()]
 
 
-def test_a_damaged_data_file_of_the_search_path_is_named_and_kept(
+def test_a_damaged_data_file_of_the_search_path_raises_an_error_and_is_kept(
     damage: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OODLAB_DATA", str(tmp_path))
@@ -116,10 +116,10 @@ def test_a_damaged_file_of_the_cache_is_downloaded_again(
 
 
 @pytest.mark.parametrize("other", ["has fetched it", "has failed to"])
-def test_of_two_processes_that_meet_a_damaged_download_one_fetches_it(
+def test_a_damaged_download_met_by_two_processes_is_downloaded_again_once(
     other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other is done when this one, which has seen the damage too, may write."""
+    """The other process has finished its download by the time this process may write."""
     monkeypatch.setenv("OODLAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("OODLAB_DATA", raising=False)
     stored = np.random.default_rng(0).integers(0, 256, (60, 28, 28), dtype=np.uint8)
@@ -146,8 +146,8 @@ def test_of_two_processes_that_meet_a_damaged_download_one_fetches_it(
     assert asked == ([] if other == "has fetched it" else ["kmnist"])
 
 
-def test_a_damaged_checkpoint_is_an_error_and_stays_where_it_is(damage: Callable, tmp_path: Path) -> None:
-    """A flipped bit inside a tensor too: torch.load compares no checksums and would return another model."""
+def test_a_damaged_checkpoint_raises_an_error_and_is_kept(damage: Callable, tmp_path: Path) -> None:
+    """This holds for a flipped bit in a tensor too: torch.load compares no checksums and returns another model."""
     file = tmp_path / "checkpoint.pt"
     training.write_checkpoint(file, state(), "a recipe")
     damage(file)
@@ -157,7 +157,7 @@ def test_a_damaged_checkpoint_is_an_error_and_stays_where_it_is(damage: Callable
     assert file.read_bytes() == before
 
 
-def test_any_flipped_bit_of_a_checkpoint_is_an_error_or_harmless(tmp_path: Path) -> None:
+def test_any_flipped_bit_of_a_checkpoint_raises_an_error_or_is_harmless(tmp_path: Path) -> None:
     file = tmp_path / "checkpoint.pt"
     training.write_checkpoint(file, state(), "a recipe")
     content, wanted = file.read_bytes(), state()["model"]
@@ -174,7 +174,7 @@ def test_any_flipped_bit_of_a_checkpoint_is_an_error_or_harmless(tmp_path: Path)
     assert refused > 50
 
 
-def test_a_checkpoint_of_another_recipe_trains_nothing(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_recipe_is_refused_before_any_training(tmp_path: Path) -> None:
     x = torch.zeros(8, 2)
     calls: list[int] = []
 
@@ -200,7 +200,7 @@ def test_a_checkpoint_of_another_recipe_trains_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("which", ["json", "png"])
-def test_a_damaged_figure_is_named_by_the_gallery_and_drawn_again(damage: Callable, which: str) -> None:
+def test_a_damaged_figure_is_reported_by_the_gallery_and_drawn_again(damage: Callable, which: str) -> None:
     sound, spoilt = drawn("nae/sound"), drawn("nae/spoilt")
     assert read_figure(sound.json)[0]["headline"]["value"] == 0.5
     damage(getattr(spoilt, which))
@@ -214,7 +214,7 @@ def test_a_damaged_figure_is_named_by_the_gallery_and_drawn_again(damage: Callab
     assert Gallery(workspace.figures_folder())._repr_html_().count("<img") == 2
 
 
-def test_a_figure_from_before_there_were_digests_is_shown() -> None:
+def test_a_figure_record_without_a_digest_is_read() -> None:
     saved = drawn()
     old = json.loads(saved.json.read_text())
     del old["sha256"]
@@ -222,7 +222,7 @@ def test_a_figure_from_before_there_were_digests_is_shown() -> None:
     assert read_figure(saved.json)[0] == old
 
 
-def test_a_picture_beside_the_numbers_of_another_drawing_is_named() -> None:
+def test_a_picture_beside_the_record_of_another_drawing_raises_an_error() -> None:
     saved = drawn(height=1.0)
     other = saved.png.read_bytes()
     drawn(height=2.0)
@@ -233,7 +233,7 @@ def test_a_picture_beside_the_numbers_of_another_drawing_is_named() -> None:
         read_figure(saved.json)
 
 
-def test_picture_and_numbers_are_written_under_one_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_picture_and_record_of_a_figure_are_written_under_one_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[Path] = []
     written: list[str] = []
     lock, write = workspace.only_writer, workspace.atomic_file
@@ -256,7 +256,7 @@ def test_picture_and_numbers_are_written_under_one_lock(monkeypatch: pytest.Monk
     assert written == [".png", ".json"]
 
 
-def test_numbers_that_cannot_be_written_leave_the_old_pair() -> None:
+def test_numbers_that_json_cannot_hold_leave_the_old_picture_and_record() -> None:
     saved = drawn()
     before = saved.png.read_bytes(), saved.json.read_bytes()
     with pytest.raises(ValueError, match="JSON"):
@@ -269,7 +269,7 @@ def a_record(key: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("kind", ["empty", "truncated", "another file", "a list", "a record without its fields"])
-def test_damaged_records_of_finished_runs_are_done_again(kind: str) -> None:
+def test_a_damaged_record_of_finished_runs_warns_and_the_runs_are_repeated(kind: str) -> None:
     record.remember("nae/a", "quick", a_record("k"))
     file = workspace.runs_folder() / "state" / "nae" / "a.json"
     forms = {"a list": lambda _: b"[1]", "a record without its fields": lambda _: b'{"quick": {"key": "k"}}', **DAMAGE}
@@ -321,7 +321,7 @@ def attempt() -> None:
 
 
 @pytest.mark.parametrize("how", ["a file in its place", "read-only"])
-def test_a_folder_that_cannot_be_written_is_named(
+def test_an_error_names_the_folder_that_cannot_be_written(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     place = tmp_path / "place"
@@ -360,7 +360,7 @@ def test_a_folder_that_cannot_be_written_is_named(
 
 
 def test_a_full_disk_leaves_the_old_files_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk is full at a byte of our choice: the kernel refuses what would make a file longer."""
+    """The test chooses the byte at which the disk is full: the kernel refuses to make a file longer."""
     for name in ("OODLAB_RUNS", "OODLAB_CACHE"):
         monkeypatch.setenv(name, str(tmp_path / "place"))
     attempt()
@@ -384,7 +384,7 @@ def test_a_full_disk_leaves_the_old_files_and_nothing_else(tmp_path: Path, monke
 # ---------------------------------------------------------------------------- killed writers, two writers
 
 
-def test_what_a_killed_writer_left_is_removed_by_a_later_one_and_a_live_ones_file_is_not(tmp_path: Path) -> None:
+def test_a_later_writer_removes_temporary_files_of_killed_writers_but_not_of_live_ones(tmp_path: Path) -> None:
     code = f"""
     import os, signal
     from pathlib import Path
@@ -431,7 +431,7 @@ def draw_again_and_again(value: float, runs: str, both: multiprocessing.synchron
         both.wait(timeout=120)  # the pair is looked at
 
 
-def test_two_runs_that_draw_one_figure_leave_a_whole_pair_of_one_of_them(tmp_path: Path) -> None:
+def test_two_runs_drawing_one_figure_leave_picture_and_record_of_the_same_run(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     both = spawn.Barrier(3)
     runs = tmp_path / "runs"
@@ -461,7 +461,7 @@ def wait_for_the_lock(
         entered.set()
 
 
-def test_a_pair_is_written_by_one_writer_at_a_time(tmp_path: Path) -> None:
+def test_only_one_process_at_a_time_holds_the_lock_for_writing_a_figure(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     asks, entered = spawn.Event(), spawn.Event()
     other = spawn.Process(target=wait_for_the_lock, args=(str(tmp_path), asks, entered))

@@ -1,4 +1,4 @@
-"""The one door to data: table, split rule, hold-outs, broken files, own data, downloads, `auto`."""
+"""Loading of data: table of sets, split rule, held-out classes, damaged files, own data, downloads and stand-ins."""
 
 import inspect
 import os
@@ -52,7 +52,7 @@ def listing(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(("name", "part"), PARTS)
-def test_every_set_that_is_here_holds_what_the_table_says(name: str, part: str) -> None:
+def test_every_available_set_has_the_shapes_types_labels_and_sizes_of_the_table(name: str, part: str) -> None:
     entry = data.entry(name)
     try:
         split = data.load(name, part, download=False)
@@ -76,7 +76,7 @@ def test_every_set_that_is_here_holds_what_the_table_says(name: str, part: str) 
 
 
 @pytest.mark.parametrize("entry", data.table(), ids=lambda entry: entry.name)
-def test_every_entry_says_how_to_get_it_and_under_what_licence(entry: data.SetEntry) -> None:
+def test_every_entry_of_the_table_of_sets_states_its_source_and_licence(entry: data.SetEntry) -> None:
     assert [bool(entry.embedded), bool(entry.download), bool(entry.how)].count(True) == 1
     assert entry.licence
     assert entry.source
@@ -86,7 +86,7 @@ def test_every_entry_says_how_to_get_it_and_under_what_licence(entry: data.SetEn
 
 
 @pytest.mark.parametrize("spelling", ["dtd", "DTD", "Textures", "Fashion-MNIST", "FashionMNIST", "tiny-imagenet"])
-def test_names_have_aliases_and_a_free_spelling(spelling: str) -> None:
+def test_names_of_sets_have_aliases_and_may_be_spelled_differently(spelling: str) -> None:
     assert data.entry(spelling).name in ("textures", "fashion_mnist", "tiny_imagenet")
 
 
@@ -107,7 +107,7 @@ def test_torchvision_knows_every_class_and_option_that_the_table_names() -> None
 # Which rows
 
 
-def test_parts_are_disjoint_complete_and_spread_over_classes() -> None:
+def test_train_val_and_test_are_disjoint_complete_and_stratified_by_class() -> None:
     everything = data.load("wine", "all")
     parts = {split: data.load("wine", split) for split in ("train", "val", "test")}
 
@@ -121,12 +121,12 @@ def test_parts_are_disjoint_complete_and_spread_over_classes() -> None:
 
 
 def test_the_split_rule_never_changes() -> None:
-    """Another numpy or another machine must name the same rows; results depend on it."""
+    """Another numpy or another machine must choose the same rows, because results depend on the split."""
     # RandomState(1).permutation(12) is 2 3 4 10 1 6 0 7 11 9 8 5, dealt as 0 1 2 3 4 5 6 7 8 9 0 1
     assert tenths(np.zeros(12, dtype=np.int64)).tolist() == [6, 4, 0, 1, 2, 1, 5, 7, 0, 9, 3, 8]
 
 
-def test_holding_a_class_out_moves_no_row_to_another_part() -> None:
+def test_holding_out_a_class_moves_no_row_between_train_val_and_test() -> None:
     test = {tuple(row) for row in data.load("wine", "test").x.tolist()}
 
     held = data.load("wine", "test", without=1)
@@ -135,7 +135,7 @@ def test_holding_a_class_out_moves_no_row_to_another_part() -> None:
     assert set(held.y.tolist()) == {0, 2}
 
 
-def test_val_is_cut_from_train_where_a_set_has_none(roots: tuple[Path, Path]) -> None:
+def test_val_is_cut_from_train_for_a_set_without_val(roots: tuple[Path, Path]) -> None:
     x, y = images(1000, 28, 28), np.arange(1000) % 10
     save(roots[0] / "mnist" / "train.npz", x=x, y=y)
 
@@ -149,7 +149,7 @@ def test_val_is_cut_from_train_where_a_set_has_none(roots: tuple[Path, Path]) ->
     assert [len(data.load("mnist", split)) for split in ("train-val", "val")] == [1000, 7]
 
 
-def test_patches_of_train_val_and_test_share_no_pixel() -> None:
+def test_photo_patches_of_train_val_and_test_share_no_pixel() -> None:
     spans = sorted(sets.embedded.PATCH_REGIONS.values())
 
     assert all(left[1] <= right[0] for left, right in pairwise(spans))
@@ -159,7 +159,7 @@ def test_patches_of_train_val_and_test_share_no_pixel() -> None:
     assert not seen["val"] & seen["test"]
 
 
-def test_digits_keep_their_ink() -> None:
+def test_digits_keep_the_pixel_values_of_scikit_learn_up_to_rounding() -> None:
     bunch = sklearn.datasets.load_digits()
     both = [data.load("digits", split) for split in ("train", "test")]
 
@@ -168,7 +168,7 @@ def test_digits_keep_their_ink() -> None:
     assert ink.round().sum() == bunch.images.sum()
 
 
-def test_classes_are_held_out_and_kept_by_number_and_by_name() -> None:
+def test_classes_are_held_out_or_selected_by_number_or_by_name() -> None:
     assert set(data.load("digits", without=9).y.tolist()) == set(range(9))
     assert set(data.load("digits", without=["0", 9]).y.tolist()) == set(range(1, 9))
     assert set(data.load("digits", only="3").y.tolist()) == {3}
@@ -196,7 +196,7 @@ def test_a_subsample_is_seeded_nested_and_balanced_on_request() -> None:
     assert counts.unique().tolist() == [int(data.load("digits", "test").y.bincount().min())]
 
 
-def test_the_record_has_one_grammar() -> None:
+def test_the_record_of_a_split_states_set_part_classes_and_subsample_in_one_form() -> None:
     record = data.load("Digits", "train", without=[9, "1"], n=80, seed=3, balanced=True).info.record
     assert record == "digits/train(without=1+9, n=80, balanced, seed=3)"
     assert data.load("digits", "test", only=0).info.record == "digits/test(only=0)"
@@ -220,7 +220,7 @@ def test_the_record_has_one_grammar() -> None:
         ({"name": "wine", "split": "test", "n": 30, "balanced": True}, "in the smallest class"),
     ],
 )
-def test_wrong_arguments_are_answered_with_what_is_right(arguments: dict, message: str) -> None:
+def test_wrong_arguments_of_load_raise_errors_that_state_the_allowed_values(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         data.load(**arguments)
 
@@ -228,7 +228,7 @@ def test_wrong_arguments_are_answered_with_what_is_right(arguments: dict, messag
 # Files
 
 
-def test_missing_files_are_answered_with_folders_and_the_way(roots: tuple[Path, Path]) -> None:
+def test_an_error_of_missing_files_names_the_searched_folders_and_how_to_get_the_set(roots: tuple[Path, Path]) -> None:
     with pytest.raises(FileNotFoundError, match="oodlab data mnist` downloads it") as caught:
         data.load("mnist", download=False)
     assert str(roots[0] / "mnist") in str(caught.value)
@@ -241,7 +241,9 @@ def test_missing_files_are_answered_with_folders_and_the_way(roots: tuple[Path, 
         data.fetch("digits")
 
 
-def test_a_relative_search_path_survives_a_change_of_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_search_path_survives_a_change_of_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save(tmp_path / "here" / "mine" / "test.npz", x=images(3, 4, 4))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OODLAB_DATA", os.pathsep.join(["nowhere", "here"]))
@@ -255,7 +257,7 @@ def test_a_relative_search_path_survives_a_change_of_folder(tmp_path: Path, monk
     assert split.info.record == "own:mine/test"
 
 
-def test_the_search_path_comes_before_the_cache(roots: tuple[Path, Path]) -> None:
+def test_files_in_the_search_path_are_preferred_to_files_in_the_cache(roots: tuple[Path, Path]) -> None:
     for root, n in zip(roots, (2, 3), strict=True):
         save(root / "mnist" / "test.npz", x=images(n, 28, 28), y=np.zeros(n, dtype=np.int64))
     assert data.load("mnist", "test").info.origin == "prepared"
@@ -263,7 +265,7 @@ def test_the_search_path_comes_before_the_cache(roots: tuple[Path, Path]) -> Non
     assert data.load("mnist", "test").info.origin == "download"
 
 
-def test_a_damaged_file_is_named_or_harmless_but_never_silently_different(tmp_path: Path) -> None:
+def test_a_damaged_data_file_raises_an_error_or_loads_the_same_values(tmp_path: Path) -> None:
     x, y = images(20, 6, 6), np.arange(20) % 2
     path = save(tmp_path / "mine.npz", x=x, y=y)
     whole = path.read_bytes()
@@ -286,7 +288,7 @@ def test_a_damaged_file_is_named_or_harmless_but_never_silently_different(tmp_pa
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip file", b"PK\x03\x04"])
-def test_a_file_that_is_no_npz_is_named(roots: tuple[Path, Path], content: bytes) -> None:
+def test_a_data_file_that_is_not_npz_raises_an_error_with_its_name(roots: tuple[Path, Path], content: bytes) -> None:
     path = roots[0] / "mnist" / "train.npz"
     path.parent.mkdir()
     path.write_bytes(content)
@@ -295,7 +297,9 @@ def test_a_file_that_is_no_npz_is_named(roots: tuple[Path, Path], content: bytes
         data.load("mnist")
 
 
-def test_a_file_that_is_not_what_the_table_says_is_named(roots: tuple[Path, Path]) -> None:
+def test_a_data_file_that_differs_from_the_table_of_sets_raises_an_error_with_its_name(
+    roots: tuple[Path, Path],
+) -> None:
     path = roots[0] / "mnist" / "test.npz"
     save(path, x=images(4, 32, 32), y=np.arange(4))
     with pytest.raises(ValueError, match=r"mnist expects items of shape \(1, 28, 28\), got \(1, 32, 32\)"):
@@ -311,7 +315,7 @@ def test_a_file_that_is_not_what_the_table_says_is_named(roots: tuple[Path, Path
         data.load("mnist", "test")
 
 
-def test_unlabelled_items_have_no_classes_to_hold_out(roots: tuple[Path, Path]) -> None:
+def test_holding_out_classes_of_unlabelled_items_is_refused(roots: tuple[Path, Path]) -> None:
     save(roots[0] / "svhn" / "test.npz", x=images(4, 32, 32, 3))
     split = data.load("svhn", "test")
     assert split.y.tolist() == [-1] * 4
@@ -352,19 +356,21 @@ def test_images_of_any_axis_order_become_channels_first(shape: tuple[int, ...]) 
         (np.zeros((2, 3)), ["a", "b"], "number the classes 0, 1"),
     ],
 )
-def test_arrays_of_another_form_are_refused_with_a_way_out(x: np.ndarray, y: list | None, message: str) -> None:
+def test_from_arrays_refuses_arrays_of_wrong_shape_or_type_and_says_what_to_do(
+    x: np.ndarray, y: list | None, message: str
+) -> None:
     with pytest.raises(ValueError, match=f"mine.* expects .*{message}"):
         data.from_arrays(x, y, name="mine")
 
 
-def test_a_table_may_be_any_real_numbers() -> None:
+def test_from_arrays_accepts_tables_of_any_real_numbers() -> None:
     split = data.from_arrays(torch.arange(6).reshape(3, 2), [0, 1, 0])
 
     assert split.x.dtype == torch.float32
     assert split.x.tolist() == [[0, 1], [2, 3], [4, 5]]
 
 
-def test_a_path_opens_the_same_door(tmp_path: Path) -> None:
+def test_load_accepts_the_path_of_an_npz_file_in_place_of_a_name(tmp_path: Path) -> None:
     x, y = np.arange(200.0).reshape(100, 2), np.arange(100) % 2
     path = save(tmp_path / "mine.npz", x=x, y=y, class_names=np.array(["low", "high"]))
 
@@ -384,7 +390,7 @@ def test_a_path_opens_the_same_door(tmp_path: Path) -> None:
         data.load(tmp_path / "set")
 
 
-def test_a_folder_of_pictures_is_a_set(tmp_path: Path) -> None:
+def test_from_folder_makes_a_labelled_set_from_one_folder_of_images_per_class(tmp_path: Path) -> None:
     pixels = images(4, 6, 8, 3)
     for i, label in enumerate(["dog", "cat", "cat", "dog"]):
         (tmp_path / "pets" / label).mkdir(parents=True, exist_ok=True)
@@ -412,7 +418,7 @@ def test_a_folder_of_pictures_is_a_set(tmp_path: Path) -> None:
         data.from_folder(tmp_path / "nothing")
 
 
-def test_a_photo_is_shrunk_by_its_shorter_side_and_cut_to_the_centre() -> None:
+def test_a_photo_is_resized_by_its_shorter_side_and_cropped_to_the_centre() -> None:
     wide = np.zeros((64, 192, 3), dtype=np.uint8)
     wide[:, 64:128] = 200  # the centre square
 
@@ -477,7 +483,7 @@ def test_a_set_is_downloaded_once_checked_and_kept_whole(fake: tuple[Path, Path]
     assert data.state("kmnist").kind == "present"
 
 
-def test_emnist_is_turned_upright_when_it_comes_from_torchvision_only(fake: tuple[Path, Path]) -> None:
+def test_emnist_images_are_turned_upright_only_when_torchvision_downloaded_the_set(fake: tuple[Path, Path]) -> None:
     prepared, _ = fake
     assert np.array_equal(data.load("emnist", "test").x[:, 0], images(10, 28, 28).transpose(0, 2, 1))
 
@@ -485,7 +491,7 @@ def test_emnist_is_turned_upright_when_it_comes_from_torchvision_only(fake: tupl
     assert np.array_equal(data.load("emnist", "test").x[:, 0], images(10, 28, 28))
 
 
-def test_a_download_that_is_not_what_the_table_says_is_not_kept(
+def test_a_download_that_differs_from_the_table_of_sets_is_not_kept(
     fake: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sets._BY_KEY, "kmnist", replace(data.entry("kmnist"), sizes={"train": 21, "test": 10}))
@@ -495,7 +501,9 @@ def test_a_download_that_is_not_what_the_table_says_is_not_kept(
     assert listing(fake[1]) == {}
 
 
-def test_a_failed_download_says_so_and_leaves_nothing(fake: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_raises_an_error_and_leaves_no_file(
+    fake: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(root: str, download: bool, **options: object) -> None:
         (Path(root) / "half-an-archive").write_bytes(b"raw")
         raise RuntimeError("Error downloading train-images")
@@ -506,7 +514,7 @@ def test_a_failed_download_says_so_and_leaves_nothing(fake: tuple[Path, Path], m
     assert listing(fake[1]) == {}
 
 
-def test_a_crash_while_writing_leaves_no_file_under_the_name(
+def test_a_crash_while_writing_leaves_no_data_file_under_the_final_name(
     fake: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def half(file, **arrays: np.ndarray) -> None:
@@ -546,7 +554,7 @@ def test_tables_are_read_from_openml_and_uci(roots: tuple[Path, Path], monkeypat
 # State and auto
 
 
-def test_state_tells_the_four_kinds_apart(roots: tuple[Path, Path]) -> None:
+def test_state_tells_embedded_present_downloadable_and_by_hand_sets_apart(roots: tuple[Path, Path]) -> None:
     assert data.state("digits").kind == "embedded"
     assert data.state("dtd") == data.State(
         "textures", "downloadable", "`oodlab data textures` downloads it (625 MB)", 625_000_000
@@ -568,7 +576,7 @@ def test_importing_data_does_not_import_the_heavy_libraries() -> None:
 # Tasks
 
 
-def test_a_task_without_files_is_played_with_stand_ins_of_the_wanted_shape(roots: tuple[Path, Path]) -> None:
+def test_a_task_without_files_uses_stand_ins_resized_to_its_shape(roots: tuple[Path, Path]) -> None:
     task = Task("fashion_mnist", ("mnist", "kmnist"), shape=(1, 28, 28))
     played = task.here()
     assert (played.inside, played.stand_in_for, played.outside) == ("photo_patches", "fashion_mnist", ("digits",))
@@ -579,7 +587,7 @@ def test_a_task_without_files_is_played_with_stand_ins_of_the_wanted_shape(roots
     assert "stand-in for fashion_mnist" in task.sentence
 
 
-def test_a_task_uses_what_is_there_and_names_what_is_not(roots: tuple[Path, Path]) -> None:
+def test_a_task_uses_the_available_outside_sets_and_names_the_absent_ones(roots: tuple[Path, Path]) -> None:
     for name in ("fashion_mnist", "mnist"):
         for part in ("train", "test"):
             save(roots[0] / name / f"{part}.npz", x=images(20, 28, 28), y=np.arange(20) % 10)
@@ -596,7 +604,7 @@ def test_a_task_uses_what_is_there_and_names_what_is_not(roots: tuple[Path, Path
         Task("fmnist", ("FashionMNIST",))
 
 
-def test_a_file_is_unpacked_once_and_what_is_done_to_a_split_stays_there(
+def test_a_data_file_is_read_once_and_changes_to_a_loaded_split_stay_in_that_split(
     roots: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save(roots[0] / "kmnist" / "test.npz", x=images(30, 28, 28), y=np.arange(30) % 10)

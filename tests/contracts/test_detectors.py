@@ -26,7 +26,7 @@ def test_scores_are_high_for_in_distribution_inputs(detector_and_inputs: Case) -
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 50, 1000])
-def test_the_batch_size_decides_memory_and_not_values(detector_and_inputs: Case, batch_size: int) -> None:
+def test_the_batch_size_of_scoring_does_not_change_the_scores(detector_and_inputs: Case, batch_size: int) -> None:
     detector, inside, outside = detector_and_inputs
     x = torch.cat([inside, outside])
     wanted = detector.score_samples(x)
@@ -34,7 +34,7 @@ def test_the_batch_size_decides_memory_and_not_values(detector_and_inputs: Case,
     assert detector.score_samples(x.flip(0)) == pytest.approx(wanted[::-1], rel=1e-5)
 
 
-def test_scoring_gives_the_models_modes_and_flags_back(detector_and_inputs: Case) -> None:
+def test_scoring_restores_the_models_train_modes_and_requires_grad_flags(detector_and_inputs: Case) -> None:
     detector, inside, _ = detector_and_inputs
     detector.model.train()
     detector.score_samples(inside)
@@ -44,14 +44,14 @@ def test_scoring_gives_the_models_modes_and_flags_back(detector_and_inputs: Case
     assert all(p.requires_grad and p.grad is None for p in detector.model.parameters())
 
 
-def test_scoring_draws_nothing_from_the_callers_randomness(detector_and_inputs: Case) -> None:
+def test_scoring_leaves_the_global_random_state_unchanged(detector_and_inputs: Case) -> None:
     detector, inside, _ = detector_and_inputs
     before = torch.get_rng_state()
     assert np.array_equal(detector.score_samples(inside), detector.score_samples(inside))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_inputs_that_are_not_finite_raise_with_their_number_and_place(detector_and_inputs: Case) -> None:
+def test_nan_or_infinite_inputs_raise_an_error_with_their_number_and_place(detector_and_inputs: Case) -> None:
     detector, inside, _ = detector_and_inputs
     inside = inside.clone()
     inside[[3, 40]] = torch.tensor(float("nan"))
@@ -60,7 +60,7 @@ def test_inputs_that_are_not_finite_raise_with_their_number_and_place(detector_a
         detector.score_samples(inside)
 
 
-def test_inputs_of_another_kind_are_refused(detector_and_inputs: Case) -> None:
+def test_score_samples_refuses_inputs_of_wrong_type_or_shape_and_wrong_batch_sizes(detector_and_inputs: Case) -> None:
     detector, inside, _ = detector_and_inputs
     for wrong, text in [
         (inside.to(torch.uint8), "floating-point tensor, got torch.uint8"),
@@ -89,7 +89,7 @@ class Spoilt(Detector):
         return self.result
 
 
-def test_a_detector_that_breaks_the_contract_is_named() -> None:
+def test_a_detector_with_scores_of_wrong_shape_or_not_finite_raises_an_error_with_its_name() -> None:
     x = torch.zeros(2, 1)
     with pytest.raises(ValueError, match=r"Spoilt._score_batch expects to return shape \(2,\), got \(2, 1\)"):
         Spoilt(torch.zeros(2, 1)).score_samples(x)
@@ -111,7 +111,9 @@ def test_dropout_is_off_while_scoring() -> None:
     assert np.array_equal(detector.score_samples(x), detector.score_samples(x))
 
 
-def test_for_a_normalized_autoencoder_both_detectors_rank_alike(generator: torch.Generator) -> None:
+def test_log_density_and_reconstruction_rank_inputs_of_a_normalized_autoencoder_alike(
+    generator: torch.Generator,
+) -> None:
     model = smooth_nae(3, temperature=0.2)
     x = torch.randn(50, 2, generator=generator)
     by_density, by_error = LogDensity(model).score_samples(x), Reconstruction(model).score_samples(x)
@@ -131,7 +133,9 @@ class Centred(Detector):
         return -(x - self.mean_).norm(dim=1)
 
 
-def test_a_detector_that_learns_wants_fit_first_and_scores_by_its_last_fit(generator: torch.Generator) -> None:
+def test_a_detector_with_a_fit_method_must_be_fitted_first_and_scores_by_its_last_fit(
+    generator: torch.Generator,
+) -> None:
     detector, x = Centred(smooth_nae(2)), near_a_line(9, generator)
     with pytest.raises(NotFittedError, match="mean_"):
         detector.score_samples(x)

@@ -1,4 +1,4 @@
-"""Divergence provoked: every training ends healthy, rolled back and said so, or stopped with what helps its method."""
+"""Trainings made to diverge end healthy, are rolled back with a message, or stop with advice for their method."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def few_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("few_looks")
 @pytest.mark.parametrize(("method", "way"), CASES, ids=[f"{method}: {way}" for method, way in CASES])
-def test_a_provoked_training_ends_healthy_or_says_what_happened(
+def test_a_training_made_to_diverge_ends_healthy_or_reports_the_divergence(
     method: str, way: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     sane, helps = METHODS[method]
@@ -243,10 +243,10 @@ def spoil(objective: Spoiling, folder: Path | None = None, **options: Any) -> Re
 @pytest.mark.usefixtures("few_looks")
 @pytest.mark.parametrize("at", [1, 13, 20])
 @pytest.mark.parametrize("what", [steep, full_of_nan, far_away])
-def test_moments_replay_and_huge_weights_are_looked_at(
+def test_spoilt_moments_replay_states_and_huge_weights_are_detected_and_rolled_back(
     what: Callable, at: int, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    """Infinite moments freeze their weights for ever; what the last step spoils, no later loss shows."""
+    """Infinite Adam moments freeze their weights, and no later loss shows what the last step spoilt."""
     result = spoil(Spoiling(at, what), tmp_path)
     assert (result.finished, result.rollbacks) == (True, 1)
     wanted = {"steep": "moments", "full_of_nan": r"\(replay\)", "far_away": "beyond 1e\\+08|watched number"}
@@ -257,7 +257,7 @@ def test_moments_replay_and_huge_weights_are_looked_at(
 
 @pytest.mark.usefixtures("few_looks")
 @pytest.mark.parametrize("what", [steep, full_of_nan, far_away])
-def test_a_run_stopped_in_a_spoilt_state_gives_the_last_good_one(what: Callable, tmp_path: Path) -> None:
+def test_a_run_stopped_in_a_diverged_state_returns_its_last_good_state(what: Callable, tmp_path: Path) -> None:
     objective = Spoiling(12, what)
     result = spoil(objective, tmp_path, should_stop=lambda: objective.calls == 12)
     assert (result.finished, result.step) == (False, 10)
@@ -268,7 +268,7 @@ def test_a_run_stopped_in_a_spoilt_state_gives_the_last_good_one(what: Callable,
 
 
 @pytest.mark.parametrize("raises", [True, False])
-def test_a_probe_that_meets_numbers_that_are_not_finite_rolls_back(raises: bool, capsys: pytest.CaptureFixture) -> None:
+def test_a_probe_with_nan_or_infinite_values_rolls_the_run_back(raises: bool, capsys: pytest.CaptureFixture) -> None:
     calls: list[bool] = []
 
     def probe(model: nn.Module) -> dict[str, Tensor]:
@@ -288,13 +288,13 @@ def test_a_probe_that_meets_numbers_that_are_not_finite_rolls_back(raises: bool,
     assert ("scores are not finite" if raises else "1 of 2 values of 'score' not finite") in capsys.readouterr().out
 
 
-def test_a_probe_of_the_untrained_model_has_nothing_to_go_back_to() -> None:
+def test_a_probe_that_is_nan_for_the_untrained_model_ends_the_run_with_an_error() -> None:
     with pytest.raises(FloatingPointError, match="1 of 1 values of 'score' not finite after step 0"):
         spoil(Spoiling(0, far_away), probe=lambda model: {"score": torch.tensor(math.nan)}, probes=1)
 
 
-def test_what_watches_a_run_may_find_it_diverged() -> None:
-    """A panel scores test inputs as it goes, and a detector refuses scores that are not finite."""
+def test_an_on_step_callback_that_raises_floating_point_error_rolls_the_run_back() -> None:
+    """A panel scores test inputs during training, and a detector refuses scores that are NaN or infinite."""
     seen: list[int] = []
 
     def on_step(step: int, *_: object) -> None:
@@ -306,7 +306,7 @@ def test_what_watches_a_run_may_find_it_diverged() -> None:
     assert (result.finished, result.rollbacks, seen) == (True, 1, [*range(1, 9), *range(6, 21)])
 
 
-def test_advice_is_the_methods_own() -> None:
+def test_the_advice_after_divergence_is_that_of_the_objective() -> None:
     matching = SlicedScoreMatching()
     assert Joint(matching, gamma=0.0).advice == matching.advice
     assert Joint(matching, gamma=1.0).advice == f"a smaller gamma, {matching.advice}"

@@ -1,4 +1,4 @@
-"""environment.yml (conda) and pyproject.toml (pip) ask for the same things."""
+"""environment.yml (conda) and pyproject.toml (pip) require the same packages and versions."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_conda_installs_this_checkout_and_nothing_else_by_pip() -> None:
 
 
 @pytest.mark.parametrize("own", ["", "ACTIVE"])
-def test_waiting_threads_sleep_unless_the_user_wants_otherwise(own: str) -> None:
-    """OpenMP reads the policy when torch loads it, so it is set by then."""
+def test_the_openmp_wait_policy_is_passive_unless_the_user_sets_another(own: str) -> None:
+    """OpenMP reads the wait policy when torch loads OpenMP, so the package sets the policy before."""
     script = "import oodlab, os, sys; print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])"
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     environment |= {"OMP_WAIT_POLICY": own} if own else {}

@@ -1,4 +1,4 @@
-"""What voids a training or a row, and what does not: on a copy of the source that the test changes."""
+"""Keys of trainings and rows: which changes of a copy of the source void a result, and which do not."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def rows_of(*scores: str) -> set[tuple[str, str]]:
 # ---------------------------------------------------------------------------------------- what voids nothing
 
 
-def test_a_new_file_a_moved_file_and_words_void_nothing(source: Path) -> None:
+def test_new_files_moved_files_and_changed_texts_change_no_key(source: Path) -> None:
     trainings, rows = training_keys(), row_keys()
     (source / "models" / "flows" / "glow.py").write_text("class Glow:\n    pass\n")
     edit(source / "models" / "flows" / "flow.py", "a density from invertible layers", "densities, of invertible layers")
@@ -163,7 +163,7 @@ def test_a_new_file_a_moved_file_and_words_void_nothing(source: Path) -> None:
     assert voided(rows, row_keys()) == set()
 
 
-def test_how_a_model_begins_voids_what_begins_so(source: Path) -> None:
+def test_code_that_copies_starting_weights_changes_only_keys_of_trainings_that_begin_so(source: Path) -> None:
     plain = by_flow(TASK)["flow"]
     begun = replace(plain, needs={"first": plain}, begins_with="first")
     keys = plain.key, begun.key
@@ -171,7 +171,7 @@ def test_how_a_model_begins_voids_what_begins_so(source: Path) -> None:
     assert plain.key == keys[0] and begun.key != keys[1]
 
 
-def test_what_runs_is_what_was_read_when_the_process_began(source: Path) -> None:
+def test_keys_follow_the_source_as_read_when_the_process_began(source: Path) -> None:
     before = by_flow(TASK)["flow"].key
     file = source / "objectives" / "likelihood.py"
     text = file.read_text().replace("squares.detach().sqrt()", "2 * squares.detach().sqrt()")
@@ -181,8 +181,8 @@ def test_what_runs_is_what_was_read_when_the_process_began(source: Path) -> None
     assert by_flow(TASK)["flow"].key != before
 
 
-def test_a_cells_function_is_followed_to_what_it_uses() -> None:
-    """A shell of IPython keeps the source of its cells, as a notebook does."""
+def test_the_code_of_a_notebook_function_includes_the_functions_and_numbers_used_by_it() -> None:
+    """IPython's shell keeps the source of its cells, as a notebook does."""
     script = r"""
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
@@ -197,7 +197,7 @@ print(len(set(codes)), codes[0] == codes[-1])
     assert said.stdout.splitlines()[-1] == "4 True", said.stdout + said.stderr
 
 
-def test_a_name_voids_nothing(source: Path) -> None:
+def test_the_name_of_a_recipe_does_not_enter_its_key(source: Path) -> None:
     recipe = by_flow(TASK)["flow"]
     assert replace(recipe, name="another").key == recipe.key
     assert replace(recipe, steps=3).key != recipe.key
@@ -228,7 +228,7 @@ def notebook_keys() -> dict[str, list[str]]:
     ],
     ids=lambda value: value if isinstance(value, str) and value.endswith(".py") else "",
 )
-def test_a_figure_is_out_of_date_where_something_changes_that_its_notebook_uses(
+def test_a_figure_is_out_of_date_when_code_used_by_its_notebook_changes(
     source: Path, file: str, old: str, new: str, redrawn: set
 ) -> None:
     before = notebook_keys()
@@ -256,7 +256,7 @@ def test_a_figure_is_out_of_date_where_something_changes_that_its_notebook_uses(
     ],
     ids=lambda value: value if isinstance(value, str) and value.endswith(".py") else "",
 )  # fmt: skip
-def test_a_changed_formula_voids_exactly_what_uses_it(
+def test_a_changed_formula_changes_exactly_the_keys_of_trainings_and_rows_that_use_the_formula(
     source: Path, file: str, old: str, new: str, trainings: set
 ) -> None:
     before, rows = training_keys(), row_keys()
@@ -289,7 +289,9 @@ def test_a_changed_detector_or_metric_voids_its_rows_and_no_training(
     assert voided(trainings, training_keys()) == set()
 
 
-def test_data_exchanged_under_their_name_void_what_was_made_of_them(source: Path, tmp_path: Path) -> None:
+def test_new_values_of_a_set_change_the_keys_of_trainings_and_rows_that_use_the_set(
+    source: Path, tmp_path: Path
+) -> None:
     rows, trainings = row_keys(), training_keys()
     write_set(tmp_path / "data", "outer", seed=7)
     assert voided(rows, row_keys()) == {row for row in EVERY_ROW if row[1] == "outer"}
@@ -302,8 +304,8 @@ def test_data_exchanged_under_their_name_void_what_was_made_of_them(source: Path
     assert (rows, trainings) == (row_keys(), training_keys()), "the old values are the old keys"
 
 
-def test_data_exchanged_under_their_name_void_a_table_too(source: Path, tmp_path: Path) -> None:
-    """As of segment, whose features were exchanged once and whose trainings were not done again."""
+def test_new_values_of_a_table_change_the_key_of_its_training(source: Path, tmp_path: Path) -> None:
+    """The features of segment were once exchanged, and its trainings were not repeated."""
     recipe = Energies("CD", 0.0, SWEEP.at("smoke").budget, "printed")(SWEEP.tasks[0])["energy"]
     (shape,) = data.sets.entry("segment").shape
     (tmp_path / "data" / "segment").mkdir()
@@ -316,7 +318,7 @@ def test_data_exchanged_under_their_name_void_a_table_too(source: Path, tmp_path
     assert keys[0] == keys[2] != keys[1]
 
 
-def test_a_part_in_several_files_is_the_part_in_one(source: Path, tmp_path: Path) -> None:
+def test_a_part_stored_in_several_files_has_the_digest_of_one_file(source: Path, tmp_path: Path) -> None:
     folder, whole = tmp_path / "data" / "split", digests.digest("inner", "all")
     folder.mkdir()
     with np.load(tmp_path / "data" / "inner" / "all.npz") as file:
@@ -330,7 +332,7 @@ def test_a_part_in_several_files_is_the_part_in_one(source: Path, tmp_path: Path
         digests.digest("split", "all")
 
 
-def test_labels_are_stored_values_too(source: Path, tmp_path: Path) -> None:
+def test_labels_enter_the_digest_of_a_set(source: Path, tmp_path: Path) -> None:
     before = digests.digest("inner", "train")
     with np.load(tmp_path / "data" / "inner" / "all.npz") as file:
         np.savez(tmp_path / "data" / "inner" / "all.npz", x=file["x"], y=file["y"][::-1])
@@ -371,7 +373,7 @@ class Own(nn.Module):
         return -self.log_density(x)
 
 
-def test_sets_that_made_inputs_and_preparation_read_are_in_the_rows_keys(source: Path, tmp_path: Path) -> None:
+def test_sets_read_by_made_inputs_and_by_prepare_enter_the_keys_of_rows(source: Path, tmp_path: Path) -> None:
     write_set(tmp_path / "data", "third", 3)
     made = replace(TASK, outside=("outer", Made("shifted", Shifted(Stored("third")))))
     prepared = tuple(replace(one, prepare=ScaledBy(Stored("third"))) for one in METHODS)
@@ -400,8 +402,8 @@ def test_numbers_and_functions_of_a_detectors_own_model_are_in_its_rows_keys(sou
 # ------------------------------------------------------------------------------------------ the loop's modules
 
 
-def test_the_loop_modules_in_every_key_are_these(source: Path) -> None:
-    """A module that comes in here voids all trainings when it changes; one that goes out no longer does."""
+def test_every_key_contains_exactly_the_listed_modules_of_the_training_loop(source: Path) -> None:
+    """A change in a listed module voids all trainings; a change in a module that has left the list does not."""
     assert identity.modules_behind(fit) == {
         "graphs",
         "samplers.chains",
@@ -417,8 +419,8 @@ def test_the_loop_modules_in_every_key_are_these(source: Path) -> None:
 # ------------------------------------------------------------------------------------- a committed table of sets
 
 
-def test_the_table_has_the_digests_of_the_sets_that_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of embedded sets everywhere; of the others where the set is the one that the rows were made of."""
+def test_the_table_has_the_digests_of_the_available_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Embedded sets are checked everywhere, other sets where they are those that the rows were made of."""
     rows = digests.committed()
     assert len(rows) > 20 and all(re.fullmatch("[0-9a-f]{64}", row["digest"]) for row in rows)
     for row in rows:
@@ -426,7 +428,7 @@ def test_the_table_has_the_digests_of_the_sets_that_are_here(monkeypatch: pytest
             assert digests.digest(row["set"], row["part"]) == row["digest"], row["set"]
 
 
-def test_an_absent_set_has_the_tables_digest_and_an_unknown_one_none(
+def test_an_absent_set_has_the_digest_of_the_table_and_an_unknown_set_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OODLAB_DATA", str(tmp_path))
@@ -446,7 +448,7 @@ def test_an_absent_set_has_the_tables_digest_and_an_unknown_one_none(
 
 
 def test_keys_do_not_depend_on_the_version_of_python_or_the_process() -> None:
-    """The canonical tree of a sample is written down; unparse and dump differ between 3.11, 3.12 and 3.13."""
+    """The canonical tree of a sample is written in the test; ast's unparse and dump differ from 3.11 to 3.13."""
     sample = 'def f(x: int, *, y=(1, 2)) -> str:\n    """Doc."""\n    return f"{x!r:>{y}}" + "a" \'b\'  # why\n'
     import ast
 
@@ -460,7 +462,7 @@ def test_keys_do_not_depend_on_the_version_of_python_or_the_process() -> None:
 SAMPLE = "fcbd6653aabb4f63"
 
 
-def test_a_setting_that_means_something_else_elsewhere_is_refused() -> None:
+def test_describe_refuses_a_lambda_that_may_differ_between_processes() -> None:
     with pytest.raises(TypeError, match="must mean the same in every process"):
         identity.describe(lambda x: x)
     assert identity.describe(partial(JointEnergy, classifier=None)) == "JointEnergy(classifier=None)"

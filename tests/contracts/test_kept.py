@@ -1,4 +1,4 @@
-"""Trainings that panels need whole: of the run store, of the kit, or trained; and the files of the kit."""
+"""Whole trainings for panels, from the run store, from the kit or trained anew; and the kit's files of trainings."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def without_training(monkeypatch: pytest.MonkeyPatch) -> None:
 # ------------------------------------------------------------------------------- from where a panel has it
 
 
-def test_progress_goes_over_what_a_training_starts_from_and_it(own: Path) -> None:
+def test_progress_counts_the_updates_of_a_training_and_of_the_training_that_gives_its_start(own: Path) -> None:
     recipe = smoke("NAE-OMI")
     assert ready(recipe, seed=0) is None
     found, told = get(recipe)
@@ -69,7 +69,7 @@ def test_progress_goes_over_what_a_training_starts_from_and_it(own: Path) -> Non
     assert ready(recipe.needs["AE"], seed=0).result.step == 3
 
 
-def test_stop_says_which_training_it_ended(own: Path) -> None:
+def test_a_stopped_request_returns_the_training_that_was_interrupted(own: Path) -> None:
     recipe = smoke("NAE-OMI")
     found, _ = get(recipe, stop_at=2)
     assert (found.recipe, found.done, found.result.finished) == (recipe.needs["AE"], 2, False)
@@ -78,7 +78,7 @@ def test_stop_says_which_training_it_ended(own: Path) -> None:
     assert (found.recipe, found.done) == (recipe, 4)
 
 
-def test_the_store_comes_first_then_the_kit_and_an_unfinished_training_is_none(
+def test_finished_trainings_are_taken_from_the_run_store_first_and_then_from_the_kit(
     own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = smoke()
@@ -95,7 +95,7 @@ def test_the_store_comes_first_then_the_kit_and_an_unfinished_training_is_none(
 
 
 @pytest.mark.parametrize("other", ["seed", "setting", "profile", "held out"])
-def test_a_file_of_another_training_is_none_of_this(own: Path, other: str) -> None:
+def test_a_kit_file_of_another_seed_recipe_profile_or_held_out_class_is_not_used(own: Path, other: str) -> None:
     recipe = smoke()
     write_shipped(recipe, get(recipe)[0].result, seed=0)
     asked, seed = {
@@ -107,7 +107,9 @@ def test_a_file_of_another_training_is_none_of_this(own: Path, other: str) -> No
     assert ready(asked, seed=seed) is None and ready(recipe, seed=0)
 
 
-def test_what_is_kept_never_begins_with_a_file_of_the_kit(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trainings_of_the_run_store_never_begin_with_the_rounded_weights_of_the_kit(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = smoke("NAE-OMI")
     whole = get(recipe)[0].result
     write_shipped(recipe.needs["AE"], ready(recipe.needs["AE"], seed=0).result, seed=0)
@@ -118,8 +120,8 @@ def test_what_is_kept_never_begins_with_a_file_of_the_kit(own: Path, monkeypatch
         assert torch.equal(found.result.model.state_dict()[name], value), name
 
 
-def test_a_live_training_is_the_kept_one_unwatched(own: Path) -> None:
-    """Rates, warm-up and schedule among them: one left out gives other weights."""
+def test_a_live_training_of_a_panel_has_the_final_weights_of_the_stored_training(own: Path) -> None:
+    """Learning rates, warm-up and schedule must be passed on: one left out gives other weights."""
     recipe = replace(
         smoke("NAE-OMI"), needs={}, begins_with="", snapshots=0, steps=6, warm_up=3, schedule=training.LinearTail(0.2)
     )
@@ -136,7 +138,7 @@ def test_a_live_training_is_the_kept_one_unwatched(own: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["samples", "holdout_digits", "ablations", "ood_detection", "outlier_reconstruction"])
-def test_a_panel_on_digits_trains_nothing_that_comes_with_the_kit_and_says_so(
+def test_a_panel_on_digits_loads_the_trainings_of_the_kit_and_states_their_origin(
     own: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setitem(images.QUICK, GREY, images.SMOKE[GREY])
@@ -163,7 +165,7 @@ def test_a_panel_on_digits_trains_nothing_that_comes_with_the_kit_and_says_so(
 # --------------------------------------------------------------------------------------------- the files
 
 
-def test_a_file_gives_the_training_back_but_for_rounding(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kit_file_restores_its_training_up_to_rounding(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = smoke("NAE-OMI", 4)
     full = get(recipe)[0].result
     with torch.no_grad():
@@ -192,7 +194,7 @@ def test_a_file_gives_the_training_back_but_for_rounding(own: Path, monkeypatch:
     assert record["key"] == recipe.key
 
 
-def test_damage_is_said(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_or_misnamed_kit_file_raises_an_error(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = smoke()
     file = write_shipped(recipe, get(recipe)[0].result, seed=0)
     monkeypatch.setenv("OODLAB_RUNS", str(own / "empty"))
@@ -209,7 +211,7 @@ def test_damage_is_said(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ready(replace(recipe, steps=9), seed=0)
 
 
-def test_weights_without_half_precision_and_unfinished_trainings_are_refused(own: Path) -> None:
+def test_weights_too_large_for_half_precision_and_unfinished_trainings_are_not_written_to_the_kit(own: Path) -> None:
     recipe = smoke()
     result = get(recipe)[0].result
     with pytest.raises(
@@ -223,7 +225,7 @@ def test_weights_without_half_precision_and_unfinished_trainings_are_refused(own
     assert not shipped_file(recipe, 0).exists()
 
 
-def test_the_kit_is_written_from_the_store_and_old_files_go(
+def test_kit_files_are_written_from_the_run_store_and_outdated_kit_files_are_removed(
     own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = smoke("NAE-OMI")
@@ -236,7 +238,7 @@ def test_the_kit_is_written_from_the_store_and_old_files_go(
     assert all(str(file) in told for file in files)
 
 
-def test_the_kit_has_a_file_of_every_training_named_and_no_other() -> None:
+def test_the_kit_has_a_file_of_every_listed_training_and_no_other_file() -> None:
     wanted = {shipped_file(recipe, seed).name for recipe, seed in shipped.SHIPPED}
     there = {file.name for file in FOLDER.iterdir()}
     assert there == wanted, f"a recipe or its code has changed since its file was written: {TO_DO}"
@@ -244,7 +246,7 @@ def test_the_kit_has_a_file_of_every_training_named_and_no_other() -> None:
 
 
 @pytest.mark.parametrize(("recipe", "seed"), shipped.SHIPPED, ids=lambda value: getattr(value, "name", value))
-def test_a_file_of_the_kit_fits_its_recipe(recipe: Recipe, seed: int) -> None:
+def test_a_kit_file_fits_its_recipe(recipe: Recipe, seed: int) -> None:
     record = training.read_checkpoint(shipped_file(recipe, seed), recipe.text)
     assert (record["name"], record["seed"]) == (recipe.name, seed)
     shapes = {name: tuple(value.shape) for name, value in fresh_model(recipe, seed=seed).state_dict().items()}

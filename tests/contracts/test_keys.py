@@ -1,4 +1,4 @@
-"""Keys of what `long` trains and scores: where one changes, rows that are committed are made again, for hours.
+"""Keys of the trainings and rows of `long`: where one changes, committed rows must be computed again, for hours.
 
 A change that is meant: `python tests/contracts/test_keys.py` writes the table anew, and the rows are to be made again.
 """
@@ -56,7 +56,7 @@ def test_no_training_and_no_row_of_long_has_changed_its_key(no_data: None) -> No
     assert now == before
 
 
-def test_every_committed_row_rests_on_trainings_that_long_asks_for() -> None:
+def test_every_committed_row_belongs_to_trainings_of_profile_long() -> None:
     with TABLE.open(encoding="utf-8", newline="") as file:
         known = {key for row in csv.DictReader(file) for key in row["trainings"].replace(",", "").split()}
     for file in sorted(workspace.reference_figures().rglob("*.long*.csv")):

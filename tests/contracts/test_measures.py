@@ -1,4 +1,4 @@
-"""Numbers of trained models that are no score's: kept by key, refused where not finite, read by claims."""
+"""Measured numbers of trained models that are no scores: kept by key, refused when NaN or infinite, read by claims."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def plane_study() -> Study:
     )
 
 
-def test_measured_numbers_are_kept_and_looked_up_without_a_training(
+def test_measured_numbers_are_kept_and_looked_up_without_training_again(
     plane_study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     smoke = plane_study.at("smoke")
@@ -88,7 +88,7 @@ def test_a_claim_reads_rows_and_measured_numbers_together(plane_study: Study) ->
 
 @pytest.mark.parametrize(("column", "kind"), [("auroc", "AUROCs"), ("value", "values")])
 @pytest.mark.parametrize("lost", [math.nan, math.inf])
-def test_a_claim_refuses_a_number_that_is_lost_whatever_kind_it_is_of(
+def test_a_claim_refuses_missing_or_infinite_aurocs_and_measured_numbers(
     plane_study: Study, column: str, kind: str, lost: float
 ) -> None:
     numbers = measured(plane_study.at("smoke"), None, weight_and_points)

@@ -1,4 +1,4 @@
-"""Stop, on every panel of the kit: at once, within a chain or between two updates, it leaves a usable model."""
+"""Stop acts at once on every panel of the kit, within a chain or between two updates, and leaves a usable model."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def inputs_of(builder: str, values: dict[str, Any]) -> Tensor:
         for allowed in ((0, 2, 13) if builder in ("nae/eight_gaussians", "ebm/gamma_sweep") else (3,))
     ],
 )
-def test_stop_leaves_a_usable_model(name: str, allowed: int) -> None:
+def test_stop_on_a_panel_leaves_a_usable_model(name: str, allowed: int) -> None:
     builder, controls = PANELS[name]
     panel = getattr(room(builder), f"{builder.partition('/')[2]}_panel")()
     for key, value in {**controls, "updates": UPDATES if builder == "nae/eight_gaussians" else 40}.items():
@@ -94,7 +94,7 @@ def test_stop_leaves_a_usable_model(name: str, allowed: int) -> None:
         assert (detectors.LogDensity(again.model).score_samples(x) == scores).all()
 
 
-def test_a_run_that_fails_leaves_no_result() -> None:
+def test_a_panels_run_that_fails_leaves_no_result() -> None:
     panel = gamma_sweep_panel()
     panel.work._stop = StopsAfter(1)
     panel.run()

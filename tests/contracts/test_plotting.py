@@ -1,4 +1,4 @@
-"""Figures are written whole, with what made them, and only where they belong."""
+"""Figures are written whole, with the record of their data and code, and only into the folder they belong to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from oodlab import data, grids, plotting, workspace
 from oodlab.studies.nae.eight_gaussians.figure import learned_densities, negatives_by_sampler
 
 
-def test_a_figure_and_its_rows_lie_side_by_side(tmp_path: Path, monkeypatch) -> None:
+def test_a_figure_and_its_record_are_written_side_by_side(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("OODLAB_PROGRESS", str(tmp_path / "events.jsonl"))
     rows = made_rows({"seed": 3}, {"seed": 4})
     saved = plotting.save_figure(plotting.figure(3, 2), named("nae/test"), rows, part="more", note="Orange: wrong.")
@@ -34,7 +34,7 @@ def test_a_figure_and_its_rows_lie_side_by_side(tmp_path: Path, monkeypatch) -> 
     assert written["headline"] == headline
 
 
-def test_stand_in_data_never_replace_a_committed_figure(tmp_path: Path, monkeypatch) -> None:
+def test_figures_of_stand_in_data_never_replace_a_committed_figure(tmp_path: Path, monkeypatch) -> None:
     committed = tmp_path / "figures"
     monkeypatch.setattr(workspace, "reference_figures", lambda: committed)
     monkeypatch.setenv("OODLAB_FIGURES", str(committed))
@@ -47,7 +47,7 @@ def test_stand_in_data_never_replace_a_committed_figure(tmp_path: Path, monkeypa
     assert written["stand_in"] and "photo_patches for places365" in written["caption"]
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_failed_write_of_a_figure_leaves_the_old_file(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     workspace.write_json(file, {"old": 1})
     with pytest.raises(ValueError):
@@ -95,8 +95,8 @@ def test_the_gallery_shows_every_figure_and_links_notebooks_that_exist() -> None
     assert "make figures" in plotting.Gallery(Path("nothing"))._repr_html_()
 
 
-def test_a_density_is_drawn_where_it_is() -> None:
-    """Pixels are centred on grid points: the outer ones reach half a spacing beyond the axis."""
+def test_draw_density_centres_every_pixel_on_its_grid_point() -> None:
+    """The outer pixels reach half a spacing beyond the axis of the grid."""
     truth = grids.normalise(data.eight_gaussians_log_prob, points=41)
     ax = plotting.figure(2, 2).subplots()
     plotting.draw_density(ax, truth)
@@ -146,7 +146,7 @@ def test_courses_draw_means_over_seeds_and_a_legend_that_fits(outsides: tuple[st
     assert whole.x0 <= inside.x0 and inside.x1 <= whole.x1 and inside.y1 <= whole.y1
 
 
-def test_courses_without_rows_of_a_score_leave_its_panel_empty_and_the_layout_whole() -> None:
+def test_courses_leave_the_panel_of_a_score_without_rows_empty_and_keep_the_layout() -> None:
     rows = rows_of_courses(("a",))
     rows = rows[~((rows["method"] == "ReLU, vanilla") & (rows["score"] == "bits"))]
     with warnings.catch_warnings():
@@ -154,7 +154,7 @@ def test_courses_without_rows_of_a_score_leave_its_panel_empty_and_the_layout_wh
         plotting.to_png(plotting.courses(rows, ["mass", "bits"], {}))
 
 
-def test_histograms_have_area_one_on_one_axis() -> None:
+def test_histograms_on_one_axis_have_area_one() -> None:
     draws = np.random.default_rng(0)
     sets = {"inside": draws.lognormal(size=300), "out": draws.lognormal(2.0, size=300)}
     fig = plotting.histograms({"first": sets, "second": sets}, columns=2, label="mass", log_scale=True)

@@ -1,4 +1,4 @@
-"""What the README says of results is what the committed figures say."""
+"""Results stated in the README agree with the committed figures."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def row_of(figure: str) -> str:
 
 
 @pytest.mark.parametrize("figure", sorted({f.stem.split("-")[0] for f in RECORDS}))
-def test_every_result_in_a_row_stands_in_the_figures_behind_it(figure: str) -> None:
+def test_every_result_in_a_row_of_the_readme_is_in_the_records_of_its_figures(figure: str) -> None:
     records = [json.loads(f.read_text(encoding="utf-8")) for f in RECORDS if f.stem.split("-")[0] == figure]
     name = f"{records[0]['figure'].split('-')[0]}"
     ours = row_of(name).split("|")[-3]
@@ -52,7 +52,7 @@ def test_every_result_in_a_row_stands_in_the_figures_behind_it(figure: str) -> N
         assert any(round(number, decimals) == wanted for number in known), f"{text} of {name}"
 
 
-def test_the_row_of_the_eight_gaussians_has_every_method() -> None:
+def test_the_readmes_row_of_the_eight_gaussians_has_every_method() -> None:
     record = json.loads((ROOT / "figures/nae/eight_gaussians.json").read_text(encoding="utf-8"))
     rows = rows_of(record)
     for row in rows[rows["quantity"] == "NLL"].itertuples():

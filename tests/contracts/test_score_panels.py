@@ -1,4 +1,4 @@
-"""What panels of detectors share: the watch, the live figure, and a panel around a training."""
+"""Parts shared by panels of detectors: the watch that scores during training, the live figure, and the panel itself."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def snapshot(generator: torch.Generator, *, pictures: bool) -> plotting.ScoreSna
     return plotting.ScoreSnapshot("in", scores, (0, 5), {"a": {"out": (0.5, 0.8)}}, images if pictures else {})
 
 
-def test_a_watch_scores_every_set_and_keeps_the_curve(generator: torch.Generator) -> None:
+def test_a_watch_scores_every_set_and_keeps_the_aurocs_by_step(generator: torch.Generator) -> None:
     watch = watch_of(generator)
     first, second = watch.look(line(), 0), watch.look(line(), 7)
     values = second.scores["log p (nats)"]
@@ -66,7 +66,7 @@ def test_the_live_figure_shows_the_images_nearest_to_the_threshold(generator: to
     assert plotting.to_png(fig).startswith(b"\x89PNG")
 
 
-def test_a_panel_trains_its_recipe_and_follows_its_views(generator: torch.Generator) -> None:
+def test_a_score_panel_trains_its_recipe_and_redraws_when_a_view_changes(generator: torch.Generator) -> None:
     import ipywidgets as w
 
     recipe = plane_recipe("AE, circle")
@@ -100,7 +100,7 @@ def test_a_panel_trains_its_recipe_and_follows_its_views(generator: torch.Genera
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
-def test_every_panel_trains_with_what_its_controls_offer(build, values: dict) -> None:
+def test_every_panel_trains_with_the_values_of_its_controls(build, values: dict) -> None:
     panel = build()
     for name, value in {**values, "updates": 20}.items():
         panel.controls[name].value = value
@@ -117,8 +117,8 @@ def test_every_panel_trains_with_what_its_controls_offer(build, values: dict) ->
 
 
 @pytest.mark.parametrize("build", [epoch_curves_panel, smoothness_panel, gamma_sweep_panel])
-def test_every_choice_shows_what_is_chosen(build: Callable[[], RunPanel]) -> None:
-    """A drop-down whose value is None shows nothing unless its first option is chosen by place."""
+def test_every_drop_down_of_a_panel_shows_the_chosen_option(build: Callable[[], RunPanel]) -> None:
+    """A drop-down whose value is None shows nothing unless its first option is chosen by index."""
     for name, control in build().controls.items():
         if hasattr(control, "options"):
             assert control.label, name

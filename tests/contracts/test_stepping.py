@@ -1,4 +1,4 @@
-"""Chains that a panel moves by hand or by play: one step is a step of the chain."""
+"""Chains that a panel advances by buttons or by play: every advance is a step of the chain."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def run(panel: widgets.RunPanel) -> None:
     panel.wait(60)
 
 
-def test_nothing_moves_before_there_is_a_model() -> None:
+def test_chains_do_not_step_before_a_model_is_trained() -> None:
     panel, stepper, drawn = stepped()
     for act in (lambda: stepper.step(1), stepper.again, lambda: setattr(stepper.controls["space"], "value", "visible")):
         act()
@@ -83,8 +83,8 @@ def test_nothing_moves_before_there_is_a_model() -> None:
 
 
 @pytest.mark.parametrize("space", ["latent", "visible"])
-def test_steps_by_hand_and_by_play_are_the_chain(space: str) -> None:
-    """One by one, ten at once or tick by tick: the same states as one chain of all the steps, noise falling on."""
+def test_steps_by_button_and_by_play_give_the_states_of_one_uninterrupted_chain(space: str) -> None:
+    """One step, ten steps and ticks of play draw the states of one chain of all steps, annealed noise included."""
     panel, stepper, _ = stepped()
     run(panel)
     stepper.controls["space"].value = space
@@ -112,7 +112,7 @@ def test_steps_by_hand_and_by_play_are_the_chain(space: str) -> None:
     assert f"energy {float(walk.energies[-1].mean()):.4f}" in panel.status.value
 
 
-def test_the_last_state_is_drawn_when_play_ends_and_its_stop_begins_again() -> None:
+def test_the_last_state_is_drawn_when_play_pauses_and_plays_stop_restarts_the_chains() -> None:
     panel, stepper, drawn = stepped()
     run(panel)
     stepper.step(1)
@@ -130,7 +130,7 @@ def test_the_last_state_is_drawn_when_play_ends_and_its_stop_begins_again() -> N
     assert drawn[-1] == "latent 1", "where drawing takes no time, every tick is drawn"
 
 
-def test_another_space_goes_on_from_where_the_chains_are() -> None:
+def test_a_change_of_space_continues_from_the_current_states_of_the_chains() -> None:
     panel, stepper, _ = stepped()
     run(panel)
     stepper.step(2)
@@ -153,7 +153,7 @@ def test_another_space_goes_on_from_where_the_chains_are() -> None:
     assert stepper.walk.state.norm(dim=1).flatten().tolist() == pytest.approx([1.0] * 5)
 
 
-def test_settings_act_from_the_next_step_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_controls_of_the_chains_act_from_the_next_step_on(monkeypatch: pytest.MonkeyPatch) -> None:
     panel, stepper, _ = stepped()
     run(panel)
     stepper.controls["space"].value = "visible"
@@ -171,7 +171,7 @@ def test_settings_act_from_the_next_step_on(monkeypatch: pytest.MonkeyPatch) -> 
     assert "temperature 0.01:" in panel.status.value  # 0.1^2 / (2 * 0.5)
 
 
-def test_every_space_keeps_what_was_set_by_hand() -> None:
+def test_latent_and_visible_space_each_keep_their_control_values() -> None:
     _, stepper, _ = stepped()
     own = {
         "latent": {"step_size": 0.7, "noise_std": 0.2},
@@ -189,8 +189,8 @@ def test_every_space_keeps_what_was_set_by_hand() -> None:
             assert {name: stepper.controls[name].value for name in wanted} == wanted
 
 
-def test_the_whole_way_is_on_manifold_initialisation_from_fresh_codes() -> None:
-    """Latent chain, decoded, clamped, visible chain: as OnManifold draws negatives, with one source of noise."""
+def test_the_whole_way_button_runs_on_manifold_initialisation_from_fresh_codes() -> None:
+    """Latent chain, decoding, clamping and visible chain run as OnManifold draws negatives, with one generator."""
     panel, stepper, drawn = stepped()
     run(panel)
     model = panel.result.model
@@ -216,7 +216,7 @@ def test_the_whole_way_is_on_manifold_initialisation_from_fresh_codes() -> None:
     assert stepper.walk is walk and walk.t == 5
 
 
-def test_the_whole_way_can_be_stopped_and_gone_on_by_hand() -> None:
+def test_the_whole_way_can_be_stopped_and_continued_by_single_steps() -> None:
     panel, stepper, drawn = stepped()
     stepper.way_button.click()
     assert "Press Run" in panel.status.value
@@ -241,7 +241,7 @@ def test_the_whole_way_can_be_stopped_and_gone_on_by_hand() -> None:
     assert (stepper.walk.space, stepper.walk.t) == ("visible", 1), "in the space that was chosen meanwhile"
 
 
-def test_starts_and_seeds_decide_where_chains_begin() -> None:
+def test_the_start_and_seed_controls_decide_where_chains_begin() -> None:
     panel, stepper, _ = stepped()
     run(panel)
     model, begins = panel.result.model, {}
@@ -268,7 +268,7 @@ def test_starts_and_seeds_decide_where_chains_begin() -> None:
     assert torch.equal(decoded.clamp(WITHIN.low, WITHIN.high), begins["fresh codes", 1][0])
 
 
-def test_after_another_run_the_walk_begins_again() -> None:
+def test_chains_begin_again_with_the_new_model_after_another_run() -> None:
     panel, stepper, _ = stepped()
     run(panel)
     stepper.step(3)
@@ -281,8 +281,8 @@ def test_after_another_run_the_walk_begins_again() -> None:
     assert stepper.walk is not before and stepper.walk.model is panel.result.model and stepper.walk.t == 1
 
 
-def test_settings_that_no_chain_can_have_are_said_and_end_play() -> None:
-    """Metropolis steps need noise; a chain without clip or falling noise has no buttons for them."""
+def test_control_values_refused_by_the_chain_are_shown_as_an_error_and_end_play() -> None:
+    """Metropolis steps need noise; a chain without clip or annealed noise has no controls for clip or annealing."""
     chains = {"latent": LATENT, "visible": MalaChain(3, 0.01, noise_std=0.1, bounds=RejectOutside(0.0, 1.0))}
     panel, stepper, _ = stepped(chains)
     assert not {"clip", "annealed"} & set(stepper.controls)

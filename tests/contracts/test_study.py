@@ -1,4 +1,4 @@
-"""The grammar of studies: what a method, a task and a study can be, at the smallest size that shows it."""
+"""Studies at the smallest size that shows each rule: what their methods, tasks and rows can be."""
 
 from __future__ import annotations
 
@@ -179,7 +179,9 @@ def two_stages(task: Task) -> dict[str, Recipe]:
     return {"second": second}
 
 
-def test_a_second_stage_with_another_head_uses_a_second_trained_model(capsys: pytest.CaptureFixture) -> None:
+def test_a_second_stage_begins_with_all_weights_of_the_first_but_the_exchanged_head(
+    capsys: pytest.CaptureFixture,
+) -> None:
     scored = study(method("two stages", two_stages, lambda models: {"max softmax": MaxSoftmax(models["second"])}))
     trained = scored.trained()
     rows = evaluate(scored, trained)
@@ -240,7 +242,7 @@ def centres(inputs, models):
     return data.bin_center
 
 
-def test_a_loss_sees_two_sets_in_one_batch_and_both_are_part_of_its_key() -> None:
+def test_an_objective_with_batches_of_two_sets_has_both_sets_in_its_key() -> None:
     scored = study(
         method("outlier loss", by_outlier_loss, lambda m: {"log p": LogDensity(m["flow"])}, centres), task=IMAGES
     )
@@ -285,7 +287,7 @@ def ratio_and_parts(models):
     }
 
 
-def test_a_ratio_of_two_trained_densities_is_their_difference() -> None:
+def test_the_score_of_a_density_ratio_is_the_difference_of_two_trained_log_densities() -> None:
     ratio = method("ratio", two_flows, ratio_and_parts, centres)
     scored = study(ratio, task=IMAGES)
     trained = scored.trained()
@@ -384,7 +386,7 @@ def energy_of(hidden: int) -> JointEnergy:
     return JointEnergy(Classifier(hidden))
 
 
-def test_one_study_puts_four_methods_on_one_task() -> None:
+def test_a_study_of_four_methods_has_a_row_per_method_outside_set_and_seed() -> None:
     rows = evaluate(study(*four_methods(), seeds=2))
     assert all(seeds == [0, 1] for seeds in rows.groupby(["method", "out_set"])["seed"].apply(list))
     assert set(rows["method"]) == {"NAE", "flow", "energy", "softmax"} and len(rows) == 4 * 2 * 2
@@ -395,7 +397,7 @@ def test_one_study_puts_four_methods_on_one_task() -> None:
 # ------------------------------------------------------------------ (f) a campaign that loses its trainings
 
 
-def test_a_campaign_goes_on_where_its_rows_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_evaluation_keeps_existing_rows_and_trains_only_the_missing_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     methods = four_methods()
     half = study(*methods[:2])
     first = evaluate(half)
@@ -422,7 +424,9 @@ def test_a_campaign_goes_on_where_its_rows_end(monkeypatch: pytest.MonkeyPatch) 
     assert not evaluate(whole)["kept"].any(), "fresh rows on request"
 
 
-def test_a_row_says_how_its_training_ran_and_not_how_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_states_the_precision_its_training_ran_with_and_not_the_one_requested_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     scored = study(four_methods()[3])
     evaluate(scored, scored.trained(precision="float32"))
     monkeypatch.setenv("OODLAB_ROWS", str(workspace.runs_folder() / "other"))
@@ -487,7 +491,7 @@ def at_steps(task: Task) -> dict[str, Recipe]:
     return {"flow": flow_recipe("steps", task.training(), snapshots=2)}
 
 
-def test_rows_carry_the_step_and_the_first_is_the_untrained_model() -> None:
+def test_rows_have_a_step_and_the_first_rows_are_of_the_untrained_model() -> None:
     by_step = method(
         "steps", at_steps, lambda m: {"bits": BitsPerDim(m["flow"]), "log p": LogDensity(m["flow"])}, centres
     )
@@ -515,7 +519,7 @@ def grouped(models):
     return {"mass": mass, "mass of 8": GroupMean(mass, 8), "released": BatchMass(models["flow"], group=16)}
 
 
-def test_rows_carry_the_group_and_count_groups() -> None:
+def test_rows_have_the_group_size_and_count_groups() -> None:
     scored = study(
         method("groups", lambda task: {"flow": flow_recipe("flow", task.training())}, grouped, centres), task=IMAGES
     )
@@ -528,7 +532,7 @@ def test_rows_carry_the_group_and_count_groups() -> None:
 # ------------------------------------------------------------------- (j) rows of two profiles in one table
 
 
-def test_rows_of_two_profiles_stand_in_one_table_each_labelled() -> None:
+def test_rows_of_two_profiles_are_in_one_table_labelled_by_profile() -> None:
     methods = four_methods()[2:]
     small = study(*methods)
     rows = pd.concat([evaluate(small), evaluate(replace(study(*methods[:1]), profile="quick"))], ignore_index=True)
@@ -551,7 +555,7 @@ def changed(name: str, **columns: Any) -> None:
     frame.to_csv(file.with_name(name), index=False)
 
 
-def test_a_second_machines_row_stays_apart_and_its_difference_shows() -> None:
+def test_a_second_machines_rows_stay_in_their_own_file_and_the_difference_in_auroc_is_shown() -> None:
     scored = study(four_methods()[3])
     rows = evaluate(scored)
     changed("toy.smoke.gpu.csv", machine="another", auroc=rows["auroc"].iloc[0] - 0.25)
@@ -560,7 +564,7 @@ def test_a_second_machines_row_stays_apart_and_its_difference_shows() -> None:
     assert again["differs"].iloc[0] == pytest.approx(0.25, rel=1e-5)
 
 
-def test_rows_that_a_copy_brings_join() -> None:
+def test_rows_copied_from_another_machine_are_used_without_training() -> None:
     scored = study(four_methods()[3])
     rows = evaluate(scored)
     changed("toy.smoke.gpu.csv", machine="a GPU")
@@ -572,7 +576,7 @@ def test_rows_that_a_copy_brings_join() -> None:
     assert not list((workspace.runs_folder()).glob("checkpoints/*")), "nothing was trained"
 
 
-def test_rows_of_other_code_stay_and_are_not_mixed_in() -> None:
+def test_rows_of_other_code_are_kept_in_their_file_and_left_out_of_the_table() -> None:
     scored = study(four_methods()[3])
     evaluate(scored)
     changed("toy.smoke.old.csv", key="0123456789abcdef")
@@ -581,7 +585,7 @@ def test_rows_of_other_code_stay_and_are_not_mixed_in() -> None:
     assert len(old) == 2 and set(old["key"]) == {"0123456789abcdef"}
 
 
-def test_a_damaged_file_of_rows_is_said() -> None:
+def test_a_damaged_file_of_rows_raises_an_error() -> None:
     scored = study(four_methods()[3])
     evaluate(scored)
     (file,) = kept_rows.files("mass/toy", "smoke")
@@ -590,7 +594,7 @@ def test_a_damaged_file_of_rows_is_said() -> None:
         evaluate(scored)
 
 
-def test_without_its_files_the_kept_rows_of_a_set_show_and_the_rest_stands_in(
+def test_a_set_without_files_shows_its_kept_rows_and_uses_a_stand_in_for_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x = np.random.default_rng(0).normal(size=(90, COLUMNS))
@@ -633,7 +637,7 @@ def printed(row):
     return {"table": "table1", "method": "Vanilla RealNVP", "in_set": "cifar10", "out_set": "svhn"}
 
 
-def test_the_printed_number_stands_beside_ours() -> None:
+def test_rows_have_the_printed_number_beside_the_measured_auroc() -> None:
     rows = evaluate(study(four_methods()[3], printed=printed))
     (known,) = metrics.reported("mass", table="table1", method="Vanilla RealNVP", in_set="cifar10", out_set="svhn")
     assert (rows["printed"] == known.value).all() and set(rows["printed_metric"]) == {"auroc"}
@@ -657,8 +661,10 @@ def test_the_printed_number_stands_beside_ours() -> None:
     ],
     ids=lambda value: str(value) if isinstance(value, str) else "",
 )
-def test_the_rule_of_verdicts(numbers: dict[int, float], word: str) -> None:
-    """The fourth has a mean of 0.31 below its standard deviation of 0.51."""
+def test_a_verdict_compares_the_mean_over_seeds_with_the_standard_deviation(
+    numbers: dict[int, float], word: str
+) -> None:
+    """The fourth case has a mean of 0.31 below its standard deviation of 0.51."""
     rows = pd.DataFrame({"seed": list(numbers), "auroc": list(numbers.values()), "profile": "quick"})
     verdict = decide(Claim("It holds.", lambda rows: rows.set_index("seed")["auroc"], "table 1"), rows)
     assert (verdict.word, verdict.seeds) == (word, len(numbers))
@@ -668,7 +674,7 @@ def test_the_rule_of_verdicts(numbers: dict[int, float], word: str) -> None:
     assert found._repr_markdown_() == f"- {verdict.sentence}"
 
 
-def test_seeds_and_partitions_count_as_they_are() -> None:
+def test_a_verdict_over_seeds_and_partitions_counts_seeds_and_refuses_infinite_aurocs() -> None:
     rows = pd.DataFrame({"seed": [0, 0, 1, 1], "part": [0, 1, 0, 1], "auroc": 0.1, "profile": "long"})
     claim = Claim("c", lambda rows: rows.set_index(["seed", "part"])["auroc"])
     assert decide(claim, rows).word == "Partly" and decide(claim, rows).seeds == 2
@@ -681,7 +687,7 @@ def test_seeds_and_partitions_count_as_they_are() -> None:
 # ------------------------------------------------------------------------------------ studies and records
 
 
-def test_a_task_refuses_names_that_collide_and_takes_lists() -> None:
+def test_a_task_refuses_colliding_names_of_sets_and_accepts_lists() -> None:
     with pytest.raises(ValueError, match="got it among them"):
         Task("fashion_mnist", ("FashionMNIST",))
     with pytest.raises(ValueError, match="got it among them"):
@@ -703,7 +709,7 @@ def test_a_task_refuses_names_that_collide_and_takes_lists() -> None:
         )
 
 
-def test_without_the_inside_set_the_stand_ins_are_played_and_a_set_nobody_knows_is_named(
+def test_a_task_without_its_inside_set_uses_stand_ins_and_an_unknown_set_raises_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OODLAB_DATA", str(tmp_path))
@@ -725,8 +731,8 @@ def test_without_the_inside_set_the_stand_ins_are_played_and_a_set_nobody_knows_
     assert len(nothing) == 0 and {"auroc", "kept", "differs", "printed"} <= set(nothing.columns)
 
 
-def test_a_model_that_is_needed_is_taken_as_it_ended() -> None:
-    """A flow on a classifier's features has been trained on those of its end, whatever step of the flow is scored."""
+def test_a_needed_model_is_used_with_its_final_weights_at_every_scored_step() -> None:
+    """A flow on a classifier's features is trained on the final classifier's, whatever step of the flow is scored."""
 
     def by_snapshots(task: Task) -> dict[str, Recipe]:
         own = on_embeddings(task)["flow"]
@@ -745,7 +751,7 @@ def test_a_model_that_is_needed_is_taken_as_it_ended() -> None:
     assert not all(torch.equal(value, end[name]) for name, value in early.items())
 
 
-def test_earlier_rows_are_of_no_source_and_no_stand_in() -> None:
+def test_rows_of_another_source_or_of_a_stand_in_are_not_rows_of_earlier_code() -> None:
     def by_source(budget: Budget, source: str) -> tuple[Method, ...]:
         return (
             four_methods()[3]
@@ -761,7 +767,7 @@ def test_earlier_rows_are_of_no_source_and_no_stand_in() -> None:
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", ""])
-def test_a_kept_row_that_is_not_finite_is_said(value: str) -> None:
+def test_a_kept_row_that_is_nan_or_infinite_raises_an_error(value: str) -> None:
     scored = study(four_methods()[3])
     evaluate(scored)
     changed("toy.smoke.gpu.csv", auroc=value)
@@ -769,7 +775,7 @@ def test_a_kept_row_that_is_not_finite_is_said(value: str) -> None:
         evaluate(scored)
 
 
-def test_a_group_mean_of_a_detector_that_learns_is_its_mean(generator: torch.Generator) -> None:
+def test_group_mean_of_a_fitted_detector_is_the_mean_of_its_scores(generator: torch.Generator) -> None:
     x, model = torch.randn(60, COLUMNS, generator=generator), Classifier()
     alone, grouped = NearestNeighbour(model, k=3).fit(x), GroupMean(NearestNeighbour(model, k=3), 5).fit(x)
     values = alone.score_samples(x[:20])
@@ -782,7 +788,7 @@ def test_a_group_mean_of_a_detector_that_learns_is_its_mean(generator: torch.Gen
         grouped.nothing  # noqa: B018
 
 
-def test_features_that_are_not_finite_are_refused() -> None:
+def test_nan_or_infinite_features_are_refused() -> None:
     class Broken(Classifier):
         def features(self, x: Tensor) -> Tensor:
             return super().features(x).where(x[:, :1] < 0, torch.nan)
@@ -791,7 +797,7 @@ def test_features_that_are_not_finite_are_refused() -> None:
         NearestNeighbour(Broken(), k=3).fit(torch.cat([torch.ones(7, COLUMNS), -torch.ones(13, COLUMNS)]))
 
 
-def test_a_study_refuses_what_it_does_not_have() -> None:
+def test_a_study_refuses_unknown_profiles_sources_and_sets_and_repeated_method_names() -> None:
     scored = study(four_methods()[3])
     with pytest.raises(ValueError, match="expects profile"):
         scored.at("full")
@@ -804,7 +810,7 @@ def test_a_study_refuses_what_it_does_not_have() -> None:
     assert list(scored.at("quick", first_seed=5).seeds) == [5]
 
 
-def test_what_a_profile_shrinks_is_read_off_the_two_texts() -> None:
+def test_shrinks_lists_the_differences_between_a_profile_and_full() -> None:
     def by_budget(budget: Budget, source: str) -> tuple[Method, ...]:
         steps = 3 if budget.seeds == 1 else 900
         recipes = lambda task: {"c": replace(classifier(task), steps=steps)}  # noqa: E731
@@ -834,7 +840,7 @@ def test_a_figures_record_lists_every_training_behind_its_rows() -> None:
     assert read_figure(saved.json) == (record, saved.png.read_bytes())
 
 
-def test_a_control_without_training_has_one_row_whatever_the_seeds() -> None:
+def test_a_method_without_training_has_rows_of_seed_zero_only() -> None:
     class Norm(Detector):
         def _score_batch(self, x: Tensor) -> Tensor:
             return -x.flatten(1).norm(dim=1)
@@ -851,8 +857,8 @@ def test_a_control_without_training_has_one_row_whatever_the_seeds() -> None:
 # ------------------------------------------------------------------------- methods of some tasks, made sets of a size
 
 
-def test_a_method_is_played_on_its_own_tasks_only() -> None:
-    """By name or inside set; a stand-in is played by the methods of what it stands in for."""
+def test_a_method_is_evaluated_on_its_own_tasks_only() -> None:
+    """Tasks are named by name or inside set; a stand-in is evaluated with the methods of the set it replaces."""
     scores = {"free": LogSumExp(nn.Linear(COLUMNS, 2))}
     own = replace(method("own", no_training, lambda models: scores), tasks=("wine without 0",))
     every = replace(own, name="every", tasks=())

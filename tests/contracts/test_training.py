@@ -129,7 +129,7 @@ def asking(allowed: int) -> Callable[[], bool]:
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("asked", [0, 1, 2, 7, 23, 61, 100])
 def test_a_stopped_run_continues_with_the_same_bits(setting: str, asked: int, tmp_path: Path) -> None:
-    """The flag is also asked within chains, so most of these stops fall into the middle of a step."""
+    """The stop flag is also asked within chains, so most of these stops fall into the middle of a step."""
     whole = run(setting, tmp_path / "whole")
     first = run(setting, tmp_path / "parts", should_stop=asking(asked))
     assert first.finished == (first.step == STEPS)
@@ -161,7 +161,7 @@ def test_a_crashed_run_continues_from_its_checkpoint_with_the_same_bits(
     assert whole.finished
 
 
-def test_seeds_decide_a_run(tmp_path: Path) -> None:
+def test_the_seed_decides_the_weights_of_a_run(tmp_path: Path) -> None:
     def end(seed: int) -> Tensor:
         model = with_dropout()
         batches = Fresh(eight_gaussians, 10)
@@ -180,7 +180,7 @@ def test_seeds_decide_a_run(tmp_path: Path) -> None:
     assert not torch.equal(end(0), end(1))
 
 
-def test_training_leaves_the_callers_randomness_alone(tmp_path: Path) -> None:
+def test_training_leaves_the_global_random_state_unchanged(tmp_path: Path) -> None:
     before = torch.get_rng_state()
     run("OMI, fresh", tmp_path)
     assert torch.equal(torch.get_rng_state(), before)
@@ -205,7 +205,7 @@ def test_a_finished_checkpoint_is_loaded_without_training(tmp_path: Path) -> Non
     assert (tmp_path / "checkpoint.pt").stat().st_mtime_ns == stamp
 
 
-def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_of_a_checkpoint_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run("AE", tmp_path, should_stop=asking(7))
     old = (tmp_path / "checkpoint.pt").read_bytes()
 
@@ -222,7 +222,7 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("keep", [0, 100, 2000])
-def test_a_damaged_checkpoint_is_named(tmp_path: Path, keep: int) -> None:
+def test_a_damaged_checkpoint_raises_an_error_with_its_name(tmp_path: Path, keep: int) -> None:
     run("AE", tmp_path)
     with (tmp_path / "checkpoint.pt").open("r+b") as file:
         file.truncate(keep)
@@ -230,7 +230,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, keep: int) -> None:
         run("AE", tmp_path)
 
 
-def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_no_checkpoint_raises_an_error_with_its_name(tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(2)}, tmp_path / "checkpoint.pt")
     with pytest.raises(ValueError, match="damaged"):
         run("AE", tmp_path)
@@ -264,7 +264,7 @@ def test_a_checkpoint_of_another_seed_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_another_device_is_loaded(tmp_path: Path) -> None:
-    """Its random numbers have no meaning here: a CUDA generator's state has 16 bytes, a CPU's 5056."""
+    """A random state has no meaning on another device: a CUDA generator's has 16 bytes, a CPU's 5056."""
     trained = run("AE", tmp_path)
     file = tmp_path / "checkpoint.pt"
     state = torch.load(file, weights_only=True)
@@ -309,7 +309,7 @@ def erupt(objective: Callable, **options: object) -> Result:
 
 
 @pytest.mark.parametrize("by", [math.nan, math.inf, 1e12])
-def test_a_diverged_run_goes_back_and_on_with_a_lower_rate(
+def test_a_diverged_run_rolls_back_and_resumes_with_a_lower_learning_rate(
     by: float, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     rates = []
@@ -361,10 +361,10 @@ def test_a_run_that_keeps_diverging_ends_with_advice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoilt_step", [9, 10])
-def test_weights_that_a_finite_loss_spoilt_are_not_kept(
+def test_nan_weights_behind_a_finite_loss_are_not_written_to_the_checkpoint(
     tmp_path: Path, spoilt_step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A gradient can be NaN where the loss is not, and the last step before a checkpoint shows no sign of it."""
+    """A gradient can be NaN where the loss is not, and the last step before a checkpoint shows no sign of the NaN."""
     calls = []
 
     def spoiling(model: Autoencoder, x: Tensor, y: Tensor | None = None, **run: object) -> dict:
@@ -387,8 +387,10 @@ def test_weights_that_a_finite_loss_spoilt_are_not_kept(
 
 
 @pytest.mark.parametrize("by", [math.nan, 1e12])
-def test_no_spoilt_state_is_ever_kept(by: float, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """A run that is stopped after it diverged, before the numbers were looked at, is what the old file has."""
+def test_a_run_stopped_after_it_diverged_keeps_the_old_checkpoint(
+    by: float, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """The run is stopped after it diverged and before its numbers were checked."""
     steps = 2000  # numbers are looked at every 10 steps
     batches, objective = Fresh(eight_gaussians, 5), Erupting(set(range(13, 100)), by)
     options = {"optimiser": Adam(lr=1e-3), "steps": steps, "device": "cpu", "folder": tmp_path}
@@ -401,8 +403,8 @@ def test_no_spoilt_state_is_ever_kept(by: float, tmp_path: Path, capsys: pytest.
     assert_same_bits(dict(result.model.state_dict()), state["model"])
 
 
-def test_running_statistics_that_are_not_finite_are_not_kept() -> None:
-    """They are no parameters, and the loss of the batch that spoils them is finite."""
+def test_nan_or_infinite_running_statistics_are_not_written_to_the_checkpoint() -> None:
+    """Running statistics are no parameters, and the loss of the batch that spoils them is finite."""
 
     class Running(nn.Module):
         def __init__(self) -> None:
@@ -448,7 +450,7 @@ def rates_of(**options: object) -> list[float]:
     return [after - before for before, after in pairwise(places)]
 
 
-def test_learning_rates_warm_up_and_tail_off() -> None:
+def test_learning_rates_warm_up_and_decay_at_the_end() -> None:
     assert rates_of(steps=6) == pytest.approx([1.0] * 6)
     assert rates_of(steps=6, warm_up=4) == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
     assert rates_of(steps=8, schedule=LinearTail(0.5)) == pytest.approx([1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
@@ -466,7 +468,7 @@ def test_adam_gives_named_parameters_a_rate_of_their_own() -> None:
         Adam(lr=1e-3, lr_of={"log_temperatur": 1.0})(smooth_nae(3))
 
 
-def test_adam_decays_all_parameters_or_those_of_an_ending() -> None:
+def test_adam_applies_weight_decay_to_all_parameters_or_to_those_with_a_name_ending() -> None:
     model = smooth_nae(3)
     some = Adam(lr=1e-3, weight_decay=0.1, decayed=".weight")(model).param_groups
     assert [group["weight_decay"] for group in some] == [0.1, 0.0]
@@ -481,7 +483,7 @@ def test_adam_decays_all_parameters_or_those_of_an_ending() -> None:
             Adam(**wrong)
 
 
-def test_adam_gives_a_part_of_the_model_options_of_its_own_and_the_longest_name_counts() -> None:
+def test_adam_gives_a_part_of_the_model_the_options_of_the_longest_matching_name() -> None:
     own = {
         "encoder": {"lr": 1e-2, "betas": (0.0, 0.9)},
         "encoder.0.bias": 1.0,
@@ -497,8 +499,8 @@ def test_adam_gives_a_part_of_the_model_options_of_its_own_and_the_longest_name_
         Adam(lr=1e-3, lr_of={"enc": 1.0})(model)
 
 
-def test_adam_steps_on_the_whole_gradient_shortened_once() -> None:
-    """Longer than the limit it counts as its direction times the limit, over all groups together; else as it is."""
+def test_adam_clips_the_global_norm_of_the_gradient_over_all_groups() -> None:
+    """A gradient longer than the limit is scaled to the limit, over all groups together; a shorter one is unchanged."""
     shortened, plain = smooth_nae(3), smooth_nae(3)
     plain.load_state_dict(shortened.state_dict())
     rates = {"lr": 1e-2, "lr_of": {"decoder": 1e-1}}
@@ -517,7 +519,7 @@ def test_adam_steps_on_the_whole_gradient_shortened_once() -> None:
         Adam(lr=1e-3, clip=0)(plain)
 
 
-def test_epochs_are_a_budget_of_a_data_set_only() -> None:
+def test_a_budget_in_epochs_needs_a_data_set_and_invalid_budgets_are_refused() -> None:
     x = torch.zeros(23, 2)
     batches = Shuffled(x, None, batch_size=5, seed=0)
     result = fit(with_dropout(), reconstruction, batches, optimiser=Adam(lr=1e-3), epochs=3, device="cpu")
@@ -583,7 +585,9 @@ def test_progress_is_reported_as_events(tmp_path: Path, monkeypatch: pytest.Monk
     assert set(events[0]["numbers"]) == {"loss", "error"}
 
 
-def test_without_a_terminal_about_ten_lines_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_training_without_a_terminal_prints_about_ten_lines_of_progress(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     run("AE", tmp_path, label="demo")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 10
@@ -593,7 +597,9 @@ def test_without_a_terminal_about_ten_lines_are_printed(tmp_path: Path, capsys: 
 # -------------------------------------------------------------------------------- device, precision
 
 
-def test_devices_and_precisions_are_named_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pick_device_refuses_unknown_devices_and_auto_precision_follows_the_hardware(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     cpu = torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert training.pick_device("auto") == cpu
@@ -649,7 +655,7 @@ def test_a_recipe_is_trained_once_per_seed(recipe: SimpleNamespace) -> None:
     assert [file.parent for file in files] == folders
 
 
-def test_a_finished_training_is_done_anew_on_request_and_an_unfinished_one_goes_on(
+def test_a_finished_training_is_repeated_on_request_and_an_unfinished_one_is_resumed(
     recipe: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OODLAB_ANEW", "1")
@@ -660,7 +666,7 @@ def test_a_finished_training_is_done_anew_on_request_and_an_unfinished_one_goes_
     assert steps == [*range(1, recipe.steps + 1), *range(1, recipe.steps + 1)]
 
 
-def test_initial_weights_are_the_seeds_and_not_the_callers(recipe: SimpleNamespace) -> None:
+def test_initial_weights_depend_on_the_seed_and_not_on_the_global_random_state(recipe: SimpleNamespace) -> None:
     ends = []
     for seed_of_caller in (1, 2):
         with torch.random.fork_rng():
@@ -676,7 +682,7 @@ def started(start: str = "AE, circle", **changes: object) -> Recipe:
 
 
 def test_a_training_begins_with_the_final_weights_of_another() -> None:
-    """Which is trained once, for all that start from it; its own course does not enter."""
+    """The other training is done once for all that begin with its weights; its history does not enter."""
     events: list[tuple[int, int]] = []
     first = train_or_load(started().needs["start"], seed=3, device="cpu").model.state_dict()
     file = next(workspace.runs_folder().rglob("checkpoint.pt"))
@@ -694,7 +700,9 @@ def test_a_training_begins_with_the_final_weights_of_another() -> None:
     assert not file.exists(), "what is finished needs its start no more"
 
 
-def test_a_start_that_is_stopped_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_training_whose_weights_another_begins_with_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     alone = train_or_load(started(), seed=3, device="cpu")
     monkeypatch.setenv("OODLAB_RUNS", str(tmp_path / "other"))
     stopped = train_or_load(started(), seed=3, device="cpu", should_stop=asking(3))
@@ -705,8 +713,10 @@ def test_a_start_that_is_stopped_is_gone_on_with(tmp_path: Path, monkeypatch: py
     assert_same_bits(dict(goes_on.model.state_dict()), dict(alone.model.state_dict()))
 
 
-def test_a_start_of_another_model_gives_what_fits_and_says_what_does_not(capsys: pytest.CaptureFixture) -> None:
-    """D_z = 3 against the circle's 2: the layers next to the code differ in shape, all others are copied."""
+def test_starting_weights_are_copied_where_shapes_match_and_other_layers_are_reported(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """For D_z = 3 against the circle's 2, layers next to the code differ in shape; all other layers are copied."""
     recipe = started("AE, D_z = 3")
     given = train_or_load(recipe.needs["start"], device="cpu").model.state_dict()
     model = recipe.model()
@@ -721,8 +731,10 @@ def test_a_start_of_another_model_gives_what_fits_and_says_what_does_not(capsys:
         training.stored.copy_weights(nn.Linear(7, 7), model, recipe)
 
 
-def test_what_the_caller_turns_off_is_off_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the processes that train, and in this one that loads."""
+def test_precision_and_graph_options_of_the_caller_apply_to_trainings_side_by_side(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The options apply in the processes that train and in the process that loads."""
     smoke = plane_recipe("AE, circle")
     asked: list[tuple] = []
 
@@ -742,8 +754,8 @@ def test_what_the_caller_turns_off_is_off_side_by_side(monkeypatch: pytest.Monke
     assert asked == [(side, "bfloat16", "off") for side in (True, True, False, False)]
 
 
-def test_what_is_typed_in_a_notebook_is_not_sent_to_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They could not import it: such trainings go one after the other, as many updates as they have."""
+def test_trainings_with_functions_typed_in_a_notebook_stay_in_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other processes cannot import such functions: these trainings run in succession, each with all its updates."""
     recipe = plane_recipe("AE, circle")
     monkeypatch.setattr(training.stored, "WORTH_A_PROCESS", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
@@ -769,7 +781,7 @@ def weight_sum(model: nn.Module) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("asked", [1, 7, 23, 61])
-def test_probes_change_nothing_and_outlive_an_interruption(setting: str, asked: int, tmp_path: Path) -> None:
+def test_probes_do_not_change_a_training_and_survive_an_interruption(setting: str, asked: int, tmp_path: Path) -> None:
     plain = run(setting, tmp_path / "plain")
     whole = run(setting, tmp_path / "whole", probe=weight_sum, probes=4)
     assert_same_bits(dict(whole.model.state_dict()), dict(plain.model.state_dict()))
@@ -782,14 +794,14 @@ def test_probes_change_nothing_and_outlive_an_interruption(setting: str, asked: 
     assert_same_bits(loaded.probes, whole.probes)
 
 
-def test_a_roll_back_takes_its_probes_back() -> None:
+def test_a_roll_back_removes_the_probes_of_the_undone_steps() -> None:
     result = erupt(Erupting({13}, math.nan), probe=weight_sum, probes=20, checkpoint_every=5)
     assert result.rollbacks == 1
     assert [probe["step"] for probe in result.probes] == list(range(21))
 
 
 @pytest.mark.parametrize("wrong", [{"probe": weight_sum}, {"probes": 3}, {"probe": weight_sum, "probes": STEPS + 1}])
-def test_probe_and_their_number_come_together(wrong: dict, tmp_path: Path) -> None:
+def test_a_probe_and_the_number_of_probes_must_be_given_together(wrong: dict, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="fit expects a probe"):
         run("AE", tmp_path, **wrong)
 
@@ -799,7 +811,9 @@ def test_probe_and_their_number_come_together(wrong: dict, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("asked", [1, 7, 23, 61])
-def test_snapshots_change_nothing_and_outlive_an_interruption(setting: str, asked: int, tmp_path: Path) -> None:
+def test_snapshots_do_not_change_a_training_and_survive_an_interruption(
+    setting: str, asked: int, tmp_path: Path
+) -> None:
     plain = run(setting, tmp_path / "plain")
     whole = run(setting, tmp_path / "whole", snapshots=4)
     assert_same_bits(dict(whole.model.state_dict()), dict(plain.model.state_dict()))
@@ -813,8 +827,8 @@ def test_snapshots_change_nothing_and_outlive_an_interruption(setting: str, aske
     assert_same_bits({step: read_snapshot(file, "the same") for step, file in parts.snapshots.items()}, kept)
 
 
-def test_a_snapshot_is_of_the_course_that_counts(tmp_path: Path) -> None:
-    """After a roll-back the weights of the steps done again replace those of the lost ones."""
+def test_a_snapshot_after_a_roll_back_has_the_weights_of_the_repeated_steps(tmp_path: Path) -> None:
+    """The weights of the steps done again replace those of the steps that were undone."""
     options = {"probe": weight_sum, "probes": 20, "snapshots": 20, "checkpoint_every": 5, "folder": tmp_path}
     result = erupt(Erupting({13}, math.nan), **options)
     assert result.rollbacks == 1 and list(result.snapshots) == list(range(21))
@@ -824,7 +838,7 @@ def test_a_snapshot_is_of_the_course_that_counts(tmp_path: Path) -> None:
         assert torch.equal(weight_sum(result.model)["sum"], probe["values"]["sum"]), probe["step"]
 
 
-def test_snapshots_need_a_folder_and_no_more_steps_than_there_are(tmp_path: Path) -> None:
+def test_snapshots_without_a_folder_and_more_snapshots_than_steps_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="snapshots"):
         erupt(reconstruction, snapshots=4)
     with pytest.raises(ValueError, match="snapshots"):
@@ -838,7 +852,7 @@ def labelled(n: int = 12) -> Shuffled:
     return Shuffled(torch.arange(2.0 * n).reshape(n, 2), torch.arange(n), batch_size=4, seed=0)
 
 
-def test_a_second_sets_batch_lies_beside_the_first_under_its_name() -> None:
+def test_a_batch_of_a_second_set_is_passed_under_the_name_of_that_set() -> None:
     both = Beside(labelled(), {"general": labelled(100)})
     assert both.steps_per_epoch == 3
     batch = both(7, torch.Generator())
@@ -857,7 +871,7 @@ def takes_general(model: nn.Module, x: Tensor, *, general: Tensor, **run: object
     return reconstruction(model, torch.cat([x, general]))
 
 
-def test_an_objective_is_given_the_names_it_takes_or_nothing_is_trained() -> None:
+def test_an_objective_that_does_not_take_a_named_batch_is_refused_before_training() -> None:
     unlabelled = Shuffled(labelled().x, None, 4, 0)
     both = Beside(unlabelled, {"general": unlabelled})
     options = {"optimiser": Adam(lr=1e-3), "steps": 2, "device": "cpu"}

@@ -1,4 +1,4 @@
-"""The panel's logic, without a browser or a kernel."""
+"""The logic of panels, tested without a browser or a kernel."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def waits_for_stop(values: dict[str, Any], should_stop: Callable[[], bool], publ
         time.sleep(0.01)
 
 
-def test_a_run_uses_the_controls_as_they_stand_and_shows_its_last_state() -> None:
+def test_a_panels_run_uses_the_current_control_values_and_shows_its_last_state() -> None:
     panel = panel_of(counts)
     panel.controls["n"].value = 7
     panel.run()
@@ -58,7 +58,7 @@ def test_a_run_uses_the_controls_as_they_stand_and_shows_its_last_state() -> Non
     assert (panel.run_button.disabled, panel.stop_button.disabled) == (False, True)
 
 
-def test_a_view_redraws_at_once_without_a_run() -> None:
+def test_a_changed_view_of_a_panel_redraws_without_a_run() -> None:
     panel = panel_of(counts)
     panel.views["scale"].value = 2.0  # nothing to draw yet, and no error
     assert bytes(panel.image.value) == b""
@@ -70,7 +70,7 @@ def test_a_view_redraws_at_once_without_a_run() -> None:
     assert not panel.running
 
 
-def test_stop_ends_the_run_and_keeps_what_it_has() -> None:
+def test_stop_ends_a_panels_run_and_does_not_stop_the_next_run() -> None:
     panel = panel_of(waits_for_stop)
     panel.run()
     while not bytes(panel.image.value):
@@ -86,7 +86,7 @@ def test_stop_ends_the_run_and_keeps_what_it_has() -> None:
     assert "done. at 3" in panel.status.value, "an earlier Stop is of the earlier run"
 
 
-def test_only_one_run_at_a_time() -> None:
+def test_a_panel_has_only_one_run_at_a_time() -> None:
     panel = panel_of(waits_for_stop)
     before = threading.active_count()
     panel.run()
@@ -96,7 +96,7 @@ def test_only_one_run_at_a_time() -> None:
     panel.wait(20)
 
 
-def test_work_is_done_one_after_the_other_and_stopped_by_its_button() -> None:
+def test_a_panels_jobs_run_one_after_the_other_and_end_by_the_stop_button() -> None:
     work, done = Work("Go", width=100), []
 
     def waits(should_stop: Callable[[], bool]) -> str:
@@ -115,7 +115,7 @@ def test_work_is_done_one_after_the_other_and_stopped_by_its_button() -> None:
     assert done == [True] and "a &lt; b" in work.status.value and work.bar.bar_style == "warning"
 
 
-def test_an_error_is_shown_and_the_panel_can_run_again() -> None:
+def test_an_error_of_a_panels_run_is_shown_and_the_panel_can_run_again() -> None:
     def fails(values: dict[str, Any], should_stop: object, publish: object) -> None:
         raise ValueError("step_size < 0 & more")
 
@@ -126,8 +126,8 @@ def test_an_error_is_shown_and_the_panel_can_run_again() -> None:
     assert not panel.run_button.disabled
 
 
-def test_what_is_drawn_is_not_drawn_again_but_what_is_said_is() -> None:
-    """A training that tells of every update while there is nothing new to see costs no drawing."""
+def test_an_unchanged_snapshot_is_not_drawn_again_but_its_status_text_is_shown() -> None:
+    """A training that reports every update without a new snapshot costs no drawing."""
     drawn, said = [], []
 
     def tells(values: dict[str, Any], should_stop: object, publish: widgets.Publish) -> None:
@@ -150,7 +150,7 @@ def test_what_is_drawn_is_not_drawn_again_but_what_is_said_is() -> None:
     assert bytes(panel.image.value) == plotting.to_png(bars(2, {"scale": 1.0}))
 
 
-def test_a_snapshot_that_came_too_soon_is_drawn_when_it_comes_again() -> None:
+def test_a_snapshot_skipped_during_the_pause_is_drawn_when_published_again() -> None:
     drawn = []
 
     def tells(values: dict[str, Any], should_stop: object, publish: widgets.Publish) -> None:
@@ -169,7 +169,7 @@ def test_a_snapshot_that_came_too_soon_is_drawn_when_it_comes_again() -> None:
     assert "done. at 3" in panel.status.value, panel.status.value
 
 
-def test_who_reads_that_a_run_has_ended_may_start_the_next() -> None:
+def test_an_observer_that_sees_the_end_of_a_run_can_start_the_next_run() -> None:
     panel = panel_of(counts)
     ended = []
 
@@ -186,7 +186,7 @@ def test_who_reads_that_a_run_has_ended_may_start_the_next() -> None:
     assert len(panel.earlier.children) == 2 and not panel.running
 
 
-def test_earlier_results_are_kept_beside_the_new_one() -> None:
+def test_a_panel_keeps_earlier_results_beside_the_new_one() -> None:
     panel = panel_of(counts)
     for _ in range(widgets.KEPT + 3):
         panel.run()
@@ -197,7 +197,7 @@ def test_earlier_results_are_kept_beside_the_new_one() -> None:
 
 
 def test_an_earlier_result_keeps_its_own_name_and_picture() -> None:
-    """Also when the run between it and the next one failed before it had anything to show."""
+    """This also holds when the run between two results failed before it had anything to show."""
 
     def fails_at_7(values: dict[str, Any], should_stop: Callable[[], bool], publish: widgets.Publish) -> None:
         if values["n"] == 7:
@@ -217,7 +217,7 @@ def test_an_earlier_result_keeps_its_own_name_and_picture() -> None:
         assert f"n = {n}" in text and f"at {n}" in text and picture == pictures[n]
 
 
-def test_a_batch_run_builds_no_panel(monkeypatch: pytest.MonkeyPatch, tmp_path, capsys) -> None:
+def test_a_notebook_run_in_a_batch_builds_no_panel(monkeypatch: pytest.MonkeyPatch, tmp_path, capsys) -> None:
     monkeypatch.setenv("OODLAB_PROGRESS", str(tmp_path / "events.jsonl"))
     widgets.show(lambda: pytest.fail("built"))
     assert "JupyterLab" in capsys.readouterr().out
@@ -225,7 +225,7 @@ def test_a_batch_run_builds_no_panel(monkeypatch: pytest.MonkeyPatch, tmp_path, 
 
 @pytest.mark.parametrize("latent", [0, 3])
 @pytest.mark.parametrize("sampler", ["OMI", "CD", "PCD", "PCD, 5 % restart"])
-def test_the_plane_trains_from_every_sampler(sampler: str, latent: int) -> None:
+def test_the_eight_gaussians_panel_trains_with_every_sampler(sampler: str, latent: int) -> None:
     panel = eight_gaussians_panel()
     for name, value in {"sampler": sampler, "latent": latent, "updates": 50, "chain": 1}.items():
         panel.controls[name].value = value
@@ -241,8 +241,8 @@ def test_the_plane_trains_from_every_sampler(sampler: str, latent: int) -> None:
     assert "NLL" in panel.status.value
 
 
-def test_stop_acts_within_a_chain() -> None:
-    """A chain of 100 steps a batch: the run ends between two of them, long before the update does."""
+def test_stop_on_a_panel_acts_within_a_chain() -> None:
+    """With chains of 100 steps per batch the run ends between two chain steps, long before the update does."""
     panel = eight_gaussians_panel()
     panel.controls["chain"].value = 100
     panel.run()

@@ -25,7 +25,9 @@ def move(x: Tensor, *, turn: float = 0.0, mirror: bool = False, right: int = 0, 
 
 
 @pytest.mark.parametrize(("right", "down"), [(0, 0), (3, 0), (0, -2), (-1, 4)])
-def test_a_shift_is_the_crop_of_a_reflecting_pad(right: int, down: int, generator: torch.Generator) -> None:
+def test_a_shift_equals_a_crop_of_the_reflection_padded_image(
+    right: int, down: int, generator: torch.Generator
+) -> None:
     x = images(generator, 9, 7)
     padded = F.pad(x, (4, 4, 4, 4), mode="reflect")
     wanted = padded[:, :, 4 - down : 13 - down, 4 - right : 11 - right]
@@ -41,8 +43,8 @@ def test_mirrors_and_quarter_turns_are_exact(generator: torch.Generator) -> None
     assert move(x, turn=math.pi / 2, mirror=True, right=1)[..., 1:] == pytest.approx(wanted[..., :-1], abs=ROUNDING)
 
 
-def test_a_turn_is_a_turn_in_images_that_are_not_square(generator: torch.Generator) -> None:
-    """A small disc around the centre stays where it is: angles are those of pixels, not of the image's sides."""
+def test_a_rotation_of_a_non_square_image_is_a_rotation_in_pixels(generator: torch.Generator) -> None:
+    """A small disc around the centre stays in place: angles are those of pixels, not of the image's sides."""
     rows, columns = torch.meshgrid(torch.arange(9.0), torch.arange(31.0), indexing="ij")
     disc = (-((rows - 4) ** 2 + (columns - 15) ** 2) / 4).exp()[None, None].double()
     middle = slice(12, 19)  # further out, the turned image shows the disc's reflection
@@ -52,7 +54,7 @@ def test_a_turn_is_a_turn_in_images_that_are_not_square(generator: torch.Generat
     assert move(x, turn=math.pi) == pytest.approx(x.flip(2, 3), abs=ROUNDING)
 
 
-def test_every_image_draws_its_own_view(generator: torch.Generator) -> None:
+def test_every_image_of_a_batch_gets_its_own_random_augmentation(generator: torch.Generator) -> None:
     x = images(generator)[:1].repeat(600, 1, 1, 1)
     mirrored = Augment(flip=0.25)(x, generator)
     share = (mirrored - x.flip(3)).abs().amax((1, 2, 3)) < ROUNDING
@@ -67,13 +69,15 @@ def test_every_image_draws_its_own_view(generator: torch.Generator) -> None:
     assert len(turned.flatten(1)[:, 0].unique()) == 600
 
 
-def test_noise_has_its_standard_deviation(generator: torch.Generator) -> None:
+def test_augmentation_noise_has_its_standard_deviation(generator: torch.Generator) -> None:
     x = images(generator).repeat(500, 1, 1, 1)
     noise = Augment(noise_std=0.3)(x, generator) - x
     assert float(noise.std()) == pytest.approx(0.3, abs=5 * 0.3 / math.sqrt(2 * noise.numel()))
 
 
-def test_without_a_setting_nothing_happens_and_the_generator_decides_the_rest(generator: torch.Generator) -> None:
+def test_augment_without_arguments_returns_its_input_and_draws_only_from_the_generator(
+    generator: torch.Generator,
+) -> None:
     x = images(generator)
     assert Augment()(x, generator) is x
     augment, before = Augment(15.0, 0.5, 4, 0.1), torch.get_rng_state()

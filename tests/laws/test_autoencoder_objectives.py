@@ -61,8 +61,10 @@ def test_denoising_without_noise_is_reconstruction(generator: torch.Generator) -
 
 
 @pytest.mark.parametrize("noise_std", [0.3, 1.0])
-def test_noise_costs_a_linear_autoencoder_its_squared_gain(noise_std: float, generator: torch.Generator) -> None:
-    """x^ = A (x + std xi): the loss is |x - A x|^2 / D plus std^2 |A|^2 / D, the ridge penalty, in expectation."""
+def test_denoising_adds_a_ridge_penalty_to_the_loss_of_a_linear_autoencoder(
+    noise_std: float, generator: torch.Generator
+) -> None:
+    """For x^ = A (x + std xi) the expected loss is |x - A x|^2 / D + std^2 |A|^2 / D, whose last term is the penalty."""
     weight = 0.7 * torch.randn(2, 3, generator=generator, dtype=torch.float64)
     model, n = linear_autoencoder(weight), 100_000
     x = torch.randn(1, 3, generator=generator, dtype=torch.float64).repeat(n, 1)
@@ -102,7 +104,7 @@ class Given(nn.Module):
 
 
 @pytest.mark.parametrize("name", ["reconstruction", "likelihood"])
-def test_the_encoders_squares_are_added_with_their_weight_and_pull_at_nothing_else(
+def test_the_encoder_l2_penalty_is_added_with_its_weight_and_has_gradients_in_the_encoder_only(
     name: str, generator: torch.Generator
 ) -> None:
     model = smooth_nae(3).double()
@@ -124,15 +126,15 @@ def test_the_encoders_squares_are_added_with_their_weight_and_pull_at_nothing_el
             loss(wrong)
 
 
-def test_the_watched_error_of_a_reconstruction_is_without_the_penalty(generator: torch.Generator) -> None:
+def test_the_reported_reconstruction_error_excludes_the_encoder_penalty(generator: torch.Generator) -> None:
     model, x = smooth_nae(3), torch.randn(8, 2, generator=generator)
     parts = reconstruction(model, x, encoder_l2=1.0)
     assert number(parts["error"]) == pytest.approx(number(model.reconstruction_error(x).mean()), rel=1e-6)
     assert not parts["error"].requires_grad
 
 
-def test_the_released_penalty_of_contrastive_divergence_is_on_both_energies(generator: torch.Generator) -> None:
-    """gamma (E+^2 + E-^2) instead of gamma E-^2."""
+def test_the_released_energy_penalty_is_on_energies_of_data_and_negatives(generator: torch.Generator) -> None:
+    """The released code has gamma (E+^2 + E-^2) instead of gamma E-^2."""
     model = smooth_nae(3).double()
     x, negatives = torch.randn(2, 8, 2, generator=generator, dtype=torch.float64)
     printed, released = (
@@ -156,7 +158,7 @@ def as_vectors(model: VariationalAutoencoder) -> VariationalAutoencoder:
     return flat
 
 
-def test_a_vae_of_images_is_that_of_their_pixels(generator: torch.Generator) -> None:
+def test_a_vae_of_images_has_the_densities_of_a_vae_of_their_flattened_pixels(generator: torch.Generator) -> None:
     model = conv_vae().double()
     flat = as_vectors(model)
     x = torch.rand(4, 1, 14, 14, generator=generator, dtype=torch.float64)
@@ -189,13 +191,13 @@ def test_the_vaes_two_scores_are_its_error_at_the_posterior_mean_and_its_margina
     assert LogDensity(model).score_samples(x) == pytest.approx(model.log_prob(x).detach().numpy(), rel=1e-5)
 
 
-def test_a_code_shape_of_other_numbers_is_refused() -> None:
+def test_a_code_shape_whose_sizes_do_not_multiply_to_latent_is_refused() -> None:
     with pytest.raises(ValueError, match=r"code_shape whose sizes multiply to latent = 3, got \(6, 1, 1\)"):
         VariationalAutoencoder(SmallEncoder(6), SmallDecoder(3), latent=3, code_shape=(6, 1, 1))
 
 
-def test_the_family_shares_one_pair_of_networks() -> None:
-    """The encoder of a VAE has twice the code's channels, nothing else differs."""
+def test_a_vae_and_a_plain_autoencoder_differ_only_in_the_encoders_last_layer() -> None:
+    """The encoder of a VAE has twice the code's channels in its last layer; nothing else differs."""
     plain = Autoencoder(SmallEncoder(3, width=2), SmallDecoder(3, width=2), latent=3)
     vae = conv_vae()
     shapes = [{name: tuple(p.shape) for name, p in m.named_parameters()} for m in (plain, vae)]
@@ -217,10 +219,10 @@ def test_the_family_shares_one_pair_of_networks() -> None:
     ],
     ids=["reconstruction", "codebook", "adversarial", "WAE", "mixture"],
 )
-def test_an_objective_that_is_no_mean_over_inputs_says_so(
+def test_an_objective_states_whether_its_loss_is_a_mean_over_inputs(
     build: Callable[[], nn.Module], objective: Callable[..., dict[str, Tensor]], generator: torch.Generator
 ) -> None:
-    """Slices of a batch have the batch's value on average, or the objective couples it: then several processes refuse."""
+    """If slices of a batch do not have the batch's loss on average, training on several processes is refused."""
     model, x = build().double(), torch.randn(40, 2, generator=generator, dtype=torch.float64)
     whole, *halves = (
         number(objective(model, part, generator=torch.Generator().manual_seed(0))["loss"])

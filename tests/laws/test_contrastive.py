@@ -41,7 +41,7 @@ def value(part: Tensor) -> float:
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
-def test_with_the_models_own_law_as_negatives_the_gradient_is_the_likelihoods(
+def test_negatives_from_the_models_own_distribution_give_the_likelihoods_gradient(
     outputs: int, generator: torch.Generator
 ) -> None:
     """On a domain of 12 points: grad mean log p = mean grad f(data) - sum_i p_i grad f(x_i).
@@ -79,8 +79,8 @@ def test_with_the_models_own_law_as_negatives_the_gradient_is_the_likelihoods(
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
-def test_with_weight_one_the_penalised_loss_is_least_squares(outputs: int, generator: torch.Generator) -> None:
-    """-(a - b) + a^2 + b^2 = (a - 1/2)^2 + (b + 1/2)^2 - 1/2, in the mean as well."""
+def test_contrastive_divergence_with_l2_of_one_is_least_squares(outputs: int, generator: torch.Generator) -> None:
+    """The loss -(a - b) + a^2 + b^2 is (a - 1/2)^2 + (b + 1/2)^2 - 1/2, in the mean as well."""
     model = plane_energy(outputs)
     data, negatives = torch.randn(2, 20, 2, generator=generator, dtype=torch.float64)
     loss = ContrastiveDivergence(Given(negatives), l2=1.0)(model, data)["loss"]
@@ -89,7 +89,7 @@ def test_with_weight_one_the_penalised_loss_is_least_squares(outputs: int, gener
     assert value(loss) == pytest.approx(value(wanted), abs=ROUNDING)
 
 
-def test_of_data_that_can_be_told_apart_the_penalised_optimum_is_plus_and_minus_a_half() -> None:
+def test_the_penalised_optimum_on_separable_data_is_plus_and_minus_one_half() -> None:
     class TwoLevels(EnergyModel):
         """f is one parameter for data (x > 0) and another for negatives."""
 
@@ -108,7 +108,7 @@ def test_of_data_that_can_be_told_apart_the_penalised_optimum_is_plus_and_minus_
     assert model.level.tolist() == pytest.approx([0.5, -0.5], abs=ROUNDING)
 
 
-def test_parts_are_what_they_say(generator: torch.Generator) -> None:
+def test_parts_of_contrastive_divergence_have_their_stated_values(generator: torch.Generator) -> None:
     model = plane_energy()
     data, negatives = torch.randn(2, 9, 2, generator=generator, dtype=torch.float64)
     plain, penalised = (ContrastiveDivergence(Given(negatives), l2=l2)(model, data) for l2 in (0.0, 0.3))
@@ -146,7 +146,9 @@ def slots(capacity: int, classes: int) -> ReplayBuffer:
     return ReplayBuffer(capacity, (2,), start=Uniform(-1.0, 1.0), restart=0.05, fifo=False, classes=classes)
 
 
-def test_chains_of_a_divided_replay_follow_the_joint_log_density_of_their_class(generator: torch.Generator) -> None:
+def test_chains_of_a_replay_divided_by_class_follow_the_joint_log_density_of_their_class(
+    generator: torch.Generator,
+) -> None:
     model, downhill = JointEnergy(Bowls()), LangevinChain(steps=60, step_size=0.3, noise_std=0.0)
     negatives = FromReplay(downhill, slots(300, classes=3))
     for _ in range(20):
@@ -161,7 +163,7 @@ def test_chains_of_a_divided_replay_follow_the_joint_log_density_of_their_class(
 
 
 def test_chains_of_an_undivided_replay_follow_the_log_density(generator: torch.Generator) -> None:
-    """Of logsumexp only the highest bowl is left: every chain ends in the last class."""
+    """Only the highest mode of logsumexp is left, so every chain ends in the last class."""
     model, downhill = JointEnergy(Bowls()), LangevinChain(steps=60, step_size=0.3, noise_std=0.0)
     ends = FromReplay(downhill, slots(300, classes=1))(model, torch.zeros(60, 2), generator=generator).x
     assert torch.cdist(ends, CENTERS).argmin(dim=1).tolist() == [2] * 60
@@ -178,7 +180,7 @@ SOURCES = {
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_a_step_is_decided_by_the_generator_and_leaves_the_model_to_the_optimiser(name: str) -> None:
+def test_contrastive_divergence_draws_from_its_generator_and_leaves_the_model_unchanged(name: str) -> None:
     model, x = plane_energy(3).float(), torch.zeros(8, 2)
     first, again, other = (
         ContrastiveDivergence(SOURCES[name]())(model, x, None, generator=torch.Generator().manual_seed(seed))
@@ -193,7 +195,7 @@ def test_a_step_is_decided_by_the_generator_and_leaves_the_model_to_the_optimise
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_a_stopped_chain_writes_nothing(generator: torch.Generator) -> None:
+def test_a_stopped_chain_writes_nothing_to_the_replay(generator: torch.Generator) -> None:
     objective = ContrastiveDivergence(SOURCES["by class"]())
     asked = iter([False, True])
     with pytest.raises(Stopped):

@@ -80,7 +80,7 @@ def log_det_of_the_jacobian(function: Callable[[Tensor], Tensor], x: Tensor) -> 
 # ------------------------------------------------------------------------------------------- layers
 
 
-def test_a_layers_log_det_is_that_of_its_jacobian(layer_and_input: tuple[FlowLayer, Tensor]) -> None:
+def test_the_log_det_of_a_flow_layer_is_that_of_its_jacobian(layer_and_input: tuple[FlowLayer, Tensor]) -> None:
     layer, x = layer_and_input
     z, log_det = layer.forward_and_log_det(x)
     assert tuple(z.shape[1:]) == layer.output_shape(tuple(x.shape[1:]))
@@ -88,7 +88,7 @@ def test_a_layers_log_det_is_that_of_its_jacobian(layer_and_input: tuple[FlowLay
     assert log_det.detach() == pytest.approx(exact, abs=ROUNDING)
 
 
-def test_a_layers_inverse_undoes_it(layer_and_input: tuple[FlowLayer, Tensor]) -> None:
+def test_the_inverse_of_a_flow_layer_recovers_its_input(layer_and_input: tuple[FlowLayer, Tensor]) -> None:
     layer, x = layer_and_input
     z = layer.forward_and_log_det(x)[0].detach()
     assert layer.inverse(z).detach() == pytest.approx(x, abs=ROUNDING)
@@ -106,7 +106,7 @@ def test_squeeze_puts_each_channels_offsets_side_by_side() -> None:
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_a_checkerboard_keeps_every_second_cell(reverse: bool) -> None:
+def test_a_checkerboard_mask_keeps_every_second_pixel(reverse: bool) -> None:
     mask = checkerboard(3, 4, reverse=reverse)
     assert mask.shape == (1, 3, 4)
     assert float(mask[0, 0, 0]) == float(reverse)
@@ -114,7 +114,7 @@ def test_a_checkerboard_keeps_every_second_cell(reverse: bool) -> None:
     assert torch.equal(mask + checkerboard(3, 4, reverse=not reverse), torch.ones(1, 3, 4))
 
 
-def test_a_masked_coupling_leaves_what_the_mask_keeps(generator: torch.Generator) -> None:
+def test_a_masked_coupling_does_not_change_the_entries_kept_by_its_mask(generator: torch.Generator) -> None:
     mask = checkerboard(4, 4)
     layer = randomised(MaskedCoupling(mask, ConvConditioner(2, 4, 4, blocks=1), 2))
     x = torch.randn(3, *IMAGE, generator=generator)
@@ -136,7 +136,7 @@ def test_actnorm_standardises_the_first_training_batch_and_only_that(generator: 
     assert other.std() > 5
 
 
-def test_actnorm_keeps_its_flag_in_the_state(generator: torch.Generator) -> None:
+def test_actnorm_keeps_its_flag_of_initialisation_in_the_state_dict(generator: torch.Generator) -> None:
     first, x = ActNorm(3), torch.randn(50, 3, generator=generator)
     untouched = copy.deepcopy(first.state_dict())
     first.forward_and_log_det(5 * x)
@@ -154,7 +154,7 @@ def test_actnorm_survives_a_constant_channel() -> None:
 
 
 @pytest.mark.parametrize("norm", [nn.Identity, nn.BatchNorm2d])
-def test_new_couplings_are_the_identity_and_learn(norm: Callable, generator: torch.Generator) -> None:
+def test_new_couplings_are_the_identity_and_have_nonzero_gradients(norm: Callable, generator: torch.Generator) -> None:
     flow = image_realnvp(IMAGE, scales=2, blocks=1, width=4, norm=norm, logit=False)
     x = torch.randn(5, *IMAGE, generator=generator)
     z, log_det = flow.forward_and_log_det(x)
@@ -218,7 +218,7 @@ def test_a_flow_is_invertible_both_ways(flow_and_input: tuple[Flow, Tensor], gen
     assert flow.log_prob(x).detach() == pytest.approx(log_prob, abs=ROUNDING)
 
 
-def test_the_scales_share_log_prob_among_them(flow_and_input: tuple[Flow, Tensor]) -> None:
+def test_contributions_of_the_scales_sum_to_log_prob(flow_and_input: tuple[Flow, Tensor]) -> None:
     flow, x = flow_and_input
     shares = flow.contributions(x).detach()
     assert shares.shape == (4, len(flow.scales))
@@ -230,7 +230,7 @@ def test_the_scales_share_log_prob_among_them(flow_and_input: tuple[Flow, Tensor
         assert (changed[:, -1] != shares[:, -1]).all()
 
 
-def test_a_sample_is_the_inverse_of_a_normal_draw(flow_and_input: tuple[Flow, Tensor]) -> None:
+def test_a_sample_of_a_flow_is_the_inverse_of_a_normal_draw(flow_and_input: tuple[Flow, Tensor]) -> None:
     flow, _ = flow_and_input
     first, again = (flow.sample(3, generator=torch.Generator().manual_seed(5)) for _ in range(2))
     assert first.shape == (3, *flow.event_shape)
@@ -241,15 +241,15 @@ def test_a_sample_is_the_inverse_of_a_normal_draw(flow_and_input: tuple[Flow, Te
 
 
 def test_every_input_of_a_new_realnvp_is_changed_by_some_coupling() -> None:
-    """Masks and halves alternate: no coordinate is copied through all layers of its scale."""
+    """Masks and halves of the channels alternate: no coordinate is copied through all layers of its scale."""
     for flow in (flow_of_images(), vector_realnvp(5, couplings=2, hidden=(8,))):
         randomised(flow, 0.5)
         x = torch.zeros(1, *flow.event_shape)
         assert (flow.forward_and_log_det(x)[0] != 0).all()
 
 
-def test_masks_and_halves_take_turns() -> None:
-    """Two couplings of a kind in a row never keep the same inputs."""
+def test_masks_and_halves_of_the_channels_alternate_between_couplings() -> None:
+    """Two couplings of one kind in a row never keep the same inputs."""
     flow = image_realnvp((1, 4, 4), scales=2, blocks=0, width=2)
     for layers in flow.scales:
         masks = [layer.mask for layer in layers if isinstance(layer, MaskedCoupling)]
@@ -269,8 +269,8 @@ def test_a_random_flow_of_the_plane_integrates_to_one(seed: int) -> None:
     assert grid.log_normaliser == pytest.approx(0, abs=1e-3)
 
 
-def test_without_couplings_w_has_the_density_of_a_normal_logit() -> None:
-    """Its integral over the interval that c shrinks into is 1, with no 255/256 in it."""
+def test_a_flow_without_couplings_gives_w_the_density_of_a_normal_logit() -> None:
+    """The integral over the interval that c shrinks into is 1, without a factor 255/256."""
     flow = Flow((1,), [[Logit(c=0.9)]])
     w = torch.linspace(0.5 - 0.5 / 0.9 + 1e-6, 0.5 + 0.5 / 0.9 - 1e-6, 200_001, dtype=torch.float64)
     assert float(torch.trapezoid(flow.log_prob(w[:, None]).exp(), w)) == pytest.approx(1, abs=1e-6)
@@ -280,7 +280,7 @@ def test_without_couplings_w_has_the_density_of_a_normal_logit() -> None:
     assert not list(deep.parameters())
 
 
-def test_bits_per_dim_of_the_flow_at_mid_grey() -> None:
+def test_bits_per_dim_at_mid_grey_have_a_closed_form_for_a_flow_without_couplings() -> None:
     """At w = 1/2 the logit is 0 and dl/dw = 4c: log p = log(4 c / sqrt(2 pi)) per dimension."""
     flow = image_realnvp((1, 4, 4), scales=1, blocks=1, width=4, couplings=0)
     log_prob = flow.log_prob(torch.full((1, 1, 4, 4), 0.5, dtype=torch.float64))
@@ -310,14 +310,14 @@ def test_the_papers_flows_have_the_released_number_of_parameters(
     assert len(couplings) == {2: 10, 3: 16}[scales]
 
 
-def test_latents_leave_in_the_paper_sizes() -> None:
+def test_every_scale_factors_out_as_many_latents_as_in_the_paper() -> None:
     grey = image_realnvp((1, 28, 28), scales=2, blocks=0, width=2)
     colour = image_realnvp((3, 32, 32), scales=3, blocks=0, width=2)
     assert [math.prod(shape) for shape in grey.latent_shapes] == [392, 392]
     assert [math.prod(shape) for shape in colour.latent_shapes] == [1536, 768, 768]
 
 
-def test_what_no_flow_can_be_built_from_is_refused() -> None:
+def test_sizes_that_build_no_flow_and_inputs_of_wrong_shape_are_refused() -> None:
     with pytest.raises(ValueError, match=r"divisible by 2\*\*\(scales - 1\) = 4, got 28 x 30.*crop or pad"):
         image_realnvp((1, 28, 30), scales=3, blocks=1, width=4)
     with pytest.raises(ValueError, match="scales >= 1"):

@@ -1,4 +1,4 @@
-"""What may be replayed as a CUDA graph: every objective's step is static, and what is not is seen."""
+"""CUDA graphs: every objective's step is static and may be replayed, and a step that is not static is detected."""
 
 from __future__ import annotations
 
@@ -112,14 +112,14 @@ def step(name: str, generator: torch.Generator) -> tuple[Replayed, tuple[Tensor,
 
 @pytest.mark.parametrize("name", STEPS)
 def test_every_objectives_step_is_static(name: str, generator: torch.Generator) -> None:
-    """Its operations and their numbers are the same at every call, and none tells the host a value."""
+    """Operations and their numbers are the same at every call, and no value is read back by the host."""
     replayed, batch = step(name, generator)
     for _ in range(8):
         replayed(*batch)
     assert replayed._static, replayed._trace.reads
 
 
-def test_a_ring_is_static_only_once_it_is_full(generator: torch.Generator) -> None:
+def test_a_ring_of_replay_states_is_static_only_once_it_is_full(generator: torch.Generator) -> None:
     replayed, batch = step("PCD, ring", generator)  # 12 places, 4 a call
     seen = []
     for _ in range(8):
@@ -150,14 +150,16 @@ def changing() -> Callable[[Tensor], Tensor]:
     ],
     ids=["float", "if", "mask", "nonzero", "unique", "another number each time"],
 )
-def test_what_is_not_static_is_seen(function: Callable[[Tensor], Tensor], generator: torch.Generator) -> None:
+def test_a_function_that_is_not_static_is_detected_and_not_replayed(
+    function: Callable[[Tensor], Tensor], generator: torch.Generator
+) -> None:
     replayed = Replayed(lambda x: {"y": function(x)})
     for _ in range(8):
         replayed(torch.randn(5, generator=generator))
     assert not replayed._static
 
 
-def test_backward_passes_are_part_of_a_trace(generator: torch.Generator) -> None:
+def test_backward_passes_are_part_of_the_trace_of_a_step(generator: torch.Generator) -> None:
     x = torch.randn(3, generator=generator, requires_grad=True)
     with Trace() as forward:
         y = x.tanh().sum()
@@ -170,8 +172,10 @@ def test_backward_passes_are_part_of_a_trace(generator: torch.Generator) -> None
 
 
 @pytest.mark.parametrize("bounds", [None, Box(-1, 1), RejectOutside(-1, 1)])
-def test_where_nobody_may_look_a_lost_chain_turns_to_nan(bounds: Any, generator: torch.Generator) -> None:
-    """Bounds would hide it: the clamp makes a number of an infinity, and a rejecting chain stays where it is."""
+def test_a_diverged_chain_turns_to_nan_where_the_host_may_not_read_values(
+    bounds: Any, generator: torch.Generator
+) -> None:
+    """Bounds would hide the divergence: a clamp makes infinity finite, and a rejecting chain stays where it is."""
     start = torch.rand(4, 2, generator=generator)
 
     def chain(gradient: Callable[[Tensor], Tensor]) -> Tensor:
@@ -186,15 +190,15 @@ def test_where_nobody_may_look_a_lost_chain_turns_to_nan(bounds: Any, generator:
         chain(lambda x: x * math.inf)
 
 
-def test_random_numbers_of_another_generator_are_not_static(generator: torch.Generator) -> None:
+def test_a_step_with_random_numbers_of_another_generator_is_not_static(generator: torch.Generator) -> None:
     replayed = Replayed(lambda x: {"y": x + torch.randn(x.shape, generator=generator)}, torch.Generator())
     for _ in range(8):
         replayed(torch.zeros(5))
     assert not replayed._static
 
 
-def test_after_a_roll_back_a_run_captures_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a graph keeps of the host, such as how full a replay was, belongs to the state that is lost."""
+def test_a_run_captures_its_graph_anew_after_a_roll_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph's host values, such as how full a replay was, belong to the state that the roll-back undoes."""
     made = []
     whole = loop.gradients_of
     monkeypatch.setattr(loop, "gradients_of", lambda *parts: made.append(parts) or whole(*parts))
@@ -219,8 +223,8 @@ def test_after_a_roll_back_a_run_captures_anew(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_a_trainings_step_is_static_from_its_second_on(name: str) -> None:
-    """As fit runs it, with the optimiser's zero_grad; a replay buffer must be full first."""
+def test_a_training_step_is_static_from_the_second_step_on(name: str) -> None:
+    """Steps run as in fit, with the optimiser's zero_grad; a replay buffer must be full first."""
     torch.manual_seed(0)
     build, objective_of = STEPS[name]
     model, generator, traces = build(), torch.Generator().manual_seed(0), []
@@ -240,7 +244,7 @@ def test_a_trainings_step_is_static_from_its_second_on(name: str) -> None:
 
 @pytest.mark.gpu
 def test_a_captured_chain_has_the_exact_stationary_variance_of_its_recursion() -> None:
-    """On N(0, 1) with step h: v = 2 / (2 - h); five standard errors."""
+    """On N(0, 1) with step h the variance is v = 2 / (2 - h), within five standard errors."""
     n, h, generator = 20_000, 0.5, torch.Generator("cuda").manual_seed(0)
     replayed = Replayed(
         lambda x: {"x": langevin(lambda x: -x, x, steps=60, step_size=h, generator=generator)}, generator
@@ -255,7 +259,7 @@ def test_a_captured_chain_has_the_exact_stationary_variance_of_its_recursion() -
 
 @pytest.mark.gpu
 def test_training_with_and_without_graph_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without noise both take the same steps; float32 sums in another order may differ in the last digits."""
+    """Without noise the two trainings take the same steps; float32 sums in another order may differ in last digits."""
     made: list[Replayed] = []
     monkeypatch.setattr(run, "Replayed", lambda *arguments: made.append(Replayed(*arguments)) or made[-1])
 
@@ -280,7 +284,7 @@ def test_training_with_and_without_graph_agrees(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.gpu
-def test_another_shape_ends_the_replaying_and_keeps_gradients_right() -> None:
+def test_inputs_of_another_shape_end_the_replay_of_a_graph_and_keep_gradients_right() -> None:
     weight = torch.ones(3, device="cuda", requires_grad=True)
 
     def gradients(x: Tensor) -> dict[str, Tensor]:

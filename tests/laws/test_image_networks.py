@@ -1,4 +1,4 @@
-"""The convolutional halves of autoencoders: sizes counted by hand, sides on the way, one image at a time."""
+"""Convolutional encoders and decoders: sizes counted by hand, sides of feature maps, one image at a time."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def test_conv28_has_the_papers_number_of_parameters() -> None:
     assert size(Conv28Decoder(32)) == 195_137
 
 
-def test_the_pair_of_small_images_is_small() -> None:
+def test_small_encoder_and_decoder_have_the_number_of_parameters_counted_by_hand() -> None:
     encoder = conv(1, 16, 3) + conv(16, 32, 3) + conv(32, 1024, 5) + conv(1024, 16, 1)
     decoder = conv(16, 64, 5) + conv(64, 32, 3) + conv(32, 1, 3)
     assert (size(SmallEncoder(16)), size(SmallDecoder(16))) == (encoder, decoder)
     assert encoder + decoder == 885_841
 
 
-def test_small_halves_train_on_one_thread_and_others_do_not() -> None:
+def test_small_encoders_and_decoders_train_on_one_thread_and_larger_networks_do_not() -> None:
     small = nn.Sequential(SmallEncoder(4, width=4), SmallDecoder(4, width=4))
     assert is_small(small) and is_small(nn.Linear(3, 3))
     for model in (nn.Sequential(small, nn.Conv2d(1, 1, 1)), Conv32Encoder(4, width=4), nn.Linear(3000, 3000)):
@@ -109,7 +109,7 @@ def test_conv64_has_the_layers_of_either_source(width: int) -> None:
 
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_codes_and_images_have_their_shapes_and_the_layers_the_sides_in_between(name: str, channels: int) -> None:
+def test_codes_images_and_feature_maps_have_the_stated_shapes(name: str, channels: int) -> None:
     encoder_of, decoder_of, down, up = PAIRS[name]
     encoder, decoder = encoder_of(5, channels=channels, width=8), decoder_of(5, channels=channels, width=8)
     sides: list[int] = []
@@ -127,7 +127,7 @@ def test_codes_and_images_have_their_shapes_and_the_layers_the_sides_in_between(
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_an_images_error_does_not_depend_on_the_others_and_no_layer_keeps_statistics(name: str) -> None:
+def test_an_images_error_does_not_depend_on_other_images_and_no_layer_keeps_statistics(name: str) -> None:
     encoder_of, decoder_of, down, _ = PAIRS[name]
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -176,7 +176,7 @@ def test_attention_multiplies_a_value_by_a_gate(generator: torch.Generator) -> N
     assert added[:, :, 0, 0] == pytest.approx(torch.tensor([[0.5, 2.0, 0.0]] * 2), abs=1e-6)
 
 
-def test_a_residual_block_adds_before_it_pools_and_activates(generator: torch.Generator) -> None:
+def test_a_residual_block_adds_its_input_before_pooling_and_activation(generator: torch.Generator) -> None:
     x = torch.randn(2, 3, 4, 4, generator=generator)
     layer = PostActivationBlock(3, 3, halves=True)
     for part in (layer.branch, layer.shortcut):
@@ -193,7 +193,7 @@ def test_a_residual_block_adds_before_it_pools_and_activates(generator: torch.Ge
     assert layer(x).detach() == pytest.approx(leaky(means + 0.5), abs=1e-6)
 
 
-def test_groups_are_as_many_as_the_sources_say() -> None:
+def test_group_norms_have_as_many_groups_as_printed_and_released() -> None:
     def groups(module: nn.Module) -> list[int]:
         return [layer.num_groups for layer in module.modules() if isinstance(layer, nn.GroupNorm)]
 
@@ -203,7 +203,7 @@ def test_groups_are_as_many_as_the_sources_say() -> None:
 
 
 @pytest.mark.parametrize("half", [half for pair in PAIRS.values() for half in pair[:2] if isinstance(half, type)])
-def test_sizes_that_build_no_network_are_refused(half: type[nn.Module]) -> None:
+def test_invalid_widths_channels_and_code_sizes_are_refused(half: type[nn.Module]) -> None:
     for setting in ({"width": 0}, {"width": 2.5}, {"channels": 0}):
         with pytest.raises(ValueError, match=f"{half.__name__} expects {next(iter(setting))} >= 1"):
             half(4, **setting)
@@ -211,7 +211,7 @@ def test_sizes_that_build_no_network_are_refused(half: type[nn.Module]) -> None:
         half(0)
 
 
-def test_a_width_that_has_no_eight_groups_is_refused_with_one_that_has() -> None:
+def test_a_width_not_divisible_into_eight_groups_is_refused_with_one_that_is() -> None:
     with pytest.raises(ValueError, match=r"Conv64Encoder expects a width that is a multiple of 8, got 20: .* take 16"):
         Conv64Encoder(4, width=20)
     with pytest.raises(ValueError, match=r"Conv64Decoder expects a width that is a multiple of 8, got 3: .* take 8"):
@@ -219,7 +219,7 @@ def test_a_width_that_has_no_eight_groups_is_refused_with_one_that_has() -> None
 
 
 @pytest.mark.parametrize("half", [SmallEncoder, SmallDecoder])
-def test_a_side_that_the_pooling_does_not_halve_is_refused(half: type[nn.Module]) -> None:
+def test_an_image_side_that_pooling_cannot_halve_is_refused(half: type[nn.Module]) -> None:
     with pytest.raises(ValueError, match=f"{half.__name__} expects an even side, got 15: .*; take 16"):
         half(4, side=15)
     with pytest.raises(ValueError, match=f"{half.__name__} expects side >= 6, got 4: two 3x3 convolutions"):

@@ -1,4 +1,4 @@
-"""Laws of a classifier read as a density, of training both at once, and of scores read off logits."""
+"""Laws of a classifier read as a density, of joint training as classifier and density, and of scores from logits."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_posterior_is_joint_over_marginal(x: Tensor) -> None:
     assert float(cross_entropy.detach()) == pytest.approx(-float(log_posterior.mean()), abs=ROUNDING)
 
 
-def test_one_output_is_the_log_density(x: Tensor) -> None:
+def test_the_only_logit_of_a_network_with_one_output_is_the_log_density(x: Tensor) -> None:
     model = JointEnergy(classifier(1))
     assert model.log_density(x).detach() == pytest.approx(model.logits(x)[:, 0].detach(), abs=ROUNDING)
 
@@ -68,7 +68,7 @@ def test_a_shift_of_all_logits_shifts_the_density_and_not_the_posterior(x: Tenso
     assert lifted.logits(x).softmax(1).detach() == pytest.approx(plain.logits(x).softmax(1).detach(), abs=ROUNDING)
 
 
-def test_the_stein_score_is_the_posteriors_mean_of_the_logits_slopes(x: Tensor) -> None:
+def test_the_stein_score_is_the_posterior_mean_of_the_gradients_of_the_logits(x: Tensor) -> None:
     model = JointEnergy(classifier(4))
     posterior = model.logits(x).softmax(1).detach()
     slopes = [value_and_grad(lambda x, c=c: model.log_joint_density(x, torch.full((7,), c)), x)[1] for c in range(4)]
@@ -86,7 +86,9 @@ def half_the_mean_square(model: JointEnergy, x: Tensor, y: Tensor | None = None,
 
 
 @pytest.mark.parametrize(("gamma", "entropy_weight"), [(0.01, 0.0), (1.0, 1e-4), (100.0, 0.5)])
-def test_the_loss_is_the_sum_it_says(gamma: float, entropy_weight: float, x: Tensor) -> None:
+def test_the_joint_loss_is_the_generative_loss_plus_weighted_cross_entropy_and_entropy(
+    gamma: float, entropy_weight: float, x: Tensor
+) -> None:
     model = JointEnergy(classifier(4))
     y = model.logits(x).argmax(1)
     y[:2] = (y[:2] + 1) % 4  # five of seven are predicted
@@ -104,8 +106,8 @@ def test_the_loss_is_the_sum_it_says(gamma: float, entropy_weight: float, x: Ten
     assert [name for name, part in parts.items() if part.requires_grad] == ["loss"]
 
 
-def test_a_weight_on_entropy_makes_predictions_less_decided(x: Tensor) -> None:
-    """The gradient step of the entropy's share alone raises the mean entropy."""
+def test_a_positive_entropy_weight_raises_the_entropy_of_predictions(x: Tensor) -> None:
+    """A gradient step on the entropy's share of the loss alone raises the mean entropy."""
     model, y = JointEnergy(classifier(4)), torch.arange(7) % 4
     losses = [Joint(half_the_mean_square, gamma=1.0, entropy_weight=w)(model, x, y)["loss"] for w in (1.0, 0.0)]
     share = torch.autograd.grad(losses[0] - losses[1], list(model.parameters()))
@@ -121,7 +123,7 @@ def test_a_weight_on_entropy_makes_predictions_less_decided(x: Tensor) -> None:
     assert entropy() > before
 
 
-def test_without_weight_no_logits_are_computed_and_no_labels_are_needed(x: Tensor) -> None:
+def test_gamma_zero_computes_no_logits_and_needs_no_labels(x: Tensor) -> None:
     class Unclassified(JointEnergy):
         def log_density(self, x: Tensor) -> Tensor:
             return -x.square().sum(dim=1)
@@ -133,7 +135,7 @@ def test_without_weight_no_logits_are_computed_and_no_labels_are_needed(x: Tenso
     assert set(parts) == {"loss", "f", "states"}
 
 
-def test_arguments_without_a_meaning_are_refused(x: Tensor) -> None:
+def test_joint_refuses_negative_weights_and_missing_labels_or_classes(x: Tensor) -> None:
     for name in ("gamma", "entropy_weight"):
         for wrong in (-0.1, math.nan):
             with pytest.raises(ValueError, match=f"{name} >= 0, got {wrong:g}"):
@@ -145,7 +147,7 @@ def test_arguments_without_a_meaning_are_refused(x: Tensor) -> None:
         objective(JointEnergy(classifier(1)), x, torch.zeros(7, dtype=torch.long))
 
 
-def test_beside_chains_the_replay_stays_part_of_the_state(generator: torch.Generator) -> None:
+def test_the_state_of_a_joint_objective_includes_the_replay_of_its_chains(generator: torch.Generator) -> None:
     chain = LangevinChain(steps=2, step_size=0.1, noise_std=0.01)
     replay = ReplayBuffer(20, (2,), start=Uniform(-1.0, 1.0), restart=0.05, fifo=False, classes=4)
     objective = Joint(ContrastiveDivergence(FromReplay(chain, replay), l2=1.0), gamma=1.0)
@@ -159,13 +161,13 @@ def test_beside_chains_the_replay_stays_part_of_the_state(generator: torch.Gener
 # ------------------------------------------------------------------------------------ the detectors
 
 
-def test_at_temperature_one_minus_the_free_energy_is_the_log_density(x: Tensor) -> None:
+def test_the_negative_free_energy_at_temperature_one_is_the_log_density(x: Tensor) -> None:
     model = classifier(4).float()
     assert LogSumExp(model).score_samples(x) == pytest.approx(LogDensity(JointEnergy(model)).score_samples(x))
 
 
 @pytest.mark.parametrize("temperature", [0.01, 2.0, 1000.0])
-def test_the_free_energy_lies_between_the_largest_logit_and_that_plus_its_entropy(
+def test_the_negative_free_energy_lies_between_the_largest_logit_and_that_plus_t_log_c(
     temperature: float, x: Tensor
 ) -> None:
     """max f <= T logsumexp(f / T) <= max f + T log C, so small T gives the largest logit; T scales with f."""
@@ -179,7 +181,7 @@ def test_the_free_energy_lies_between_the_largest_logit_and_that_plus_its_entrop
         LogSumExp(model, temperature=0.0)
 
 
-def test_max_softmax_is_the_most_probable_classs_probability(x: Tensor) -> None:
+def test_max_softmax_is_the_probability_of_the_most_probable_class(x: Tensor) -> None:
     model = classifier(4).float()
     wanted = model(x.float()).softmax(1).max(dim=1).values.detach().double().numpy()
     scores = MaxSoftmax(model).score_samples(x)

@@ -32,7 +32,7 @@ def nll_of(modelled: list[float], variances: tuple[float, ...]) -> float:
 
 
 @pytest.mark.parametrize("latent", [1, 2, 3, 4])
-def test_its_log_prob_is_the_gaussians(latent: int, generator: torch.Generator) -> None:
+def test_the_log_prob_of_a_linear_nae_is_that_of_its_gaussian(latent: int, generator: torch.Generator) -> None:
     weight = 0.6 * torch.randn(latent, 3, generator=generator, dtype=torch.float64)
     model = LinearNAE(linear_autoencoder(weight, temperature=0.4))
     rest = torch.eye(3, dtype=torch.float64) - weight.T @ weight
@@ -43,7 +43,7 @@ def test_its_log_prob_is_the_gaussians(latent: int, generator: torch.Generator) 
     assert model.precision.detach() == pytest.approx(gaussian.precision_matrix, abs=10 * ROUNDING)
 
 
-def test_the_expected_nll_is_the_mean_over_data_with_these_moments(generator: torch.Generator) -> None:
+def test_the_expected_nll_is_the_mean_nll_of_data_with_the_given_covariance(generator: torch.Generator) -> None:
     covariance = turned_covariance(VARIANCES, generator)
     x = exact_gaussian(50, covariance, generator)
     model = LinearNAE(linear_autoencoder(0.6 * torch.randn(2, 3, generator=generator, dtype=torch.float64)))
@@ -51,8 +51,10 @@ def test_the_expected_nll_is_the_mean_over_data_with_these_moments(generator: to
 
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
-def test_without_weights_the_temperature_alone_is_the_variance(temperature: float, generator: torch.Generator) -> None:
-    """W = 0: N(0, T D / 2 I), in the paper's units N(0, T / 2 I), which is standard normal at T = 2 and not at 1."""
+def test_a_linear_nae_of_zero_weights_has_a_variance_set_by_the_temperature(
+    temperature: float, generator: torch.Generator
+) -> None:
+    """For W = 0 the density is N(0, T D / 2 I); in the paper's units N(0, T / 2 I), standard normal at T = 2."""
     model = LinearNAE(linear_autoencoder(torch.zeros(1, 3, dtype=torch.float64), temperature=temperature))
     scale = torch.full((3,), math.sqrt(3 * temperature / 2), dtype=torch.float64)
     x = torch.randn(9, 3, generator=generator, dtype=torch.float64)
@@ -63,7 +65,7 @@ def test_without_weights_the_temperature_alone_is_the_variance(temperature: floa
     assert variance == pytest.approx(scale.square(), rel=5 * math.sqrt(2 / n))
 
 
-def test_a_direction_reconstructed_without_error_has_no_density() -> None:
+def test_a_linear_nae_with_an_exactly_reconstructed_direction_has_no_density() -> None:
     model = LinearNAE(linear_autoencoder(torch.tensor([[1.0, 0.0]])))
     assert float(model.log_normaliser().detach()) == math.inf
     assert float(model.autoencoder.reconstruction_error(torch.tensor([[100.0, 0.0]])).detach()) == 0
@@ -74,10 +76,10 @@ def test_a_direction_reconstructed_without_error_has_no_density() -> None:
 
 @pytest.mark.parametrize("variances", [VARIANCES, (0.3, 0.35, 5.0, 6.0), (1.0, 1.0, 1.0)])
 @pytest.mark.parametrize("temperature", [None, 0.2, 1.0, 4.0])
-def test_no_other_choice_of_directions_is_more_likely(
+def test_the_closed_form_keeps_the_most_likely_of_all_subsets_of_directions(
     variances: tuple[float, ...], temperature: float | None, generator: torch.Generator
 ) -> None:
-    """Against all subsets: those left out share T D / 2, with T free the mean of their variances."""
+    """Directions left out share the variance T D / 2, with T free the mean of their variances."""
     dims = len(variances)
     covariance = turned_covariance(variances, generator)
     for latent in range(1, dims + 2):
@@ -97,7 +99,9 @@ def test_no_other_choice_of_directions_is_more_likely(
 
 @pytest.mark.parametrize("temperature", [None, 0.2, 1.0, 4.0])
 @pytest.mark.parametrize("latent", [1, 2, 3, 5])
-def test_the_weights_it_returns_reach_it(latent: int, temperature: float | None, generator: torch.Generator) -> None:
+def test_the_weights_of_the_closed_form_reach_its_nll(
+    latent: int, temperature: float | None, generator: torch.Generator
+) -> None:
     covariance = turned_covariance(VARIANCES, generator)
     best = most_likely_linear_nae(covariance, latent, temperature=temperature)
     assert best.weight.shape == (latent, 3)
@@ -113,8 +117,8 @@ def test_the_weights_it_returns_reach_it(latent: int, temperature: float | None,
         assert model.precision.detach().inverse() == pytest.approx(covariance, abs=10 * ROUNDING)
 
 
-def test_which_directions_a_fixed_temperature_keeps() -> None:
-    """Largest r - 1 - log r with r = l / (T D / 2): a hot model keeps the smallest variance, a cold one the largest."""
+def test_a_fixed_temperature_keeps_the_directions_of_largest_gain() -> None:
+    """The gain is r - 1 - log r, r = l / (T D / 2): a high T keeps the smallest variance, a low T the largest."""
     covariance = torch.tensor(VARIANCES, dtype=torch.float64).diag()
     kept = {t: [most_likely_linear_nae(covariance, d, temperature=t).kept for d in (1, 2)] for t in (0.2, 1.0, 4.0)}
     assert kept == {0.2: [(2,), (1, 2)], 1.0: [(0,), (0, 2)], 4.0: [(0,), (0, 1)]}
@@ -122,7 +126,7 @@ def test_which_directions_a_fixed_temperature_keeps() -> None:
 
 @pytest.mark.parametrize("temperature", [0.2, 1.0, 4.0])
 @pytest.mark.parametrize("latent", [1, 2])
-def test_optimisation_finds_no_better_one_at_a_fixed_temperature(
+def test_optimisation_finds_no_lower_nll_than_the_closed_form_at_a_fixed_temperature(
     latent: int, temperature: float, generator: torch.Generator
 ) -> None:
     covariance = turned_covariance(VARIANCES, generator)
@@ -153,7 +157,7 @@ def test_optimisation_finds_no_better_one_at_a_fixed_temperature(
 # -------------------------------------------------------------------------------------- bad input
 
 
-def test_the_weights_are_copied_and_all_parameters_have_their_type() -> None:
+def test_linear_autoencoder_copies_its_weights_and_uses_their_dtype() -> None:
     weight = torch.full((1, 2), 0.5, dtype=torch.float64)
     model = linear_autoencoder(weight)
     weight.fill_(7)
@@ -161,7 +165,7 @@ def test_the_weights_are_copied_and_all_parameters_have_their_type() -> None:
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float64}
 
 
-def test_what_has_no_closed_form_is_refused() -> None:
+def test_models_weights_and_covariances_without_a_closed_form_are_refused() -> None:
     with pytest.raises(ValueError, match="LinearNAE expects an autoencoder of linear_autoencoder, got Autoencoder"):
         LinearNAE(smooth_nae(2))
     for weight in (torch.zeros(3), torch.zeros(2, 2, dtype=torch.int64), [[1.0]]):

@@ -1,4 +1,4 @@
-"""Laws of the approximate mass: closed forms of its values, of its penalty's optimum, and of all three readings."""
+"""Laws of the approximate mass: closed forms of the mass and of its penalty's optimum, and all three readings."""
 
 from __future__ import annotations
 
@@ -75,8 +75,10 @@ def images(n: int, generator: torch.Generator) -> Tensor:
 # ------------------------------------------------------------------------------------- what it is
 
 
-def test_of_a_gaussian_it_is_the_length_of_the_whitened_residual(gaussian: Flow, generator: torch.Generator) -> None:
-    """|Sigma^-1 (x - mu)|, which is |A^T z| for z = A x + b."""
+def test_the_mass_of_a_gaussian_is_the_norm_of_its_precision_times_the_residual(
+    gaussian: Flow, generator: torch.Generator
+) -> None:
+    """The mass |Sigma^-1 (x - mu)| equals |A^T z| for z = A x + b."""
     matrix, shift = gaussian.scales[0][0].matrix.detach(), gaussian.scales[0][0].shift.detach()
     x = torch.randn(9, 4, generator=generator, dtype=torch.float64)
     mean, precision = -torch.linalg.solve(matrix, shift), matrix.T @ matrix
@@ -85,15 +87,15 @@ def test_of_a_gaussian_it_is_the_length_of_the_whitened_residual(gaussian: Flow,
     assert mass == pytest.approx((gaussian.forward_and_log_det(x)[0].detach() @ matrix).norm(dim=1), abs=ROUNDING)
 
 
-def test_it_is_the_norm_of_the_stein_score_and_detached(generator: torch.Generator) -> None:
+def test_the_mass_is_the_norm_of_the_stein_score_and_carries_no_graph(generator: torch.Generator) -> None:
     flow, x = image_flow(), images(3, generator)
     mass = approximate_mass(flow, x)
     assert not mass.requires_grad
     assert torch.equal(mass, stein_score(flow, x).flatten(1).norm(dim=1))
 
 
-def test_of_the_flow_without_couplings_it_has_a_closed_form(generator: torch.Generator) -> None:
-    """Elementwise d log p / d pixel = (-l + 2p - 1) c (255/256) / (p (1 - p)); odd about mid-grey."""
+def test_the_mass_of_a_flow_without_couplings_has_a_closed_form(generator: torch.Generator) -> None:
+    """Per pixel, d log p / d pixel = (-l + 2p - 1) c (255/256) / (p (1 - p)), which is odd about mid-grey."""
     flow = image_realnvp((1, 4, 4), scales=2, blocks=1, width=4, couplings=0)
     w = torch.rand(5, 1, 4, 4, generator=generator, dtype=torch.float64)
     p = ((2 * w - 1) * 0.9 + 1) / 2
@@ -107,7 +109,7 @@ def test_of_the_flow_without_couplings_it_has_a_closed_form(generator: torch.Gen
     assert float(log_prob_and_gradient(flow, black, space="pixel")[1].mean()) == pytest.approx(36.7, abs=0.9)
 
 
-def test_the_spaces_differ_by_the_chain_rule(generator: torch.Generator) -> None:
+def test_masses_in_input_pixel_and_logit_space_differ_by_the_chain_rule(generator: torch.Generator) -> None:
     flow, w = image_flow(), images(3, generator)
     gradient = log_prob_and_gradient(flow, w)[1]
     assert approximate_mass(flow, w, space="pixel") == pytest.approx(PIXEL * approximate_mass(flow, w), abs=ROUNDING)
@@ -120,15 +122,17 @@ def test_the_spaces_differ_by_the_chain_rule(generator: torch.Generator) -> None
 
 
 @pytest.mark.parametrize("factor", [0.1, 256.0])
-def test_in_other_units_it_is_divided_by_them(gaussian: Flow, factor: float, generator: torch.Generator) -> None:
-    """The density of a x is p(x) / a^D: its gradient is that of log p over a."""
+def test_the_mass_of_inputs_scaled_by_a_factor_is_divided_by_the_factor(
+    gaussian: Flow, factor: float, generator: torch.Generator
+) -> None:
+    """The density of a x is p(x) / a^D, and the gradient of its logarithm is that of log p over a."""
     layer = gaussian.scales[0][0]
     scaled = Flow((4,), [[Affine(layer.matrix.detach() / factor, layer.shift.detach())]]).double()
     x = torch.randn(6, 4, generator=generator, dtype=torch.float64)
     assert approximate_mass(scaled, factor * x) == pytest.approx(approximate_mass(gaussian, x) / factor, rel=1e-9)
 
 
-def test_a_rotation_of_the_input_does_not_change_it(gaussian: Flow, generator: torch.Generator) -> None:
+def test_a_rotation_of_the_input_does_not_change_the_mass(gaussian: Flow, generator: torch.Generator) -> None:
     rotation = torch.linalg.qr(torch.randn(4, 4, generator=generator, dtype=torch.float64))[0]
     layer = gaussian.scales[0][0]
     rotated = Flow((4,), [[Affine(layer.matrix.detach() @ rotation.T, layer.shift.detach())]]).double()
@@ -136,7 +140,7 @@ def test_a_rotation_of_the_input_does_not_change_it(gaussian: Flow, generator: t
     assert approximate_mass(rotated, x @ rotation.T) == pytest.approx(approximate_mass(gaussian, x), abs=ROUNDING)
 
 
-def test_on_its_own_samples_the_gradient_averages_to_zero_and_its_square_to_the_information(gaussian: Flow) -> None:
+def test_the_stein_score_has_mean_zero_and_the_fisher_information_as_mean_square(gaussian: Flow) -> None:
     """E[g] = 0 and E|g|^2 = tr Sigma^-1."""
     n = 20_000
     x = gaussian.sample(n, generator=torch.Generator().manual_seed(1))
@@ -149,7 +153,7 @@ def test_on_its_own_samples_the_gradient_averages_to_zero_and_its_square_to_the_
     assert abs(squares.mean() - information) < 5 * squares.std() / math.sqrt(n)
 
 
-def test_for_an_isotropic_gaussian_it_ranks_as_the_likelihood_does(generator: torch.Generator) -> None:
+def test_the_mass_of_an_isotropic_gaussian_ranks_inputs_as_the_likelihood_does(generator: torch.Generator) -> None:
     model = Isotropic(8, variance=0.3)
     x = torch.randn(200, 8, generator=generator, dtype=torch.float64)
     mass, nll = approximate_mass(model, x), model.energy(x).detach()
@@ -169,15 +173,15 @@ def cross_gradient(flow: Flow, x: Tensor) -> float:
 
 
 @pytest.mark.parametrize("actnorm", [False, True])
-def test_an_inputs_gradient_does_not_depend_on_the_others(actnorm: bool, generator: torch.Generator) -> None:
+def test_an_inputs_gradient_does_not_depend_on_other_inputs(actnorm: bool, generator: torch.Generator) -> None:
     flow = flow_of_images(actnorm=actnorm).double().train()
     x = torch.randn(4, 2, 4, 4, generator=generator, dtype=torch.float64)
     flow.log_prob(x)  # ActNorm's first batch
     assert cross_gradient(flow, x) == 0.0
 
 
-def test_with_batch_norm_it_does_while_training(generator: torch.Generator) -> None:
-    """The trap: the penalty of the released flow's train mode is not a sum over images."""
+def test_an_inputs_gradient_depends_on_other_inputs_for_batch_norm_in_train_mode(generator: torch.Generator) -> None:
+    """The penalty of the released flow, which is in train mode, is therefore not a sum over images."""
     flow = flow_of_images(norm=nn.BatchNorm2d).double().train()
     x = torch.randn(4, 2, 4, 4, generator=generator, dtype=torch.float64)
     assert cross_gradient(flow, x) > 1e-3
@@ -187,7 +191,9 @@ def test_with_batch_norm_it_does_while_training(generator: torch.Generator) -> N
 # ----------------------------------------------------------------------------------- the objective
 
 
-def test_maximum_likelihood_is_the_mean_in_nats_and_its_bits(generator: torch.Generator) -> None:
+def test_maximum_likelihood_has_the_mean_nll_in_nats_as_loss_and_reports_bits_per_dimension(
+    generator: torch.Generator,
+) -> None:
     flow, x = image_flow(), images(5, generator)
     parts = maximum_likelihood(flow, x, None, generator=None, should_stop=None)
     nll = -flow.log_prob(x).mean().detach()
@@ -205,8 +211,10 @@ def test_the_uniform_density_has_eight_bits_per_dimension() -> None:
 
 
 @pytest.mark.parametrize("squared", [False, True])
-def test_the_two_readings_of_the_text(squared: bool, generator: torch.Generator) -> None:
-    """Per sample: mean |g_i|; batch: the norm of the gradient of the batch's mean log p."""
+def test_the_penalty_per_sample_and_per_batch_has_the_values_of_its_two_readings(
+    squared: bool, generator: torch.Generator
+) -> None:
+    """Per sample, the penalty is mean |g_i|; per batch, the norm of the gradient of the batch's mean log p."""
     flow, x = image_flow(), images(6, generator)
     nll = float(-flow.log_prob(x).mean().detach())
     leaf = x.clone().requires_grad_()
@@ -225,7 +233,7 @@ def test_the_two_readings_of_the_text(squared: bool, generator: torch.Generator)
     assert float(alone[0]) == pytest.approx(float(alone[1]), abs=ROUNDING)
 
 
-def test_the_released_reading_is_the_mean_over_images_of_the_norm_of_the_batches_gradient(
+def test_the_released_penalty_is_the_mean_norm_over_images_of_the_batch_nlls_gradient(
     generator: torch.Generator,
 ) -> None:
     """nll + alpha mean_i |d nll / d x_i|, nll the batch's mean: also where an image's gradient depends on the others."""
@@ -240,10 +248,10 @@ def test_the_released_reading_is_the_mean_over_images_of_the_norm_of_the_batches
 
 @pytest.mark.parametrize("squared", [False, True])
 @pytest.mark.parametrize("size", [1, 4, 6])
-def test_the_released_reading_is_per_sample_with_alpha_over_the_batch_size(
+def test_the_released_penalty_is_the_per_sample_penalty_with_alpha_over_the_batch_size(
     size: int, squared: bool, generator: torch.Generator
 ) -> None:
-    """Of the loss and of all its gradients."""
+    """This holds for the loss and all its gradients."""
     flow, x = image_flow(), images(size, generator)
     released, per_sample = (
         PenalisedLikelihood(alpha, reduction, squared=squared)(flow, x)
@@ -256,8 +264,10 @@ def test_the_released_reading_is_per_sample_with_alpha_over_the_batch_size(
 
 
 @pytest.mark.parametrize("reduction", ["per_sample", "batch", "released"])
-def test_a_reading_that_slices_cannot_stand_for_says_so(reduction: str, generator: torch.Generator) -> None:
-    """Halves of a batch, on average: per sample its penalty; as a batch up to sqrt(2), as released exactly 2 times as much."""
+def test_a_penalty_states_whether_slices_of_a_batch_have_its_value_on_average(
+    reduction: str, generator: torch.Generator
+) -> None:
+    """Halves of a batch have its per-sample penalty on average; the batch's grows up to sqrt(2), the released by 2."""
     flow, x = image_flow(), images(6, generator)
 
     def penalty(part: Tensor) -> float:
@@ -273,14 +283,14 @@ def test_a_reading_that_slices_cannot_stand_for_says_so(reduction: str, generato
     assert not PenalisedLikelihood(0.0, reduction).couples_batch
 
 
-def test_the_space_of_the_penalty_reaches_the_gradient(generator: torch.Generator) -> None:
+def test_the_penalty_uses_the_mass_in_the_given_space(generator: torch.Generator) -> None:
     flow, x = image_flow(), images(3, generator)
     for space in ("input", "pixel", "logit"):
         mass = PenalisedLikelihood(1.0, space=space)(flow, x)["mass"]
         assert float(mass) == pytest.approx(float(approximate_mass(flow, x, space=space).mean()), abs=ROUNDING)
 
 
-def test_alpha_zero_costs_no_gradient(generator: torch.Generator) -> None:
+def test_alpha_zero_computes_no_gradient_by_the_inputs(generator: torch.Generator) -> None:
     assert PenalisedLikelihood(0.0)(image_flow(), images(2, generator)).keys() == {"loss", "bits_per_dim"}
 
 
@@ -304,7 +314,9 @@ def parameter_gradient(flow: Flow, loss: Tensor) -> Tensor:
     )
 
 
-def test_the_penalty_reaches_the_weights_as_a_difference_along_its_direction_says(generator: torch.Generator) -> None:
+def test_the_penaltys_gradient_by_weights_agrees_with_a_finite_difference_along_the_stein_score(
+    generator: torch.Generator,
+) -> None:
     """grad_theta |g| is the derivative of grad_theta log p(x + h v) in h, v = g / |g|."""
     flow, x = image_flow(), images(3, generator)
     exact = parameter_gradient(flow, PenalisedLikelihood(1.0, space="input")(flow, x)["loss"])
@@ -318,14 +330,14 @@ def test_the_penalty_reaches_the_weights_as_a_difference_along_its_direction_say
     assert float(difference.norm()) > 1e-3
 
 
-def test_without_the_graph_a_penalty_would_teach_nothing(generator: torch.Generator) -> None:
+def test_the_gradient_by_inputs_carries_a_graph_only_with_create_graph(generator: torch.Generator) -> None:
     flow, x = image_flow(), images(3, generator)
     assert not log_prob_and_gradient(flow, x)[1].requires_grad
     assert log_prob_and_gradient(flow, x, create_graph=True)[1].requires_grad
 
 
 @pytest.mark.filterwarnings("ignore:.*Input #0 requires gradient:UserWarning")
-def test_second_derivatives_of_a_smooth_flow(generator: torch.Generator) -> None:
+def test_second_derivatives_of_a_smooth_flow_pass_gradgradcheck(generator: torch.Generator) -> None:
     flow, x = flow_of_the_plane().double(), torch.randn(2, 2, generator=generator, dtype=torch.float64)
     assert torch.autograd.gradgradcheck(flow.log_prob, (x.requires_grad_(),))
 
@@ -334,7 +346,7 @@ def test_second_derivatives_of_a_smooth_flow(generator: torch.Generator) -> None
     ("reduction", "squared"), [("per_sample", False), ("batch", False), ("released", False), ("per_sample", True)]
 )
 def test_the_penalised_variance_of_a_gaussian_has_a_closed_form(reduction: str, squared: bool) -> None:
-    """N(0, s^2 I) on data of variance v, alpha: the norm adds alpha E|x| / s^2 to the NLL.
+    """For N(0, s^2 I) on data of variance v, the norm of weight alpha adds alpha E|x| / s^2 to the NLL.
 
     Its optimum is s^2 = v + 2 alpha E|x| / D, with E|X|_F / (B D) for the batch and E|x| / (B D)
     as released; squared, s^2 = (v + sqrt(v^2 + 16 alpha v)) / 2. Here of the data at hand, so it is exact.
@@ -363,7 +375,7 @@ def test_the_penalised_variance_of_a_gaussian_has_a_closed_form(reduction: str, 
     assert float(model.log_variance.detach().exp()) == pytest.approx(wanted, rel=1e-4)  # LBFGS's own tolerance
 
 
-def test_weights_that_make_no_sense_are_refused() -> None:
+def test_penalised_likelihood_refuses_negative_or_nan_alpha_and_unknown_reductions() -> None:
     with pytest.raises(ValueError, match=r"alpha >= 0, got -1: a negative weight rewards steep densities"):
         PenalisedLikelihood(-1.0)
     with pytest.raises(ValueError, match="alpha >= 0, got nan"):
@@ -396,7 +408,7 @@ def test_the_mass_detectors_score_is_minus_the_norm_per_pixel(generator: torch.G
 
 
 def test_typicality_is_low_on_both_sides_of_the_training_mean() -> None:
-    """Of N(0, I) the origin is the likeliest point and no typical one."""
+    """The origin is the likeliest point of N(0, I) but not a typical one."""
     flow, dims = Flow((50,), [[]]), 50
     x = torch.randn(500, dims, generator=torch.Generator().manual_seed(0))
     detector = Typicality(flow).fit(x)
@@ -413,7 +425,7 @@ def test_a_flow_without_parameters_can_be_scored() -> None:
     assert ApproximateMass(flow).score_samples(torch.rand(3, 1, 4, 4)).shape == (3,)
 
 
-def test_both_detectors_agree_on_a_gaussian_that_is_nearly_a_line() -> None:
+def test_mass_and_log_density_rank_points_off_a_narrow_gaussian_alike() -> None:
     model = gaussian_along_a_line()
     points = torch.tensor([[0.0, 0.05], [0.0, 0.5], [0.0, 5.0]])
     assert list(ApproximateMass(model).score_samples(points).argsort()) == [2, 1, 0]
@@ -425,8 +437,10 @@ def test_both_detectors_agree_on_a_gaussian_that_is_nearly_a_line() -> None:
 
 @pytest.mark.parametrize(("reduction", "share"), [("per_sample", 1.0), ("batch", 2.0), ("released", 4.0)])
 @pytest.mark.parametrize("std", [0.01, 0.05])
-def test_the_predicted_cost_is_that_of_the_isotropic_gaussian(std: float, reduction: str, share: float) -> None:
-    """NLL at the penalised optimum against NLL at the data's own variance, in bits per dimension."""
+def test_the_predicted_cost_of_the_penalty_is_exact_for_an_isotropic_gaussian(
+    std: float, reduction: str, share: float
+) -> None:
+    """The cost is the NLL at the penalised optimum less the NLL at the data's own variance, in bits per dimension."""
     dims, alpha, batch_size, units = 3000, 2.0, 4, 255 / 256  # std in pixels; w is 255/256 of a pixel
     length = std * math.sqrt(dims)  # E|x| of so many dimensions
     variance = std**2 + 2 * alpha * length / (dims * share)
@@ -437,8 +451,8 @@ def test_the_predicted_cost_is_that_of_the_isotropic_gaussian(std: float, reduct
     assert cost > 0.02
 
 
-def test_the_costs_of_the_papers_alpha() -> None:
-    """At 3.5 bits per dimension on 3 x 32 x 32: +0.85 per sample, +0.17 and +0.11 for batches of 32 and 64."""
+def test_the_papers_alpha_has_the_predicted_costs_in_bits_per_dimension() -> None:
+    """At 3.5 bits per dimension on 3 x 32 x 32 the cost is 0.85 per sample, 0.17 and 0.11 for batches of 32 and 64."""
     for batch_size, cost in {1: 0.85, 32: 0.17, 64: 0.11}.items():
         predicted = cost_of_alpha(3.5, alpha=2.0, dims=3072, reduction="batch", batch_size=batch_size)
         assert predicted == pytest.approx(cost, abs=0.01)
@@ -450,14 +464,14 @@ def test_the_costs_of_the_papers_alpha() -> None:
 
 
 def test_tied_scores_share_their_mean_rank() -> None:
-    """Ranks (1.5, 1.5, 3, 4) and (1, 2, 3, 4): Pearson's 4.5 / sqrt(4.5 * 5)."""
+    """Ranks (1.5, 1.5, 3, 4) and (1, 2, 3, 4) have Pearson's correlation 4.5 / sqrt(4.5 * 5)."""
     assert rank_correlation([0.0, 0.0, 1.0, 9.0], [1.0, 2.0, 3.0, 4.0]) == pytest.approx(4.5 / math.sqrt(22.5))
     assert math.isnan(rank_correlation([1.0, 1.0], [1.0, 2.0]))
     with pytest.raises(ValueError, match="the same inputs, got 2 and 3"):
         rank_correlation([1.0, 2.0], [1.0, 2.0, 3.0])
 
 
-def test_monotone_transforms_leave_the_rank_correlation() -> None:
+def test_monotone_transforms_do_not_change_the_rank_correlation() -> None:
     random = np.random.default_rng(0)
     a, b = random.normal(size=(2, 200))
     value = rank_correlation(a, a + b)
@@ -473,7 +487,7 @@ def pixels(n: int) -> Tensor:
 
 
 def test_bits_per_dim_of_the_uniform_density_are_eight() -> None:
-    """And those of a flow are minus the score, at one noise sample."""
+    """The bits per dimension of a flow are minus its score, at one noise sample."""
     flow, x = flow_of_images(logit=True), pixels(20)
     noisy = dequantize(x, torch.Generator().manual_seed(3))
     wanted = bits_per_dim(LogDensity(flow).score_samples(noisy), 32)
@@ -486,7 +500,7 @@ def test_bits_per_dim_of_the_uniform_density_are_eight() -> None:
     assert BitsPerDim(Uniform(32)).score_samples(bin_center(x)) == pytest.approx(-8)
 
 
-def test_a_groups_score_is_the_mean_of_its_inputs_whatever_the_batches() -> None:
+def test_a_groups_score_is_the_mean_of_its_inputs_scores_for_every_batch_size() -> None:
     flow, x = flow_of_images(logit=True), bin_center(pixels(41))
     single = ApproximateMass(flow).score_samples(x)
     for batch_size in (5, 8, 1000):
@@ -496,8 +510,8 @@ def test_a_groups_score_is_the_mean_of_its_inputs_whatever_the_batches() -> None
 
 
 @pytest.mark.parametrize("train_mode", [False, True])
-def test_minus_b_times_the_released_score_is_the_groups_mass(train_mode: bool) -> None:
-    """Also of the last, smaller batch, whose factor is 1 / 9: same mode and noise, before cutting."""
+def test_a_groups_mass_is_minus_its_size_times_the_released_score(train_mode: bool) -> None:
+    """This also holds for the last batch, of factor 1 / 9, at the same mode and noise and before rounding."""
     flow = flow_of_images(logit=True, norm=nn.BatchNorm2d)
     x = dequantize(pixels(41), torch.Generator().manual_seed(5))
     released = BatchMass(flow, group=16, whole=False, train_mode=train_mode, noise_seed=None).score_samples(x)
@@ -506,7 +520,7 @@ def test_minus_b_times_the_released_score_is_the_groups_mass(train_mode: bool) -
     assert -released * [16, 16, 9] == pytest.approx([float(mass) for mass in own], rel=1e-4)
 
 
-def test_scoring_in_train_mode_leaves_the_statistics_and_whole_numbers_are_cut() -> None:
+def test_batch_mass_in_train_mode_keeps_running_statistics_and_cuts_scores_to_whole_numbers() -> None:
     flow, x = flow_of_images(logit=True, norm=nn.BatchNorm2d), bin_center(pixels(32))
     before = [value.clone() for value in flow.buffers()]
     cut = BatchMass(flow, group=16).score_samples(x)
@@ -524,7 +538,7 @@ def test_a_flow_without_couplings_is_the_normal_on_logits(generator: torch.Gener
         LogitNormal().sample(1)
 
 
-def test_the_released_optimiser_decays_norms_alone_and_clips_each_group() -> None:
+def test_the_released_optimiser_decays_only_norms_of_weights_and_clips_each_group() -> None:
     flow = flow_of_images()
     optimiser = Adam(lr=1e-3, weight_decay=0.1, decayed=".original0", clip=1e-3, clip_groups=True)(flow)
     decayed, other = optimiser.param_groups

@@ -1,4 +1,4 @@
-"""Laws of the metrics, scikit-learn as the reference, and the papers' printed numbers."""
+"""Laws of the metrics, with scikit-learn as the reference, and the papers' printed numbers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_auroc_and_aupr_equal_scikit_learns(ties: bool) -> None:
 
 @pytest.mark.parametrize(("wanted", "other"), [(7, 7), (7, 20), (20, 7)])
 def test_a_perfectly_inverted_detector_has_the_smallest_possible_aupr(wanted: int, other: int) -> None:
-    """All others rank first, so the k-th hit has precision k / (k + N); large and balanced: 1 - ln 2."""
+    """The other class ranks first, so the k-th hit has precision k / (k + N); large balanced sets tend to 1 - ln 2."""
     floor = sum(k / (k + other) for k in range(1, wanted + 1)) / wanted
     assert aupr(np.arange(wanted), 100 + np.arange(other), positive="in") == pytest.approx(floor, abs=ROUNDING)
     assert aupr(np.arange(other), 100 + np.arange(wanted), positive="out") == pytest.approx(floor, abs=ROUNDING)
@@ -54,7 +54,7 @@ def test_perfect_separation_is_perfect_in_every_metric() -> None:
     assert (row["fpr95_positive_in"], row["fpr95_positive_out"], row["n_in"], row["n_out"]) == (0, 0, 40, 5)
 
 
-def test_a_constant_score_knows_nothing_but_the_base_rate() -> None:
+def test_a_constant_score_has_an_auroc_of_one_half_and_the_base_rate_as_aupr() -> None:
     inside, outside = np.zeros(30), np.zeros(10)
     assert auroc(inside, outside) == 0.5
     assert aupr(inside, outside, positive="in") == 0.75
@@ -70,7 +70,7 @@ def test_exchanging_the_classes_gives_one_minus_auroc(ties: bool) -> None:
     assert aupr(inside, outside, positive="in") != pytest.approx(aupr(inside, outside, positive="out"), abs=0.05)
 
 
-def test_increasing_transforms_and_the_order_of_inputs_change_nothing() -> None:
+def test_increasing_transforms_and_the_order_of_inputs_change_no_metric() -> None:
     inside, outside = two_sets(ties=True)
     shuffled = np.random.default_rng(1).permutation(inside)
     row = metrics.ood_row(inside, outside)
@@ -94,25 +94,25 @@ def test_tnr_is_one_minus_the_fpr_of_in_distribution(ties: bool) -> None:
 
 @pytest.mark.parametrize("n", [1, 7, 19, 20, 21, 40, 1000])
 @pytest.mark.parametrize("tpr", [0.05, 0.5, 0.95, 1.0])
-def test_the_threshold_is_the_highest_that_accepts_enough(n: int, tpr: float) -> None:
+def test_threshold_at_tpr_is_the_highest_threshold_that_accepts_enough_inputs(n: int, tpr: float) -> None:
     inside = np.random.default_rng(n).normal(size=n)
     enough = [t for t in inside if (inside >= t).mean() >= tpr - ROUNDING]
     assert threshold_at_tpr(inside, tpr) == max(enough)
 
 
-def test_auroc_lies_within_the_bounds_that_tnr_sets() -> None:
+def test_auroc_lies_within_the_bounds_set_by_tnr_at_95_tpr() -> None:
     for seed in range(200):
         inside, outside = two_sets(ties=seed % 2 == 0, n_in=20 * (1 + seed % 5), n_out=1 + seed, seed=seed)
         metrics.ood_row(inside, outside)  # raises when they contradict each other
 
 
-def test_a_contradictory_row_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ood_row_refuses_an_auroc_that_contradicts_its_tnr(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "auroc", lambda inside, outside: 0.2)
     with pytest.raises(ArithmeticError, match="cannot come from one set of scores"):
         metrics.ood_row(10 + np.arange(40.0), np.arange(5.0))
 
 
-def test_the_bounds_find_the_row_a_paper_cannot_have_measured() -> None:
+def test_the_bounds_of_auroc_contradict_a_printed_row_of_the_mass_paper() -> None:
     row = {"table": "table2", "method": "Energy", "in_set": "cifar10", "out_set": "inaturalist"}
     (area,) = reported("mass", metric="auroc", **row)
     (tnr,) = reported("mass", metric="tnr_at_95tpr", **row)
@@ -123,7 +123,7 @@ def test_the_bounds_find_the_row_a_paper_cannot_have_measured() -> None:
 
 
 def test_the_papers_spread_is_the_sample_standard_deviation_over_seeds() -> None:
-    """Two perfect and three inverted runs: 58.41 +- 37.96 as printed, which is ddof = 1."""
+    """Two perfect and three inverted runs give 58.41 +- 37.96 as printed, which is ddof = 1."""
     runs = [100, 100, 30.69, 30.69, 30.69]
     row = {"in_set": "cifar10", "out_set": "oodomain", "method": "CD"}
     (printed,) = reported("ebm", table="table6", metric="aupr", **row)
@@ -140,7 +140,7 @@ def test_the_uniform_density_costs_eight_bits_per_dimension(dims: int) -> None:
 
 
 def test_bootstrap_intervals_cover_the_truth_as_often_as_they_say() -> None:
-    """Two unit Gaussians one apart: AUROC = Phi(1 / sqrt 2)."""
+    """Two unit Gaussians one apart have AUROC = Phi(1 / sqrt 2)."""
     truth = NormalDist().cdf(1 / math.sqrt(2))
     random = np.random.default_rng(0)
     runs = 200
@@ -161,7 +161,7 @@ def test_bootstrap_is_the_same_for_the_same_seed() -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_scores_that_are_not_finite_raise_with_their_number(bad: float) -> None:
+def test_nan_or_infinite_scores_raise_an_error_with_their_number(bad: float) -> None:
     good, spoilt = [1.0, 2.0, 3.0], [1.0, bad, bad]
     for metric in (auroc, tnr_at_tpr, metrics.ood_row):
         with pytest.raises(FloatingPointError, match="scores_in: 2 of 3"):
@@ -172,7 +172,7 @@ def test_scores_that_are_not_finite_raise_with_their_number(bad: float) -> None:
         aupr(good, spoilt, positive="in")
 
 
-def test_arguments_without_a_meaning_are_refused() -> None:
+def test_metrics_refuse_empty_scores_wrong_shapes_and_unknown_positive_classes() -> None:
     with pytest.raises(ValueError, match="non-empty"):
         auroc([], [1.0])
     with pytest.raises(ValueError, match="shape \\(1, 1\\)"):
@@ -187,7 +187,7 @@ def test_arguments_without_a_meaning_are_refused() -> None:
         metrics.bits_per_dim(0.0, 0)
 
 
-def test_a_table_has_one_row_per_ood_set() -> None:
+def test_ood_table_has_one_row_per_ood_set() -> None:
     inside, outside = two_sets()
     table = metrics.ood_table({"digits": inside, "noise": outside, "same": inside}, in_set="digits")
     assert list(table) == ["noise", "same"]
@@ -197,7 +197,7 @@ def test_a_table_has_one_row_per_ood_set() -> None:
         metrics.ood_table({"digits": inside}, in_set="letters")
 
 
-def test_every_printed_number_is_there_and_rates_are_fractions() -> None:
+def test_reported_has_every_printed_number_and_rates_as_fractions() -> None:
     rows = [row for paper in ("ebm", "mass", "nae", "cmg", "hier") for row in reported(paper)]
     assert len(rows) == 1516
     rates = [row for row in rows if row.metric in ("auroc", "aupr", "tnr_at_95tpr")]
@@ -206,7 +206,7 @@ def test_every_printed_number_is_there_and_rates_are_fractions() -> None:
     assert {(row.bound, row.value) for row in rows if row.bound} == {(">", 0.8), ("<", 0.05)}
 
 
-def test_a_number_no_paper_prints_is_answered_with_the_nearest_that_one_does() -> None:
+def test_a_lookup_of_an_unprinted_number_is_refused_with_the_nearest_printed_one() -> None:
     with pytest.raises(ValueError, match="the nearest are nae"):
         reported("nea")
     with pytest.raises(ValueError, match="inaturalist"):

@@ -1,4 +1,4 @@
-"""Laws of the mixture over codes: its density, its estimate, and what the detector makes of it."""
+"""Laws of the Gaussian mixture over codes: its density, its estimation, and the scores of its detector."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_energy_is_minus_the_log_of_the_mixtures_density(components: int, ge
     assert float(mixture.log_weights.exp().sum()) == pytest.approx(1, abs=1e-12)
 
 
-def test_points_that_belong_to_one_component_make_its_moments(generator: torch.Generator) -> None:
+def test_a_component_has_the_mean_and_covariance_of_its_member_points(generator: torch.Generator) -> None:
     features, _ = some_features(generator)
     first = torch.arange(60) < 20
     mixture = GaussianMixture.of(features, torch.stack([first, ~first], dim=1).double(), ridge=0.0)
@@ -53,15 +53,15 @@ def test_points_that_belong_to_one_component_make_its_moments(generator: torch.G
     assert float(mixture.inverse_variances()) == pytest.approx(float((1 / variances).sum()), rel=1e-12)
 
 
-def test_one_component_is_the_most_likely_gaussian(generator: torch.Generator) -> None:
-    """Its mean energy is the entropy bound (logdet S + D + D log 2 pi) / 2."""
+def test_a_mixture_of_one_component_is_the_most_likely_gaussian(generator: torch.Generator) -> None:
+    """The mean energy is the entropy bound (logdet S + D + D log 2 pi) / 2."""
     features, _ = some_features(generator)
     mixture = GaussianMixture.of(features, torch.ones(60, 1, dtype=torch.float64), ridge=0.0)
     bound = 0.5 * (float(features.T.cov(correction=0).logdet()) + 3 + 3 * math.log(2 * math.pi))
     assert float(mixture.energy(features).mean()) == pytest.approx(bound, abs=1e-10)
 
 
-def test_the_mean_energys_gradient_is_its_slope_by_features_and_memberships(generator: torch.Generator) -> None:
+def test_the_mean_energys_gradient_by_features_and_memberships_passes_gradcheck(generator: torch.Generator) -> None:
     features, memberships = some_features(generator, n=8, dims=2)
 
     def energy(features: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,7 +71,7 @@ def test_the_mean_energys_gradient_is_its_slope_by_features_and_memberships(gene
     assert torch.autograd.gradcheck(energy, (features.requires_grad_(), memberships.log().requires_grad_()))
 
 
-def test_a_covariance_without_volume_is_seen_and_a_ridge_mends_it(generator: torch.Generator) -> None:
+def test_a_singular_covariance_gives_nan_and_a_ridge_makes_the_energy_finite(generator: torch.Generator) -> None:
     flat = torch.randn(20, 2, generator=generator, dtype=torch.float64) @ torch.tensor([[1.0, 1.0]]).double().T
     features = flat.expand(-1, 2).contiguous()
     alone = torch.ones(20, 1, dtype=torch.float64)
@@ -82,7 +82,7 @@ def test_a_covariance_without_volume_is_seen_and_a_ridge_mends_it(generator: tor
     assert GaussianMixture.of(features, alone).energy(features).isfinite().all()
 
 
-def test_a_component_without_members_leaves_the_others_alone(generator: torch.Generator) -> None:
+def test_a_component_without_members_does_not_change_the_other_components(generator: torch.Generator) -> None:
     features, _ = some_features(generator)
     alone = torch.ones(60, 1, dtype=torch.float64)
     with_empty = GaussianMixture.of(features, torch.cat([alone, 0 * alone], dim=1))
@@ -93,7 +93,7 @@ def test_a_component_without_members_leaves_the_others_alone(generator: torch.Ge
 
 
 def test_features_are_the_code_the_relative_error_and_the_cosine(generator: torch.Generator) -> None:
-    """The model keeps the first coordinate alone: |x - x'| / |x| is the sine of the angle to the axis."""
+    """The model keeps the first coordinate only: |x - x'| / |x| is the sine of the angle to the axis."""
     model, x = mixture_autoencoder(), torch.randn(9, 2, generator=generator)
     features = model.features(x).detach()
     angle = torch.atan2(x[:, 1], x[:, 0])
@@ -117,7 +117,7 @@ def test_a_black_image_has_finite_features_and_gradients() -> None:
 # ---------------------------------------------------------------------------------------- the objective
 
 
-def test_the_loss_is_error_energy_and_penalty_with_their_weights(generator: torch.Generator) -> None:
+def test_the_mixture_loss_is_the_weighted_sum_of_error_energy_and_penalty(generator: torch.Generator) -> None:
     model, x = mixture_autoencoder(seed=1).double(), torch.randn(30, 2, generator=generator, dtype=torch.float64)
     features = model.features(x)
     mixture = GaussianMixture.of(features, model.memberships(features))
@@ -134,8 +134,10 @@ def test_the_loss_is_error_energy_and_penalty_with_their_weights(generator: torc
             replace(MixtureLikelihood(), **{name: -1.0})
 
 
-def test_its_gradient_is_its_slope_through_all_three_networks(generator: torch.Generator) -> None:
-    """By the encoder's weights too, on which the memberships depend by way of the features."""
+def test_the_mixture_losss_gradient_agrees_with_finite_differences_in_all_three_networks(
+    generator: torch.Generator,
+) -> None:
+    """The encoder's weights are included, on which the memberships depend through the features."""
     model, x = mixture_autoencoder(seed=1).double(), torch.randn(30, 2, generator=generator, dtype=torch.float64)
     objective, h = MixtureLikelihood(), 1e-5
     objective(model, x)["loss"].backward()
@@ -151,14 +153,14 @@ def test_its_gradient_is_its_slope_through_all_three_networks(generator: torch.G
         assert float((weight.grad * direction).sum()) == pytest.approx((above - below) / (2 * h), rel=1e-5)
 
 
-def test_every_network_learns_from_it(generator: torch.Generator) -> None:
+def test_every_weight_matrix_has_a_nonzero_gradient_of_the_mixture_loss(generator: torch.Generator) -> None:
     model, x = mixture_autoencoder(seed=1), torch.randn(30, 2, generator=generator)
     MixtureLikelihood()(model, x)["loss"].backward()
     assert all(float(p.grad.abs().max()) > 0 for p in model.parameters() if p.ndim > 1)
 
 
 def test_codes_that_fall_onto_a_line_have_a_finite_loss(generator: torch.Generator) -> None:
-    """Long trainings go there: the likelihood of such codes has no bound but the ridge."""
+    """Long trainings reach such codes, whose likelihood is bounded by the ridge alone."""
     model, x = mixture_autoencoder(seed=1), torch.randn(64, 2, generator=generator)
     model.encoder = nn.Linear(2, 3, bias=False)
     model.decoder, model.estimator = nn.Linear(3, 2), nn.Linear(5, 2)
@@ -173,7 +175,7 @@ def test_codes_that_fall_onto_a_line_have_a_finite_loss(generator: torch.Generat
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_reduced_precision_leaves_the_mixture_its_digits(generator: torch.Generator) -> None:
+def test_the_mixture_computes_in_float32_under_autocast(generator: torch.Generator) -> None:
     model, x = mixture_autoencoder(seed=1), torch.randn(64, 2, generator=generator)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         features = model.features(x)
@@ -203,8 +205,8 @@ def test_scores_are_log_densities_under_the_mixture_of_the_training_data(generat
     assert not np.allclose(scores, other)
 
 
-def test_fitting_uses_the_model_as_it_is_when_it_scores(generator: torch.Generator) -> None:
-    """Dropout is off, nothing is kept for a gradient, and the mode is given back."""
+def test_fitting_the_mixture_uses_the_model_in_eval_mode_as_scoring_does(generator: torch.Generator) -> None:
+    """Dropout is off, no graph is kept, and the mode is restored."""
     model, train = mixture_autoencoder(seed=1), near_a_line(200, generator).requires_grad_()
     model.estimator = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 2))
     model.train()
@@ -215,7 +217,7 @@ def test_fitting_uses_the_model_as_it_is_when_it_scores(generator: torch.Generat
     assert all(module.training for module in model.modules())
 
 
-def test_training_data_that_make_no_mixture_are_refused() -> None:
+def test_training_data_without_a_finite_mixture_are_refused() -> None:
     holed = torch.full((5, 2), math.nan)
     with pytest.raises(
         FloatingPointError, match=r"MixtureLogDensity.fit: the mixture of the training data is not finite"
@@ -223,7 +225,7 @@ def test_training_data_that_make_no_mixture_are_refused() -> None:
         MixtureLogDensity(mixture_autoencoder()).fit(holed)
 
 
-def test_its_reconstruction_error_scores_too(generator: torch.Generator) -> None:
+def test_the_reconstruction_error_of_a_mixture_autoencoder_is_a_score(generator: torch.Generator) -> None:
     x = torch.randn(9, 2, generator=generator)
     assert Reconstruction(mixture_autoencoder()).score_samples(x) == pytest.approx(
         -(x[:, 1].square() / 2).numpy(), abs=1e-6

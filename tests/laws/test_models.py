@@ -49,7 +49,7 @@ def test_the_energy_is_one_number_per_input_and_minus_the_log_density(
         assert model.log_prob(x).detach() == pytest.approx(-energy, abs=ROUNDING)
 
 
-def test_an_inputs_energy_does_not_depend_on_the_others(model_and_input: tuple[EnergyModel, Tensor]) -> None:
+def test_an_inputs_energy_does_not_depend_on_other_inputs(model_and_input: tuple[EnergyModel, Tensor]) -> None:
     model, x = model_and_input
     together = model.train().energy(x).detach()
     alone = torch.cat([model.energy(row[None]) for row in x]).detach()
@@ -72,7 +72,7 @@ def test_the_stein_score_is_the_slope_of_the_log_density(model_and_input: tuple[
         assert stein.flatten(1)[:, place] == pytest.approx(slope.detach(), abs=1e-7)
 
 
-def test_frozen_gives_every_mode_and_flag_back_also_after_an_exception(
+def test_frozen_restores_every_train_mode_and_requires_grad_flag_even_after_an_exception(
     model_and_input: tuple[EnergyModel, Tensor],
 ) -> None:
     model, x = model_and_input
@@ -100,8 +100,8 @@ def test_a_density_of_the_plane_integrates_to_one(plane_density: Density) -> Non
     assert grid.log_normaliser == pytest.approx(0, abs=1e-6)  # tails beyond 9 and the rule itself
 
 
-def test_a_density_samples_itself(plane_density: Density) -> None:
-    """E[log p] under its own samples is minus the entropy that quadrature gives."""
+def test_samples_of_a_density_have_its_entropy(plane_density: Density) -> None:
+    """Under samples of the model, E[log p] is minus the entropy that quadrature gives."""
     grid = normalise(lambda x: plane_density.log_prob(x.double()), half_width=9.0)
     entropy = -float(torch.trapezoid(torch.trapezoid(grid.density * grid.log_prob, grid.axis), grid.axis))
     first, samples = (plane_density.float().sample(4000, generator=torch.Generator().manual_seed(1)) for _ in range(2))
@@ -116,7 +116,7 @@ def test_a_density_samples_itself(plane_density: Density) -> None:
 
 @pytest.mark.parametrize("latent", [1, 2, 3])
 def test_a_linear_nae_is_a_gaussian(latent: int, generator: torch.Generator) -> None:
-    """E = |x - W^T W x|^2 / D: inverse covariance 2 (I - W^T W)^2 / (T D)."""
+    """The energy |x - W^T W x|^2 / D has the inverse covariance 2 (I - W^T W)^2 / (T D)."""
     weight = 0.5 * torch.randn(latent, 2, generator=generator, dtype=torch.float64)
     model = linear_autoencoder(weight, temperature=0.4)
     rest = torch.eye(2, dtype=torch.float64) - weight.T @ weight
@@ -132,7 +132,7 @@ def test_a_linear_nae_is_a_gaussian(latent: int, generator: torch.Generator) -> 
     assert grid.log_normaliser == pytest.approx(closed_form, abs=1e-5)
 
 
-def test_the_temperature_divides_the_error() -> None:
+def test_the_temperature_divides_the_reconstruction_error() -> None:
     model = smooth_nae(3, temperature=0.25)
     x = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
     assert float(model.temperature.detach()) == pytest.approx(0.25)
@@ -141,7 +141,7 @@ def test_the_temperature_divides_the_error() -> None:
         smooth_nae(3, temperature=0.0)
 
 
-def test_the_error_is_a_mean_over_dimensions_so_it_does_not_grow_with_the_image() -> None:
+def test_the_reconstruction_error_is_a_mean_over_dimensions_and_does_not_grow_with_the_image() -> None:
     model = Autoencoder(torch.nn.Flatten(), torch.nn.Unflatten(1, (3, 4, 4)), latent=48)
     x = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     assert torch.equal(model.reconstruction_error(x), torch.zeros(2))
@@ -160,7 +160,7 @@ def test_the_error_is_a_mean_over_dimensions_so_it_does_not_grow_with_the_image(
     ],
     ids=["on the sphere", "VAE", "codebook", "mixture", "reencoding"],
 )
-def test_the_family_has_one_error_that_of_decoding_what_was_encoded(
+def test_all_autoencoders_share_the_mean_squared_error_of_the_decoded_code(
     build: Callable[[], EncoderDecoder], shape: tuple[int, ...], generator: torch.Generator
 ) -> None:
     model, x = build().double(), torch.randn(5, *shape, generator=generator, dtype=torch.float64)
@@ -179,7 +179,7 @@ def test_codes_on_the_circle_have_norm_one(generator: torch.Generator) -> None:
 
 
 def test_a_linear_vae_with_the_exact_posterior_is_probabilistic_pca(generator: torch.Generator) -> None:
-    """x = w z + std xi: N(0, w w^T + std^2 I), whatever the draws of z."""
+    """For x = w z + std xi the density is N(0, w w^T + std^2 I), whatever the draws of z."""
     w, std = torch.tensor([1.5, -0.5], dtype=torch.float64), 0.7
     model = probabilistic_pca((1.5, -0.5), std)
     gaussian = torch.distributions.MultivariateNormal(0 * w, torch.outer(w, w) + std**2 * torch.eye(2, dtype=w.dtype))
@@ -204,7 +204,7 @@ def test_a_vae_with_another_posterior_has_the_same_marginal_up_to_its_draws(
 
 
 def test_a_random_vae_integrates_to_one_up_to_its_draws() -> None:
-    """All grid points share 200 draws, so its error does not average out over the points."""
+    """All grid points share 200 draws, so the error of the draws does not average out over the points."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = VariationalAutoencoder(MLP(2, [16], 2), MLP(1, [16], 2), latent=1, samples=200)

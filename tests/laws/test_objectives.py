@@ -45,10 +45,10 @@ def linear_nll(model: Autoencoder, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("latent", [1, 2, 3, 4])
-def test_a_linear_nae_of_maximum_likelihood_fits_as_the_closed_form_says(
+def test_a_linear_nae_trained_by_maximum_likelihood_reaches_its_closed_form(
     latent: int, generator: torch.Generator
 ) -> None:
-    """D_z >= D: the Gaussian of the data's covariance; with fewer, the left-out variances share their mean.
+    """With D_z >= D the Gaussian has the data's covariance; with fewer, left-out variances become their mean.
 
     So D_z = D - 1 is exact too, where a plain autoencoder with D_z = D is the identity and no density at all.
     """
@@ -135,7 +135,7 @@ def exact_nll(model: Autoencoder, domain: Tensor, data: Tensor) -> Tensor:
     return model.energy(data).mean() + torch.logsumexp(model.log_density(domain), 0)
 
 
-def test_the_temperatures_gradient_is_the_slope_of_the_likelihood(
+def test_the_temperatures_gradient_is_that_of_the_likelihood(
     exact_setting: tuple[Autoencoder, Tensor, Tensor],
 ) -> None:
     """d NLL / dT = -(E+ - E-) / T^2, against a finite difference of E+ / T + log Omega(T)."""
@@ -156,7 +156,7 @@ def test_the_temperatures_gradient_is_the_slope_of_the_likelihood(
     assert abs(slope) > 0.05
 
 
-def test_the_networks_gradient_is_the_temperature_times_the_likelihoods(
+def test_the_networks_gradient_is_the_temperature_times_that_of_the_likelihood(
     exact_setting: tuple[Autoencoder, Tensor, Tensor],
 ) -> None:
     model, domain, data = exact_setting
@@ -171,7 +171,7 @@ def test_the_networks_gradient_is_the_temperature_times_the_likelihoods(
         assert ours == pytest.approx(t * exact, abs=1e-3 * t * largest)  # counts right to one in DRAWS
 
 
-def test_penalties_and_parts_are_what_they_say(generator: torch.Generator) -> None:
+def test_penalties_and_parts_of_the_normalized_likelihood_have_their_stated_values(generator: torch.Generator) -> None:
     model = smooth_nae(3)
     data, negatives = torch.randn(8, 2, generator=generator), torch.randn(8, 2, generator=generator)
     plain, energy, latent = (
@@ -215,7 +215,7 @@ NEGATIVES = {
 
 
 @pytest.mark.parametrize("name", NEGATIVES)
-def test_negatives_carry_no_graph_and_sampling_leaves_no_trace_in_the_model(
+def test_negatives_carry_no_graph_and_sampling_leaves_the_model_unchanged(
     name: str, generator: torch.Generator
 ) -> None:
     model = smooth_nae(3)
@@ -242,7 +242,9 @@ def test_negatives_carry_no_graph_and_sampling_leaves_no_trace_in_the_model(
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_what_is_kept_between_steps_is_the_end_of_the_right_chain(generator: torch.Generator) -> None:
+def test_the_replay_keeps_ends_of_visible_chains_for_pcd_and_of_latent_chains_for_omi(
+    generator: torch.Generator,
+) -> None:
     model = smooth_nae(3)
     x = torch.randn(10, 2, generator=generator)
     persistent = NEGATIVES["PCD"](model)
@@ -282,7 +284,7 @@ def test_a_stopped_chain_writes_nothing_to_the_replay_buffer(name: str, generato
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("latent", [1, 2, 3])
 def test_on_manifold_negatives_of_an_untrained_model_have_a_small_error(latent: int, seed: int) -> None:
-    """Figure 8: chains from the data stay where the error is large; decoded latent chains do not start there."""
+    """As in figure 8, chains from data stay where the error is large; decoded latent chains do not start there."""
     rng = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -306,7 +308,7 @@ def test_on_manifold_negatives_of_an_untrained_model_have_a_small_error(latent: 
 # ------------------------------------------------------------------------------------------ the VAE
 
 
-def test_the_kl_divergence_is_its_closed_form(generator: torch.Generator) -> None:
+def test_the_kl_divergence_of_the_posterior_has_its_closed_form(generator: torch.Generator) -> None:
     zero = torch.zeros(2, 3)
     assert torch.equal(kl_to_standard_normal(zero, zero), torch.zeros(2))
     assert kl_to_standard_normal(zero + 1, zero) == pytest.approx(torch.tensor([1.5, 1.5]))
@@ -319,7 +321,7 @@ def test_the_kl_divergence_is_its_closed_form(generator: torch.Generator) -> Non
 
 @pytest.mark.parametrize("wider", [0.0, math.log(2)])
 def test_the_elbo_is_the_likelihood_less_the_posteriors_divergence(wider: float, generator: torch.Generator) -> None:
-    """A posterior with c times the right variance costs (c - 1 - ln c) / 2 nats; the right one none."""
+    """A posterior with c times the right variance costs (c - 1 - ln c) / 2 nats; the right posterior costs none."""
     model = probabilistic_pca()
     x = torch.randn(1, 2, generator=generator, dtype=torch.float64).repeat(20_000, 1)
     nll = -float(model.log_prob(x[:1]).detach())
@@ -342,7 +344,7 @@ def test_the_elbo_is_a_function_of_its_generator(generator: torch.Generator) -> 
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_reconstruction_is_the_mean_error_and_leaves_the_temperature_alone(
+def test_the_reconstruction_loss_is_the_mean_error_and_does_not_train_the_temperature(
     generator: torch.Generator,
 ) -> None:
     model = smooth_nae(3)
@@ -354,7 +356,7 @@ def test_reconstruction_is_the_mean_error_and_leaves_the_temperature_alone(
 
 
 def test_decoded_starts_are_clamped_to_the_start_bounds(generator: torch.Generator) -> None:
-    """A decoder that throws far beyond the box: the visible chain starts on its edge, where it can move."""
+    """A decoder with outputs far outside the box starts the visible chain on the box's edge, where chains can move."""
     model = linear_autoencoder(torch.full((2, 2), 50.0))
     chains = LangevinChain(1, 1e-9, 0.0), MalaChain(1, 1e-9)
     replay = ReplayBuffer(10, (2,), start=model.latent_start, restart=1.0, fifo=True)

@@ -33,7 +33,7 @@ class Quadratic(EnergyModel):
 def test_a_chain_in_bfloat16_has_the_stationary_variance_of_its_recursion(
     step_size: float, generator: torch.Generator
 ) -> None:
-    """v = 2 / (2 - h) within five standard errors and bfloat16's rounding of the gradient, 2^-8 of it."""
+    """The variance is 2 / (2 - h) up to five standard errors and bfloat16's rounding of the gradient, 2^-8 of it."""
     n = 40_000
     x = torch.randn(n // 16, 1, 4, 4, generator=generator)
     model, chain = Quadratic(), LangevinChain(80, step_size)
@@ -58,7 +58,7 @@ def rough_images(n: int, generator: torch.Generator) -> Tensor:
 
 
 def test_training_in_bfloat16_changes_the_auroc_by_no_more_than_its_noise() -> None:
-    """The 95 % intervals of 400 test images overlap, and both know more than chance."""
+    """The 95 % intervals of 400 test images overlap, and both AUROCs are better than chance."""
     found = {}
     inside, outside = (draw(400, torch.Generator().manual_seed(1)) for draw in (smooth_images, rough_images))
     for precision in ("float32", "bfloat16"):

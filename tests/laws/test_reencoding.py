@@ -1,4 +1,4 @@
-"""Laws of the adversarial autoencoder: whose gradient reaches whom, and what is scored."""
+"""Laws of the adversarial autoencoder: the gradient of each network, and the score."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def losses(model: ReencodingAutoencoder, x: Tensor, weights: tuple[float, float,
 
 
 @pytest.mark.parametrize("weights", [(1.0, 50.0, 1.0), (3.0, 0.0, 0.0), (0.0, 2.0, 0.0), (0.0, 0.0, 5.0)])
-def test_each_players_gradient_is_that_of_its_own_loss_and_reaches_nobody_else(
+def test_autoencoder_and_discriminator_get_the_gradient_of_their_own_loss_only(
     weights: tuple[float, float, float], model: ReencodingAutoencoder, x: Tensor
 ) -> None:
     parts = AdversarialReencoding(*weights)(model, x)
@@ -63,7 +63,7 @@ def test_each_players_gradient_is_that_of_its_own_loss_and_reaches_nobody_else(
         assert max(float(g.abs().max()) for g in got) > 1e-4
 
 
-def test_the_losss_value_is_the_autoencoders_and_the_parts_are_its_terms(
+def test_the_adversarial_loss_has_the_autoencoders_value_and_its_parts_are_the_terms(
     model: ReencodingAutoencoder, x: Tensor
 ) -> None:
     parts = AdversarialReencoding()(model, x)
@@ -75,8 +75,10 @@ def test_the_losss_value_is_the_autoencoders_and_the_parts_are_its_terms(
     assert [name for name, part in parts.items() if part.requires_grad] == ["loss"]
 
 
-def test_a_step_down_its_gradient_lowers_both_players_losses(model: ReencodingAutoencoder, x: Tensor) -> None:
-    """Each by the squared norm of its gradient times the step, when it moves alone."""
+def test_a_gradient_step_lowers_the_losses_of_autoencoder_and_discriminator(
+    model: ReencodingAutoencoder, x: Tensor
+) -> None:
+    """Each loss falls by the squared norm of its gradient times the step, when only its network moves."""
     weights = (1.0, 50.0, 1.0)
     for player in PLAYERS:
         model.zero_grad()
@@ -91,19 +93,21 @@ def test_a_step_down_its_gradient_lowers_both_players_losses(model: ReencodingAu
         assert float(before - after) / step == pytest.approx(squares, rel=1e-2)
 
 
-def test_a_discriminator_that_knows_nothing_pays_log_two(model: ReencodingAutoencoder, x: Tensor) -> None:
+def test_a_discriminator_with_zero_logits_has_a_loss_of_log_two(model: ReencodingAutoencoder, x: Tensor) -> None:
     for parameter in model.discriminator["head"].parameters():
         parameter.data.zero_()
     assert float(AdversarialReencoding()(model, x)["discriminator"]) == pytest.approx(math.log(2), rel=1e-12)
 
 
-def test_the_score_is_minus_the_distance_between_both_codes(model: ReencodingAutoencoder, x: Tensor) -> None:
+def test_the_score_is_minus_the_distance_between_the_codes_of_input_and_reconstruction(
+    model: ReencodingAutoencoder, x: Tensor
+) -> None:
     z = model.encoder(x)
     by_hand = (z - model.reencoder(model.decoder(z))).abs().sum(dim=1).detach()
     assert Reencoding(model.float()).score_samples(x.float()) == pytest.approx(-by_hand.numpy(), rel=1e-4)
 
 
-def test_both_players_train_through_one_optimiser_with_rates_of_their_own() -> None:
+def test_autoencoder_and_discriminator_train_in_one_optimiser_with_their_own_learning_rates() -> None:
     torch.manual_seed(0)
     model = reencoding_autoencoder()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -123,7 +127,7 @@ def test_both_players_train_through_one_optimiser_with_rates_of_their_own() -> N
     assert last["context"] < 0.5 * first["context"]
 
 
-def test_weights_below_zero_are_refused() -> None:
+def test_negative_weights_of_the_adversarial_autoencoder_are_refused() -> None:
     for name in ("adversarial_weight", "context_weight", "encoder_weight"):
         with pytest.raises(ValueError, match=f"AdversarialReencoding expects {name} >= 0, got -1"):
             replace(AdversarialReencoding(), **{name: -1.0})

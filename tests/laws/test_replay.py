@@ -25,7 +25,7 @@ def slots(capacity: int, *, restart: float = 0.0, classes: int = 1) -> ReplayBuf
 
 
 @pytest.mark.parametrize("pushes", [1, 2, 3, 7])
-def test_a_ring_never_holds_more_than_its_capacity(pushes: int) -> None:
+def test_a_replay_ring_never_holds_more_than_its_capacity(pushes: int) -> None:
     replay = ring(10)
     for _ in range(pushes):
         start, drawn_from = replay.draw(4)
@@ -33,7 +33,7 @@ def test_a_ring_never_holds_more_than_its_capacity(pushes: int) -> None:
     assert len(replay) == min(4 * pushes, 10)
 
 
-def test_a_ring_forgets_the_oldest_first(generator: torch.Generator) -> None:
+def test_a_replay_ring_drops_the_oldest_states_first(generator: torch.Generator) -> None:
     replay = ring(10)
     for k in range(6):
         replay.write(numbered(4 * k, 4 * k + 4), torch.zeros(4, dtype=torch.long))
@@ -42,7 +42,7 @@ def test_a_ring_forgets_the_oldest_first(generator: torch.Generator) -> None:
 
 
 @pytest.mark.parametrize("fifo", [True, False])
-def test_restarts_are_binomial(fifo: bool, generator: torch.Generator) -> None:
+def test_the_number_of_restarted_chains_is_binomial(fifo: bool, generator: torch.Generator) -> None:
     n, restart = 20_000, 0.05
     replay = ring(50, restart=restart) if fifo else slots(50, restart=restart)
     replay.draw(50, generator=generator)
@@ -54,7 +54,9 @@ def test_restarts_are_binomial(fifo: bool, generator: torch.Generator) -> None:
 
 
 @pytest.mark.parametrize("restart", [0.0, 1.0])
-def test_restart_zero_and_one_mean_never_and_always(restart: float, generator: torch.Generator) -> None:
+def test_restart_zero_never_and_restart_one_always_begins_from_fresh_states(
+    restart: float, generator: torch.Generator
+) -> None:
     replay = ring(10, restart=restart)
     replay.write(numbered(0, 10), torch.zeros(10, dtype=torch.long))
     states, _ = replay.draw(1000, generator=generator)
@@ -80,7 +82,7 @@ def test_final_states_go_back_to_the_slots_they_came_from(generator: torch.Gener
     assert len(replay) == 6
 
 
-def test_a_drawn_state_is_a_copy(generator: torch.Generator) -> None:
+def test_a_state_drawn_from_the_replay_is_a_copy(generator: torch.Generator) -> None:
     for replay in (ring(4), slots(4)):
         replay.draw(4, generator=generator)
         replay.write(numbered(0, 4), torch.arange(4))
@@ -101,7 +103,7 @@ def test_classes_keep_to_their_own_slots(generator: torch.Generator) -> None:
 
 @pytest.mark.parametrize("fifo", [True, False])
 @pytest.mark.parametrize("pushes", [0, 1, 3])
-def test_a_restored_buffer_goes_on_as_if_nothing_had_happened(fifo: bool, pushes: int) -> None:
+def test_a_restored_replay_buffer_draws_the_same_states_as_the_uninterrupted_one(fifo: bool, pushes: int) -> None:
     def push(replay: ReplayBuffer, times: int, rng: torch.Generator) -> Tensor:
         for _ in range(times):
             states, drawn_from = replay.draw(4, generator=rng)
@@ -119,8 +121,8 @@ def test_a_restored_buffer_goes_on_as_if_nothing_had_happened(fifo: bool, pushes
 
 
 @pytest.mark.parametrize("fifo", [True, False])
-def test_a_draw_without_a_write_changes_nothing_that_a_later_draw_sees(fifo: bool) -> None:
-    """A step that is stopped within its chain is done anew from the same random numbers."""
+def test_a_draw_without_a_write_does_not_change_later_draws(fifo: bool) -> None:
+    """A step that is stopped within its chain is repeated from the same random numbers."""
     once, twice = (ring if fifo else slots)(10), (ring if fifo else slots)(10)
     twice.draw(4, generator=torch.Generator().manual_seed(0))
     first, second = (replay.draw(4, generator=torch.Generator().manual_seed(0)) for replay in (once, twice))
@@ -128,7 +130,7 @@ def test_a_draw_without_a_write_changes_nothing_that_a_later_draw_sees(fifo: boo
     assert torch.equal(first[1], second[1])
 
 
-def test_starts_have_the_law_they_say(generator: torch.Generator) -> None:
+def test_uniform_and_normal_starts_have_their_distributions(generator: torch.Generator) -> None:
     like = torch.empty(20_000, 3, dtype=torch.float64)
     u = Uniform(-1.0, 3.0)(like, generator)
     assert u.dtype == torch.float64
@@ -143,7 +145,7 @@ def test_starts_have_the_law_they_say(generator: torch.Generator) -> None:
     assert abs(float(third.var()) - 1 / 3) < 5 * math.sqrt(4 / 45 / len(third))
 
 
-def test_settings_without_a_meaning_are_refused() -> None:
+def test_replay_buffer_refuses_invalid_capacity_restart_and_classes() -> None:
     for bad, text in [
         ({"capacity": 0}, "capacity >= 1, got 0"),
         ({"capacity": 10, "classes": 3}, "multiple of classes = 3, got 10"),

@@ -56,7 +56,7 @@ def asking(allowed: int) -> Callable[[], bool]:
 
 @pytest.mark.parametrize("step_size", [0.1, 0.5, 1.0])
 def test_langevin_settles_at_the_exact_variance_of_its_recursion(step_size: float, generator: torch.Generator) -> None:
-    """On N(0, 1): v = (1 - h)**2 v + 2 h, so v = 2 / (2 - h), not 1."""
+    """On N(0, 1) the variance has v = (1 - h)**2 v + 2 h, so v = 2 / (2 - h), not 1."""
     x = langevin(lambda x: -x, start(generator), steps=60, step_size=step_size, generator=generator)
 
     variance = 2 / (2 - step_size)
@@ -64,10 +64,10 @@ def test_langevin_settles_at_the_exact_variance_of_its_recursion(step_size: floa
 
 
 @pytest.mark.parametrize(("s2", "step_size", "noise_std"), [(1.5, 1.0, 0.01), (0.3, 0.1, 0.5), (2.0, 0.5, 1.0)])
-def test_step_and_noise_tuned_apart_settle_at_the_variance_of_their_recursion(
+def test_langevin_with_separate_step_and_noise_has_the_variance_of_its_recursion(
     s2: float, step_size: float, noise_std: float, generator: torch.Generator
 ) -> None:
-    """v = noise**2 / (1 - (1 - step / s2)**2); the first row is JEM's: 1.125e-4 where the density has 1.5."""
+    """The variance is noise**2 / (1 - (1 - step / s2)**2); JEM's row has 1.125e-4 where the density has 1.5."""
     variance = noise_std**2 / (1 - (1 - step_size / s2) ** 2)
     x = start(generator, std=2 * math.sqrt(variance))
     x = langevin(lambda x: -x / s2, x, steps=60, step_size=step_size, noise_std=noise_std, generator=generator)
@@ -75,7 +75,7 @@ def test_step_and_noise_tuned_apart_settle_at_the_variance_of_their_recursion(
 
 
 def test_small_steps_sample_at_the_effective_temperature(generator: torch.Generator) -> None:
-    """p^(1/T) of N(0, s2) has variance s2 T; what is left of it is step / (2 s2)."""
+    """The density p^(1/T) of N(0, s2) has variance s2 T; the relative error left is step / (2 s2)."""
     s2, step_size, noise_std = 0.5, 0.01, 0.3
     temperature = effective_temperature(step_size, noise_std)
     assert temperature == pytest.approx(4.5)
@@ -108,7 +108,7 @@ def test_small_steps_sample_at_the_effective_temperature(generator: torch.Genera
 def test_mala_has_the_exact_variance_at_any_step_and_noise(
     variance: float, step_size: float, noise_std: float | None, generator: torch.Generator
 ) -> None:
-    """The ratio repairs the discretisation: step 0.8 on N(0, 1), where langevin settles at 1.67."""
+    """The Metropolis ratio corrects the discretisation: step 0.8 on N(0, 1), where langevin settles at 1.67."""
     x = start(generator, std=2 * math.sqrt(variance))
     x = mala(gaussian(variance), x, steps=100, step_size=step_size, noise_std=noise_std, generator=generator)
     assert abs(x.var().item() - variance) < five_standard_errors(variance)
@@ -124,7 +124,7 @@ def test_mala_is_exact_in_more_than_one_dimension_and_with_a_clipped_gradient(
 
 
 def test_mala_is_in_detailed_balance_and_langevin_is_not(generator: torch.Generator) -> None:
-    """From x ~ p one step to y has E[x^2 y] = E[x y^2]: a skewed density, x = log of an Exp(1) variable."""
+    """One step from x ~ p to y has E[x^2 y] = E[x y^2] for a skewed density, x = log of an Exp(1) variable."""
 
     def log_density(x: Tensor) -> Tensor:
         return (x - x.exp()).sum(dim=1)
@@ -143,8 +143,8 @@ def test_mala_is_in_detailed_balance_and_langevin_is_not(generator: torch.Genera
     assert abs(imbalance(plain)) > 5  # the law can see a chain that breaks it
 
 
-def test_every_chain_is_accepted_by_its_own_ratio() -> None:
-    """What the first chain does must not touch the others; a (B, 1) + (B,) broadcast would."""
+def test_every_chain_is_accepted_by_its_own_metropolis_ratio() -> None:
+    """The first chain must not affect the other chains, as a broadcast of (B, 1) + (B,) would let it."""
     first, second = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(1)).unbind()
     second[1:] = first[1:]
     second[0] = 20.0
@@ -202,7 +202,7 @@ def test_without_noise_the_energy_never_rises(generator: torch.Generator) -> Non
 
 
 @pytest.mark.parametrize("event", [(4,), (4, 1, 1), (3, 2, 2)])
-def test_a_chain_on_the_sphere_stays_there(event: tuple[int, ...], generator: torch.Generator) -> None:
+def test_a_chain_on_the_sphere_stays_on_the_sphere(event: tuple[int, ...], generator: torch.Generator) -> None:
     record = ChainRecord()
     x = Sphere()(torch.randn(5, *event, generator=generator))
     langevin(lambda x: x.flip(1), x, steps=10, step_size=0.1, bounds=Sphere(), generator=generator, record=record)
@@ -221,7 +221,7 @@ def test_a_clamped_chain_stays_in_its_box(generator: torch.Generator) -> None:
     assert states.max() == 1
 
 
-def test_a_proposal_outside_leaves_its_chain_where_it_was() -> None:
+def test_a_proposal_outside_the_bounds_leaves_its_chain_where_it_was() -> None:
     x = torch.tensor([[0.9, 0.0], [0.0, 0.0]])
     moved = langevin(
         lambda x: torch.ones_like(x),
@@ -312,7 +312,7 @@ def test_a_chain_is_a_function_of_its_generator(chain: Callable[..., Tensor]) ->
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_chain_stops_before_the_step_at_which_it_is_asked_to(chain: Callable[..., Tensor]) -> None:
+def test_a_chain_stops_before_the_step_at_which_should_stop_is_true(chain: Callable[..., Tensor]) -> None:
     record = ChainRecord()
     with pytest.raises(Stopped, match="after 3 of 8 steps"):
         chain(torch.ones(3, 2), steps=8, should_stop=asking(3), record=record)
@@ -320,7 +320,7 @@ def test_a_chain_stops_before_the_step_at_which_it_is_asked_to(chain: Callable[.
     chain(torch.ones(3, 2), steps=8, should_stop=asking(8))
 
 
-def test_a_record_has_the_start_the_end_and_every_kth_state(chain: Callable[..., Tensor]) -> None:
+def test_a_chain_record_has_the_start_the_end_and_every_kth_state(chain: Callable[..., Tensor]) -> None:
     record = ChainRecord(log_density=gaussian(1.0), every=3)
     x = torch.ones(4, 2)
     end = chain(x, steps=7, generator=torch.Generator().manual_seed(0), record=record)
@@ -333,7 +333,7 @@ def test_a_record_has_the_start_the_end_and_every_kth_state(chain: Callable[...,
     assert torch.equal(plain, end)  # looking changes nothing
 
 
-def test_chains_that_leave_the_finite_numbers_are_counted() -> None:
+def test_an_error_counts_the_chains_that_became_nan_or_infinite() -> None:
     x = torch.tensor([[0.1], [0.2], [3.0], [4.0], [0.0]])
     with pytest.raises(FloatingPointError, match=r"langevin: 2 of 5 chains .* 10 steps; lower step_size"):
         langevin(lambda x: x**9, x, steps=20, step_size=0.5, noise_std=0.0)
@@ -345,7 +345,7 @@ def test_chains_that_leave_the_finite_numbers_are_counted() -> None:
         mala(lambda x: x.sqrt()[:, 0], 0 * x, steps=1, step_size=0.5, clip=ClipElements(0.01))
 
 
-def test_mala_rejects_a_proposal_without_density_and_names_one_that_is_nan(generator: torch.Generator) -> None:
+def test_mala_rejects_a_proposal_of_zero_density_and_raises_an_error_for_nan(generator: torch.Generator) -> None:
     """Outside its domain a density is zero, log p = -inf: chains of Gamma(2) stay positive.  NaN is an error."""
 
     def gamma(x: Tensor) -> Tensor:
@@ -359,8 +359,8 @@ def test_mala_rejects_a_proposal_without_density_and_names_one_that_is_nan(gener
         mala(lambda x: (x.log() - x)[:, 0], x, steps=100, step_size=0.3, generator=generator)
 
 
-def test_on_manifold_start_walks_in_latent_space_and_decodes(generator: torch.Generator) -> None:
-    """Decoder z -> (z, z^2): every start lies on the parabola, at the density's end of it."""
+def test_on_manifold_start_decodes_the_end_of_a_latent_chain(generator: torch.Generator) -> None:
+    """For the decoder z -> (z, z^2) every start lies on the parabola, at the density's end of the parabola."""
 
     def decode(z: Tensor) -> Tensor:
         return torch.cat([z, z.square()], dim=1)
@@ -380,7 +380,7 @@ def test_on_manifold_start_walks_in_latent_space_and_decodes(generator: torch.Ge
         on_manifold_start(log_density, decode, z, chain, should_stop=asking(50))
 
 
-def test_chain_settings_run_the_functions(generator: torch.Generator) -> None:
+def test_langevin_chain_and_mala_chain_run_langevin_and_mala_with_their_settings(generator: torch.Generator) -> None:
     x = torch.randn(6, 2, generator=generator)
     options = {
         "steps": 4,
@@ -406,10 +406,10 @@ def test_chain_settings_run_the_functions(generator: torch.Generator) -> None:
         *((MalaChain, noise_std) for noise_std in (0.2, None)),
     ],
 )
-def test_parts_of_a_chain_one_after_the_other_are_the_chain(
+def test_parts_of_a_chain_run_in_succession_give_the_states_of_the_whole_chain(
     kind: type, noise_std: object, generator: torch.Generator
 ) -> None:
-    """Bit for bit, with one generator for both; noise that falls goes on falling."""
+    """States agree bit for bit, with one generator for both; annealed noise continues across the parts."""
     whole = kind(7, 0.1, noise_std=noise_std, clip=ClipNorm(0.5), bounds=RejectOutside(-2.0, 2.0))
     x = torch.randn(6, 2, generator=generator).clamp(-2, 2)
     end = whole(gaussian(1.0), x, generator=torch.Generator().manual_seed(3))
@@ -423,7 +423,7 @@ def test_parts_of_a_chain_one_after_the_other_are_the_chain(
         whole.part(-1, 1)
 
 
-def test_arguments_without_a_meaning_are_refused(chain: Callable[..., Tensor]) -> None:
+def test_chains_refuse_invalid_steps_step_sizes_and_noise(chain: Callable[..., Tensor]) -> None:
     x = torch.zeros(2, 1)
     with pytest.raises(ValueError, match="steps >= 0, got -1"):
         chain(x, steps=-1)
@@ -441,7 +441,7 @@ def test_arguments_without_a_meaning_are_refused(chain: Callable[..., Tensor]) -
 def test_a_chain_that_starts_outside_its_box_takes_the_first_step_that_leads_inside(
     generator: torch.Generator,
 ) -> None:
-    """The target is zero outside, so every inside proposal is accepted: the start is left, not kept for ever."""
+    """The target is zero outside, so every proposal inside is accepted, and the chain does not stay at its start."""
     x = torch.full((100, 1), 1.05, dtype=torch.float64)
     end = mala(
         lambda x: -x.square()[:, 0], x, steps=300, step_size=0.01, bounds=RejectOutside(-1, 1), generator=generator

@@ -1,4 +1,4 @@
-"""Laws of sliced score matching: the Gaussian's closed form, the Hessian's trace, and what cannot be matched."""
+"""Laws of sliced score matching: the Gaussian's closed form, the Hessian's trace, and densities that are refused."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def x(generator: torch.Generator) -> Tensor:
     return torch.randn(40, 3, generator=generator, dtype=torch.float64) @ mixing
 
 
-def test_a_diagonal_gaussian_has_its_loss_without_noise(x: Tensor, generator: torch.Generator) -> None:
-    """Squared signs are 1: v^T P v = tr P, so the loss is -tr P + tr(P S P) / 2 for any v."""
+def test_the_loss_of_a_diagonal_gaussian_is_exact_for_any_projection(x: Tensor, generator: torch.Generator) -> None:
+    """Squared signs are 1, so v^T P v = tr P and the loss is -tr P + tr(P S P) / 2 for any v."""
     precision = torch.diag(torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64))
     for projections in (1, 3):
         parts = SlicedScoreMatching(projections=projections)(Gaussian(precision), x, generator=generator)
@@ -64,7 +64,9 @@ def test_the_best_diagonal_gaussian_has_the_inverse_variances(generator: torch.G
     assert model.precision.grad.diagonal().abs().max() < 10 * ROUNDING
 
 
-def test_a_full_gaussian_has_its_loss_on_average(x: Tensor, generator: torch.Generator) -> None:
+def test_the_loss_of_a_full_gaussian_is_exact_on_average_over_projections(
+    x: Tensor, generator: torch.Generator
+) -> None:
     """v^T P v has mean tr P and, for random signs, variance 2 * (sum of squared off-diagonal entries)."""
     precision = covariance_of(x).inverse()
     projections = 500
@@ -77,7 +79,7 @@ def test_a_full_gaussian_has_its_loss_on_average(x: Tensor, generator: torch.Gen
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
-def test_the_first_term_is_the_hessians_trace(outputs: int, generator: torch.Generator) -> None:
+def test_the_first_term_of_the_loss_is_the_hessians_trace_on_average(outputs: int, generator: torch.Generator) -> None:
     model = energy(outputs, nn.Softplus)
     point = torch.randn(2, generator=generator, dtype=torch.float64)
     hessian = torch.autograd.functional.hessian(lambda p: model.log_density(p[None])[0], point)
@@ -88,8 +90,8 @@ def test_the_first_term_is_the_hessians_trace(outputs: int, generator: torch.Gen
     assert abs(float(parts["curvature"] - hessian.trace())) < five_standard_errors
 
 
-def test_the_second_term_needs_no_projection(generator: torch.Generator) -> None:
-    """E (v^T s)^2 over all signs is ||s||^2."""
+def test_the_second_term_of_the_loss_is_the_squared_score_without_projection(generator: torch.Generator) -> None:
+    """The mean of (v^T s)^2 over all signs is ||s||^2."""
     model = energy(3, nn.SiLU)
     x = torch.randn(5, 2, generator=generator, dtype=torch.float64)
     signs = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=2)), dtype=torch.float64)
@@ -98,7 +100,7 @@ def test_the_second_term_needs_no_projection(generator: torch.Generator) -> None
     assert float(parts["half_square"]) == pytest.approx(float(projected.mean()) / 2, rel=1e-12)
 
 
-def test_images_are_summed_over_the_event(generator: torch.Generator) -> None:
+def test_the_loss_of_images_sums_over_their_pixels(generator: torch.Generator) -> None:
     images = torch.randn(6, 1, 4, 4, generator=generator, dtype=torch.float64)
     flat = Gaussian(torch.eye(16, dtype=torch.float64))
 
@@ -113,7 +115,7 @@ def test_images_are_summed_over_the_event(generator: torch.Generator) -> None:
 
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.LeakyReLU])
 def test_a_piecewise_linear_log_density_is_refused(activation: type[nn.Module], generator: torch.Generator) -> None:
-    """Its second derivative is exactly 0; with several outputs logsumexp bends it, a smooth activation too."""
+    """The second derivative is 0 unless logsumexp of several outputs or a smooth activation bends the density."""
     x = torch.randn(20, 2, generator=generator, dtype=torch.float64)
     objective = SlicedScoreMatching()
     with pytest.raises(ValueError, match=r"piecewise linear.*smooth activation"):
@@ -127,6 +129,6 @@ def test_a_piecewise_linear_log_density_is_refused(activation: type[nn.Module], 
         assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_the_number_of_projections_is_checked() -> None:
+def test_sliced_score_matching_refuses_an_invalid_number_of_projections() -> None:
     with pytest.raises(ValueError, match="projections >= 1, got 0"):
         SlicedScoreMatching(projections=0)

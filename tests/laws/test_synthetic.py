@@ -1,4 +1,4 @@
-"""Synthetic sets: exact densities, moments that need no tolerance but sampling error, seeds."""
+"""Synthetic sets: exact densities, moments up to sampling error alone, and seeds."""
 
 import math
 
@@ -21,7 +21,7 @@ def grid(half: float, points: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_eight_gaussians_have_the_released_peak_mass_and_entropy() -> None:
-    """Peak 1 / (8 * 2 pi / 8) = .15915 up to neighbours; a covariance of sqrt(2)/4 would peak at .056."""
+    """The peak is 1 / (8 * 2 pi / 8) = .15915 up to neighbours; a covariance of sqrt(2)/4 would have .056."""
     centers = data.eight_centers(torch.float64)
     assert (data.eight_gaussians_log_prob(centers).exp() - 0.15915).abs().max() < 2e-5
 
@@ -73,7 +73,7 @@ def test_two_uniforms_fill_two_separate_squares() -> None:
     assert abs(x[:, 1].var() - 1 / 3) < 0.01
 
 
-def test_the_exact_gaussian_has_the_moments_it_is_given() -> None:
+def test_the_exact_gaussian_has_exactly_the_given_moments() -> None:
     covariance = torch.tensor([[2.0, 0.6], [0.6, 0.5]], dtype=torch.float64)
     for n in (3, 1000):
         x = data.exact_gaussian(n, covariance, generator())
@@ -88,7 +88,7 @@ def test_the_exact_gaussian_has_the_moments_it_is_given() -> None:
 
 @pytest.mark.parametrize("k", [1, 2, 4, 8])
 def test_average_pooling_divides_the_variance_by_k_squared(k: int) -> None:
-    """Mean stays 1/2 (max pooling would move it to k^2 / (k^2 + 1)), variance is 1 / (12 k^2)."""
+    """The mean stays 1/2 (max pooling has k^2 / (k^2 + 1)), and the variance is 1 / (12 k^2)."""
     n = 400
     x = data.smoothness_images(n, (1, 32, 32), k, generator()).double()
 
@@ -110,8 +110,8 @@ def test_smoothness_blocks_are_constant_also_where_k_does_not_divide_the_side() 
         data.smoothness_images(1, (1, 32, 32), 33)
 
 
-def test_released_noise_wraps_and_ours_clips() -> None:
-    """P(N(127.5, 60) outside 0..255) = .0336: moved to the two ends, or to the other side of the range."""
+def test_noise_of_the_released_code_wraps_at_the_pixel_range_and_the_kits_noise_clips() -> None:
+    """A share P(N(127.5, 60) outside 0..255) = .0336 moves to the two ends, or to the other side of the range."""
     n = 400
     clipped = data.noise_normal(n, (1, 32, 32), generator()).double()
     wrapped = data.noise_normal_released(n, (1, 32, 32), generator()).double()
@@ -140,7 +140,7 @@ def test_noise_of_the_paper_is_half_normal_half_uniform() -> None:
     assert len(uniform.unique()) == 256
 
 
-def test_constant_items_are_constant() -> None:
+def test_constant_inputs_have_one_value_per_item() -> None:
     printed = data.constant_printed(50, (3, 8, 8), generator())
     assert (printed.flatten(1).amin(1) == printed.flatten(1).amax(1)).all()
     assert 0.5 < printed.abs().max() <= 1
@@ -157,7 +157,7 @@ def test_constant_items_are_constant() -> None:
     assert (color[:, 0] != color[:, 1]).any()
 
 
-def test_oodomain_keeps_the_stored_numbers() -> None:
+def test_oodomain_keeps_the_stored_pixel_values() -> None:
     x = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
 
     assert data.oodomain(x).dtype == torch.float32

@@ -40,7 +40,7 @@ def test_dequantisation_is_decided_by_its_seed() -> None:
     assert not torch.equal(data.dequantize(x, generator(3)), data.dequantize(x, generator(4)))
 
 
-def test_bin_centre_and_pixels_speak_of_the_same_w() -> None:
+def test_bin_center_and_from_pixels_give_the_same_w() -> None:
     x = torch.arange(256, dtype=torch.uint8)
 
     assert torch.equal(256 * data.bin_center(x), x.float() + 0.5)
@@ -56,7 +56,7 @@ def test_to_uint8_clips_and_never_wraps() -> None:
         data.to_uint8(torch.tensor([0.5, math.nan]))
 
 
-def test_scales_reach_both_ends_exactly() -> None:
+def test_pixel_scales_reach_both_ends_of_their_range_exactly() -> None:
     ends = torch.tensor([0, 255], dtype=torch.uint8)
 
     assert data.scale_unit(ends).tolist() == [0, 1]
@@ -64,7 +64,7 @@ def test_scales_reach_both_ends_exactly() -> None:
 
 
 @pytest.mark.parametrize("apply", [data.dequantize, data.bin_center, data.scale_unit, data.scale_signed])
-def test_scaling_twice_is_refused(apply) -> None:
+def test_scaling_pixels_twice_is_refused(apply) -> None:
     with pytest.raises(ValueError, match=r"expects stored uint8 values, got torch.float32"):
         apply(torch.zeros(2, 1, 4, 4))
 
@@ -98,7 +98,7 @@ def test_stored_images_survive_the_way_to_logits_and_back() -> None:
 
 
 def test_gradient_of_an_identity_flow_has_its_closed_form() -> None:
-    """log p = log N(l; 0, 1) + log dl/dw; with respect to pixels the factor 255/256 enters, once."""
+    """For log p = log N(l; 0, 1) + log dl/dw, the factor 255/256 enters once by pixels."""
     c = 0.9
     pixels = torch.linspace(0, 1, 256, dtype=torch.float64)[:, None].requires_grad_()
     logit, log_det = data.logit_forward(data.from_pixels(pixels), c)
@@ -114,7 +114,7 @@ def test_gradient_of_an_identity_flow_has_its_closed_form() -> None:
 
 
 def test_a_uniform_density_on_w_costs_eight_bits_per_dimension() -> None:
-    """Through the logit and back the log-dets cancel: no 255/256 hides in them."""
+    """Through the logit and back the log-determinants cancel, without a factor 255/256."""
     w = data.dequantize(torch.randint(256, (3, 1, 4, 4), dtype=torch.uint8), generator()).double()
     logit, log_det = data.logit_forward(w)
     p = torch.sigmoid(logit)
@@ -125,7 +125,7 @@ def test_a_uniform_density_on_w_costs_eight_bits_per_dimension() -> None:
     torch.testing.assert_close(bits, torch.full((3,), 8.0, dtype=torch.float64), rtol=1e-12, atol=0)
 
 
-def test_min_max_fills_its_range_on_the_training_part_only() -> None:
+def test_min_max_scaling_fills_its_range_on_the_training_part_only() -> None:
     train = torch.randn(100, 3, generator=generator(), dtype=torch.float64) * torch.tensor([1.0, 10.0, 0.1])
     scaler = data.MinMax.fit(train, low=-1, high=1)
 
@@ -167,6 +167,6 @@ def test_as_shape_keeps_constants_and_means_and_repeats_grey() -> None:
 @pytest.mark.parametrize(
     ("shape", "wanted"), [((2, 2, 4, 4), (1, 4, 4)), ((2, 3, 4, 4), (2, 4, 4)), ((2, 16), (1, 4, 4))]
 )
-def test_as_shape_refuses_what_is_no_image(shape: tuple[int, ...], wanted: tuple[int, int, int]) -> None:
+def test_as_shape_refuses_inputs_that_are_no_images(shape: tuple[int, ...], wanted: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match="as_shape expects images with 1 or 3 channels"):
         data.as_shape(torch.zeros(shape, dtype=torch.uint8), wanted)

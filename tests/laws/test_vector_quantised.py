@@ -1,4 +1,4 @@
-"""Laws of the autoencoder with a codebook: what is nearest, and whose gradient goes where."""
+"""Laws of the autoencoder with a codebook: nearest entries, and the gradients of encoder, decoder and codebook."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def gradient(model: nn.Module, loss: Tensor, name: str) -> Tensor:
 
 
 @pytest.mark.parametrize("places", [(), (1, 1), (2, 3)])
-def test_each_place_gets_the_entry_at_the_smallest_distance(
+def test_each_place_of_a_code_gets_the_codebook_entry_at_the_smallest_distance(
     places: tuple[int, ...], generator: torch.Generator
 ) -> None:
     model = VectorQuantisedAutoencoder(nn.Identity(), nn.Identity(), latent=4, codes=50)
@@ -42,7 +42,7 @@ def test_each_place_gets_the_entry_at_the_smallest_distance(
         assert torch.equal(entry, wanted)
 
 
-def test_there_are_no_more_reconstructions_than_entries(
+def test_there_are_no_more_distinct_reconstructions_than_codebook_entries(
     setting: tuple[VectorQuantisedAutoencoder, Tensor, Tensor],
 ) -> None:
     model, x, _ = setting
@@ -56,7 +56,7 @@ def test_there_are_no_more_reconstructions_than_entries(
 def test_the_errors_gradient_passes_straight_through_to_the_encoder(
     setting: tuple[VectorQuantisedAutoencoder, Tensor, Tensor],
 ) -> None:
-    """What the encoder gets is the decoder's gradient at the entry, as if it had said the entry itself."""
+    """The encoder gets the decoder's gradient at the entry, as if the encoder had output the entry."""
     model, x, z = setting
     entry = model.nearest(z).detach().requires_grad_()
     error = error_per_dimension(x, model.decoder(entry)).mean()
@@ -71,10 +71,10 @@ def test_the_errors_gradient_passes_straight_through_to_the_encoder(
 
 
 @pytest.mark.parametrize("commitment", [0.0, 0.25, 3.0])
-def test_the_codebook_is_moved_by_its_own_term_alone_towards_the_means(
+def test_the_codebooks_gradient_is_that_of_its_own_term_and_vanishes_at_the_means(
     commitment: float, setting: tuple[VectorQuantisedAutoencoder, Tensor, Tensor]
 ) -> None:
-    """Entry k gets 2 (n_k e_k - sum of its z) / (N D), zero at the mean of its vectors; an unused one nothing."""
+    """Entry k gets 2 (n_k e_k - sum of its z) / (N D), zero at the mean of its z; an unused entry gets nothing."""
     model, x, z = setting
     entries = model.nearest(z).detach()
     wanted = torch.zeros_like(model.codebook)
@@ -86,7 +86,7 @@ def test_the_codebook_is_moved_by_its_own_term_alone_towards_the_means(
     assert (wanted == 0).all(dim=1).any()  # an unused one is among them
 
 
-def test_the_commitment_pulls_the_encoder_to_its_entry(
+def test_the_commitment_term_pulls_the_code_towards_its_codebook_entry(
     setting: tuple[VectorQuantisedAutoencoder, Tensor, Tensor],
 ) -> None:
     model, x, z = setting
@@ -96,7 +96,7 @@ def test_the_commitment_pulls_the_encoder_to_its_entry(
     assert strong - weak == pytest.approx(wanted, abs=1e-12)
 
 
-def test_the_loss_is_the_error_and_the_distance_with_its_weight(
+def test_the_vector_quantised_loss_is_the_error_plus_the_weighted_distance_to_the_entries(
     setting: tuple[VectorQuantisedAutoencoder, Tensor, Tensor],
 ) -> None:
     model, x, z = setting

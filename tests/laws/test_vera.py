@@ -1,4 +1,4 @@
-"""Laws of training against a generator: closed forms of a linear one, and whose gradient reaches whom."""
+"""Laws of training an energy against a generator: closed forms of a linear generator, gradients of each network."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def x(generator: torch.Generator) -> Tensor:
 # --------------------------------------------------------------------------- a linear generator (exact)
 
 
-def test_draws_have_the_linear_generators_law(generator: torch.Generator) -> None:
+def test_draws_of_a_linear_generator_have_its_gaussian_distribution(generator: torch.Generator) -> None:
     q, n = linear_generator(), 100_000
     x, h = (part.detach() for part in q.draw(n, generator=generator))
     wanted = covariance(q).detach()
@@ -108,8 +108,8 @@ def test_the_bound_on_log_z_has_the_kl_divergence_as_its_gap(generator: torch.Ge
     assert float(gap) > 0
 
 
-def test_the_estimated_score_is_the_exact_one_on_average(generator: torch.Generator) -> None:
-    """-grad log q = (W W^T + std^2 I)^-1 (x - b): the estimate regresses on it with slope 1.
+def test_the_estimated_score_of_the_generator_is_exact_on_average(generator: torch.Generator) -> None:
+    """The estimate regresses with slope 1 on -grad log q = (W W^T + std^2 I)^-1 (x - b).
 
     The proposal is twice as wide as the posterior: a narrow one leaves the slope and multiplies the error.
     """
@@ -123,7 +123,7 @@ def test_the_estimated_score_is_the_exact_one_on_average(generator: torch.Genera
     assert (estimate - exact).square().mean().sqrt() < 0.2 * exact.square().mean().sqrt()
 
 
-def test_a_narrow_proposal_sees_only_the_noises_entropy(generator: torch.Generator) -> None:
+def test_a_narrow_proposal_gives_the_gradient_of_the_noises_entropy_only(generator: torch.Generator) -> None:
     """As proposal_std -> 0 the estimate becomes xi / std: the gradient of H(x | h), so D by log std and 0 by W."""
     q, n = linear_generator(proposal_std=1e-4), 50_000
     x, h = q.draw(n, generator=generator)
@@ -133,7 +133,7 @@ def test_a_narrow_proposal_sees_only_the_noises_entropy(generator: torch.Generat
     assert by_weight.abs().max() < 5 / STD / math.sqrt(n) + 0.01
 
 
-def test_the_surrogate_has_the_entropys_gradient(generator: torch.Generator) -> None:
+def test_the_surrogate_has_the_gradient_of_the_generators_entropy(generator: torch.Generator) -> None:
     q, n = linear_generator(proposal_std=1.0), 100_000
     x, h = q.draw(n, generator=generator)
     c = negative_stein_score(q, x, h, proposals=100, generator=generator)
@@ -145,8 +145,8 @@ def test_the_surrogate_has_the_entropys_gradient(generator: torch.Generator) -> 
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
-def test_the_generator_ascends_the_bound(weight: float, generator: torch.Generator) -> None:
-    """Its gradient is that of -(E_q f + weight * H(q)), both in closed form; the energy is not standard."""
+def test_the_generators_gradient_ascends_the_bound_on_log_z(weight: float, generator: torch.Generator) -> None:
+    """The gradient is that of -(E_q f + weight * H(q)), both in closed form; the energy is no standard Gaussian."""
     q, n = linear_generator(std=0.5, proposal_std=1.0), 100_000
     precision = torch.diag(torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64))
     model = EnergyWithGenerator(Gaussian(torch.zeros(DIMS, dtype=torch.float64), precision), q)
@@ -160,7 +160,7 @@ def test_the_generator_ascends_the_bound(weight: float, generator: torch.Generat
         assert (got[name] - exact).abs().max() < 5 * 4 / math.sqrt(n) + 0.02 * weight, name
 
 
-def test_the_proposal_descends_its_divergence_from_the_posterior(generator: torch.Generator) -> None:
+def test_the_proposals_gradient_descends_its_kl_divergence_from_the_posterior(generator: torch.Generator) -> None:
     """For a Gaussian posterior of precision L the gradient by log std_i is std_i^2 L_ii - 1, wherever h lies."""
     q, n = linear_generator(), 200_000
     x, h = q.draw(n, generator=generator)
@@ -176,8 +176,8 @@ def test_the_proposal_descends_its_divergence_from_the_posterior(generator: torc
 # --------------------------------------------------------------------------- whose gradient reaches whom
 
 
-def test_the_energys_gradient_is_its_own_losss(x: Tensor) -> None:
-    """Raise f on data, lower it on what was generated, penalise its slope: nothing of the other players."""
+def test_the_energys_gradient_is_that_of_its_own_loss_only(x: Tensor) -> None:
+    """The loss raises f on data, lowers f on generated inputs and penalises the slope of f."""
     model = pair()
     got = gradients(model, vera(), x)
     generated, _ = model.generator.draw(len(x), generator=torch.Generator().manual_seed(1))
@@ -191,7 +191,7 @@ def test_the_energys_gradient_is_its_own_losss(x: Tensor) -> None:
         assert torch.allclose(got[name], exact, rtol=1e-10, atol=1e-12), name
 
 
-def test_no_players_gradient_depends_on_the_others_weights_in_the_loss(x: Tensor) -> None:
+def test_the_gradients_of_energy_and_generator_do_not_depend_on_each_others_loss_weights(x: Tensor) -> None:
     model = pair()
     both = gradients(model, vera(), x)
     without_entropy = gradients(model, vera(entropy_weight=0.0, proposals=5), x)
@@ -206,7 +206,7 @@ def test_no_players_gradient_depends_on_the_others_weights_in_the_loss(x: Tensor
     assert any(not torch.equal(both[name], without_entropy[name]) for name in network)
 
 
-def test_the_proposals_gradient_stays_with_the_proposal(x: Tensor, generator: torch.Generator) -> None:
+def test_the_proposals_loss_has_gradients_in_the_proposal_only(x: Tensor, generator: torch.Generator) -> None:
     q = pair().generator
     made, h = q.draw(len(x), generator=generator)
     proposal_loss(q, made, h, generator=generator).backward()
@@ -214,7 +214,7 @@ def test_the_proposals_gradient_stays_with_the_proposal(x: Tensor, generator: to
     assert all(p.grad is None for name, p in q.named_parameters() if name != "log_proposal_std")
 
 
-def test_the_loss_has_the_energys_value_and_no_number_poses_as_an_entropy(x: Tensor) -> None:
+def test_the_loss_has_the_energys_value_and_no_part_is_named_an_entropy(x: Tensor) -> None:
     parts = vera()(pair(), x, generator=torch.Generator().manual_seed(1))
     assert float(parts["loss"].detach()) == pytest.approx(
         float(-parts["log_density_gap"] + 0.1 * parts["gradient_penalty"]), rel=1e-12
@@ -222,7 +222,7 @@ def test_the_loss_has_the_energys_value_and_no_number_poses_as_an_entropy(x: Ten
     assert not any("entropy" in name or "surrogate" in name for name in parts)
 
 
-def test_the_gradient_penalty_sums_over_the_event_and_averages_over_the_batch(x: Tensor) -> None:
+def test_the_gradient_penalty_sums_over_dimensions_and_averages_over_the_batch(x: Tensor) -> None:
     model = pair()
     linear = nn.Linear(DIMS, 1).double()
     model.energy_model = JointEnergy(linear)
@@ -233,7 +233,7 @@ def test_the_gradient_penalty_sums_over_the_event_and_averages_over_the_batch(x:
 
 
 @pytest.mark.parametrize(("std", "kept"), [(1e-4, 0.01), (0.05, 0.05), (2.0, 0.3)])
-def test_the_noise_is_set_back_to_its_bounds(std: float, kept: float, x: Tensor) -> None:
+def test_the_generators_noise_std_is_clamped_to_its_bounds(std: float, kept: float, x: Tensor) -> None:
     model = pair()
     model.generator.log_std.data.fill_(math.log(std))
     parts = vera()(model, x, generator=torch.Generator().manual_seed(1))
@@ -241,7 +241,7 @@ def test_the_noise_is_set_back_to_its_bounds(std: float, kept: float, x: Tensor)
     assert float(model.generator.log_std.detach().exp()) == pytest.approx(kept)
 
 
-def test_the_pair_trains_with_classes_and_rates_of_its_own(x: Tensor) -> None:
+def test_energy_and_generator_train_with_labels_and_their_own_learning_rates(x: Tensor) -> None:
     y = torch.arange(len(x)) % 2
     rates = {"generator": {"lr": 1e-3, "betas": (0.0, 0.9)}, "generator.log_proposal_std": 1e-4}
     model = pair().float()
@@ -280,7 +280,7 @@ def test_the_table_generator_has_batch_normalisation_and_no_bias() -> None:
     assert network(torch.randn(4, 16)).shape == (4, 18)
 
 
-def test_settings_that_cannot_be_are_refused() -> None:
+def test_vera_refuses_invalid_weights_proposals_and_noise_bounds() -> None:
     with pytest.raises(ValueError, match="entropy_weight >= 0"):
         vera(entropy_weight=-1.0)
     with pytest.raises(ValueError, match="proposals >= 1"):
@@ -291,7 +291,7 @@ def test_settings_that_cannot_be_are_refused() -> None:
         linear_generator(std=0.0)
 
 
-def test_under_autocast_the_generator_keeps_its_precision() -> None:
+def test_the_generator_computes_in_float32_under_autocast() -> None:
     """In bfloat16 the rounding of g(h) would be as large as the noise of 0.01."""
     torch.manual_seed(0)
     q = NoisyGenerator(ImageGenerator(latent=4, channels=1, features=4, side=8), 4, std=0.01, proposal_std=0.1).eval()

@@ -18,8 +18,10 @@ def normal(n: int, dims: int, generator: torch.Generator) -> Tensor:
 
 
 @pytest.mark.parametrize("bandwidth", [None, 0.7])
-def test_over_all_ways_to_part_one_sample_its_mean_is_zero(bandwidth: float | None, generator: torch.Generator) -> None:
-    """Unbiased: for equal laws all partings are equally likely. A median of all draws is the same for each."""
+def test_the_mean_discrepancy_over_all_splits_of_one_sample_is_zero(
+    bandwidth: float | None, generator: torch.Generator
+) -> None:
+    """For equal distributions all splits are equally likely; the median over all draws is the same for each split."""
     points = normal(7, 2, generator)
     found = []
     for chosen in itertools.combinations(range(7), 3):
@@ -36,7 +38,7 @@ def gaussian_kernel_mean(variance: float, distance: float, dims: int, s: float) 
 
 
 @pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (1.0, 1.0), (0.0, 2.0), (0.8, 0.5)])
-def test_between_two_gaussians_it_is_its_closed_form_on_average(
+def test_the_discrepancy_between_two_gaussians_has_its_closed_form_on_average(
     mean: float, std: float, generator: torch.Generator
 ) -> None:
     dims, s, batches = 3, 1.2, 400
@@ -64,7 +66,9 @@ def test_the_bandwidth_is_the_median_distance_of_all_draws(generator: torch.Gene
     assert scaled == pytest.approx(float(mmd_squared(a, b)), rel=1e-12)  # so units do not matter
 
 
-def test_its_gradient_is_its_slope_and_the_median_counts_as_a_constant(generator: torch.Generator) -> None:
+def test_the_discrepancys_gradient_passes_gradcheck_and_treats_the_median_bandwidth_as_constant(
+    generator: torch.Generator,
+) -> None:
     a, b = normal(4, 2, generator).requires_grad_(), normal(5, 2, generator)
     assert torch.autograd.gradcheck(lambda a: mmd_squared(a, b, bandwidth=0.9), a)
     with torch.no_grad():
@@ -76,7 +80,7 @@ def test_its_gradient_is_its_slope_and_the_median_counts_as_a_constant(generator
 
 
 @pytest.mark.parametrize("model", [lambda: smooth_nae(3), lambda: smooth_nae(2, sphere=True), conv28])
-def test_the_loss_is_the_error_and_the_weighted_discrepancy_to_the_models_prior(
+def test_the_loss_is_the_error_plus_the_weighted_discrepancy_to_the_models_prior(
     model: object, generator: torch.Generator
 ) -> None:
     model = model()
@@ -96,7 +100,7 @@ def test_the_loss_is_the_error_and_the_weighted_discrepancy_to_the_models_prior(
     assert [name for name, part in parts.items() if part.requires_grad] == ["loss"]
 
 
-def test_a_coefficient_of_zero_leaves_the_plain_autoencoder(generator: torch.Generator) -> None:
+def test_a_discrepancy_coefficient_of_zero_trains_a_plain_autoencoder(generator: torch.Generator) -> None:
     model, x = smooth_nae(3), torch.randn(8, 2, generator=generator)
     parameters = [*model.encoder.parameters(), *model.decoder.parameters()]
     wanted = torch.autograd.grad(reconstruction(model, x)["loss"], parameters)
@@ -104,7 +108,7 @@ def test_a_coefficient_of_zero_leaves_the_plain_autoencoder(generator: torch.Gen
     assert all(a == pytest.approx(b, abs=1e-7) for a, b in zip(got, wanted, strict=True))
 
 
-def test_what_is_no_pair_or_no_weight_is_refused() -> None:
+def test_single_draws_and_invalid_bandwidths_or_coefficients_are_refused() -> None:
     with pytest.raises(ValueError, match="mmd_squared expects two draws of each at least, got 1 and 5"):
         mmd_squared(torch.zeros(1, 2), torch.zeros(5, 2))
     with pytest.raises(ValueError, match="bandwidth > 0, got 0"):

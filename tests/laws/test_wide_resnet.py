@@ -64,7 +64,7 @@ def by_hand(model: WideResNet, x: Tensor) -> Tensor:
     return F.linear(act(h).mean(dim=(2, 3)), model.head.weight, model.head.bias)
 
 
-def test_blocks_activate_first_stride_second_and_have_no_norm(generator: torch.Generator) -> None:
+def test_wide_resnet_computes_as_by_hand_and_has_no_norm_layers(generator: torch.Generator) -> None:
     model = network(channels=3, outputs=4)
     x = torch.randn(5, 3, 9, 9, generator=generator, dtype=torch.float64)
     assert model(x).detach() == pytest.approx(by_hand(model, x).detach(), abs=ROUNDING)
@@ -72,13 +72,13 @@ def test_blocks_activate_first_stride_second_and_have_no_norm(generator: torch.G
     assert not any(isinstance(module, norms) for module in model.modules())
 
 
-def test_a_deeper_network_adds_blocks_that_keep_shape_and_input() -> None:
+def test_a_deeper_network_adds_blocks_with_identity_shortcuts() -> None:
     model = network(depth=16)
     assert sum(isinstance(module, nn.Identity) for module in model.modules()) == 3  # the second block of each stage
 
 
-def test_convolutions_start_as_the_released_ones() -> None:
-    """Xavier-uniform with gain sqrt(2): bound sqrt(2) * sqrt(6 / (fan in + fan out)), zero biases."""
+def test_convolutions_are_initialised_as_in_the_released_code() -> None:
+    """Xavier-uniform weights of gain sqrt(2) have bound sqrt(2) * sqrt(6 / (fan in + fan out)); biases are zero."""
     for module in network(width=16, bottleneck=0.2).modules():
         if isinstance(module, nn.Conv2d):
             bound = (2 * 6 / ((module.in_channels + module.out_channels) * module.weight[0, 0].numel())) ** 0.5
@@ -104,7 +104,7 @@ def test_a_bottleneck_keeps_the_papers_number_of_channels(share: float, kept: tu
         assert bottleneck(x).detach() == pytest.approx(wanted.detach(), abs=ROUNDING)  # nothing but linear
 
 
-def test_no_bottleneck_means_no_layers() -> None:
+def test_a_network_without_a_bottleneck_has_no_bottleneck_layers() -> None:
     assert not any(isinstance(module, Bottleneck) for module in network().modules())
     for share in (1.0, 0.01, 0.0, -0.1):
         with pytest.raises(ValueError, match="None means no bottleneck"):
@@ -112,7 +112,7 @@ def test_no_bottleneck_means_no_layers() -> None:
 
 
 @pytest.mark.parametrize("depth", [4, 9, 12])
-def test_depths_that_leave_blocks_over_are_refused(depth: int) -> None:
+def test_depths_that_are_no_whole_number_of_blocks_are_refused(depth: int) -> None:
     with pytest.raises(ValueError, match=rf"(?=.*depth = 6 n \+ 4 with n >= 1)(?=.*got {depth})"):
         network(depth=depth)
 
@@ -135,8 +135,8 @@ def test_a_piecewise_linear_energy_grows_linearly_along_rays(outputs: int, gener
     assert (nearer.sign() == far.sign()).all()
 
 
-def test_only_a_smooth_activation_bends_between_kinks(generator: torch.Generator) -> None:
-    """Second differences along a short segment vanish for LeakyReLU and do not for SiLU."""
+def test_second_differences_vanish_for_leaky_relu_and_not_for_a_smooth_activation(generator: torch.Generator) -> None:
+    """Differences are taken along a short segment between kinks; SiLU is the smooth activation."""
     x, v = torch.randn(2, 6, 1, 8, 8, generator=generator, dtype=torch.float64)
     step = 1e-6
 
@@ -149,7 +149,7 @@ def test_only_a_smooth_activation_bends_between_kinks(generator: torch.Generator
     assert bend(network(activation=nn.SiLU)) > 0.1
 
 
-def test_in_reduced_precision_the_head_still_computes_in_float32(generator: torch.Generator) -> None:
+def test_the_head_computes_in_float32_under_autocast(generator: torch.Generator) -> None:
     model = network().float()
     x = torch.randn(64, 1, 8, 8, generator=generator)
     with torch.autocast("cpu", torch.bfloat16):

@@ -1,4 +1,4 @@
-"""The call for a GPU goes its whole way without one, where nothing of notebooks is installed."""
+"""The script for a GPU machine runs from end to end without a GPU and without the packages of notebooks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ sys.meta_path.insert(0, Absent())
 """  # not None in sys.modules: who looks there finds nothing, as where a package is absent
 
 
-def test_a_bare_machine_runs_tests_and_trainings_and_packs_the_rows(tmp_path: Path) -> None:
+def test_the_gpu_script_runs_tests_and_trainings_without_notebook_packages_and_packs_the_rows(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(BLOCKED)  # every process from here on begins with it
     paths = os.pathsep.join([str(tmp_path), str(CHECKOUT)])
     environment = {**os.environ, "PYTHONPATH": paths, "OODLAB_DATA": "", "OODLAB_CACHE": str(tmp_path / "none")}
@@ -52,7 +52,7 @@ def test_a_bare_machine_runs_tests_and_trainings_and_packs_the_rows(tmp_path: Pa
     assert set(rows["device"]) == {"cpu"} and set(rows["precision"]) <= set(PRECISIONS) - {"auto"}
 
 
-def test_the_blocked_packages_are_blocked(tmp_path: Path) -> None:
+def test_the_packages_of_notebooks_cannot_be_imported_where_blocked(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(BLOCKED)
     command = [sys.executable, "-c", "import papermill"]
     ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)

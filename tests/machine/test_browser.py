@@ -172,7 +172,9 @@ def run_all(browser: Any, address: str) -> None:
     until("all cells", lambda: browser.execute_script(KERNEL_IDLE))
 
 
-def test_panel_reacts_in_jupyterlab(browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_panel_trains_and_redraws_in_jupyterlab(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The notebook runs at smoke size; its panel trains, draws, and redraws from cached values."""
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
@@ -223,7 +225,7 @@ def test_panel_reacts_in_jupyterlab(browser: Any, tmp_path: Path, monkeypatch: p
 def test_a_score_panel_trains_and_redraws_in_jupyterlab(
     name: str, browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It trains live, stops, and moves its threshold without a run."""
+    """The score panel trains live, stops, and moves its threshold without a run."""
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
@@ -258,10 +260,10 @@ def test_a_score_panel_trains_and_redraws_in_jupyterlab(
         browser.save_screenshot(str(Path(os.environ.get("OODLAB_SHOTS", tmp_path)) / f"3_{name}.png"))
 
 
-def test_chains_are_moved_by_hand_and_by_play_in_jupyterlab(
+def test_buttons_and_play_advance_chains_in_jupyterlab(
     browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Buttons take one step and ten; play goes on by itself until it is pressed again, and for no other reason."""
+    """Buttons take one step and ten; play continues until play is pressed again, and ends for no other reason."""
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
@@ -335,8 +337,8 @@ fetch(document.querySelector('.jp-Notebook img.widget-image').src).then((got) =>
   .then((bytes) => done(Array.from(new Uint8Array(bytes)))).catch(() => done([]));"""
 
 
-def test_the_mouse_draws_in_jupyterlab(browser: Any, embedded: None, tmp_path: Path) -> None:
-    """What is drawn reaches the kernel, what the kernel puts reaches the page, and the verdicts follow."""
+def test_drawing_with_the_mouse_updates_verdicts_in_jupyterlab(browser: Any, embedded: None, tmp_path: Path) -> None:
+    """Drawings reach the kernel, pictures put by the kernel reach the page, and the verdicts follow."""
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.by import By
 

@@ -160,7 +160,7 @@ while len(list(pathlib.Path({str(folder)!r}).iterdir())) < {count}:
 """
 
 
-def test_results_are_those_of_a_local_run(
+def test_results_of_a_cluster_run_are_those_of_a_local_run(
     cluster: Local, notebooks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     meet = meeting(tmp_path / "meeting", 2)
@@ -210,7 +210,7 @@ def test_results_are_those_of_a_local_run(
     assert told("c")["OODLAB_ANEW"] == "1"
 
 
-def test_a_failed_notebook_is_explained_as_here_and_not_tried_again(
+def test_a_notebook_that_fails_on_a_cluster_is_explained_as_locally_and_not_retried(
     cluster: Local, notebooks: Path, tmp_path: Path, capsys
 ) -> None:
     tries = tmp_path / "tries"
@@ -259,7 +259,9 @@ def test_an_ended_driver_leaves_no_kernel_on_a_worker(cluster: Local, notebooks:
     assert all(alive(worker.pid) for worker in workers)
 
 
-def test_jobs_go_where_the_gpus_are_and_a_killed_workers_job_to_another(notebooks: Path, tmp_path: Path) -> None:
+def test_jobs_run_on_workers_with_gpus_and_a_killed_workers_job_runs_on_another(
+    notebooks: Path, tmp_path: Path
+) -> None:
     path = write(notebooks / "nae" / "a.ipynb", HANG_ONCE, DRAW.format(name="a"), TELL)
     others = [write(notebooks / "nae" / f"{name}.ipynb", TELL) for name in "bcd"]
     shown = io.StringIO()
@@ -294,14 +296,14 @@ def test_jobs_go_where_the_gpus_are_and_a_killed_workers_job_to_another(notebook
 @pytest.mark.parametrize(
     "place", ["127.0.0.1:8786", "tcp://127.0.0.1", "tcp://:8786", "tcp://h:x", "tls://h:1", "slurm", "tcp://h:1/x", ""]
 )
-def test_a_place_that_is_none_is_refused(notebooks: Path, capsys, place: str) -> None:
+def test_an_invalid_address_of_a_cluster_is_refused(notebooks: Path, capsys, place: str) -> None:
     write(notebooks / "nae" / "a.ipynb")
     assert main(["figures", "--notebooks", str(notebooks), "--on", place]) == 2
     assert f"expects --on local or --on tcp://HOST:PORT, got {place!r}" in capsys.readouterr().err
     assert not workspace.runs_folder().exists()
 
 
-def test_what_a_cluster_needs_is_said_before_anything_runs(
+def test_requirements_of_a_cluster_run_are_checked_before_anything_runs(
     notebooks: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(notebooks / "nae" / "a.ipynb")
@@ -349,8 +351,8 @@ def test_a_worker_with_other_code_is_refused(
     assert not (workspace.runs_folder() / "notebooks").exists()
 
 
-def test_a_job_checks_its_worker_itself(cluster: Local) -> None:
-    """It may have come after the driver looked at them all."""
+def test_a_job_refuses_a_worker_with_other_versions_than_the_driver(cluster: Local) -> None:
+    """The worker may have joined after the driver checked all workers."""
     from distributed import Client
 
     from oodlab.batch.worker import job
@@ -379,7 +381,7 @@ def test_a_hosts_cores_are_shared_out_among_its_workers_threads(
 
 
 @pytest.mark.parametrize("stand_in", [True, False])
-def test_a_stand_ins_figure_never_replaces_a_committed_one(
+def test_a_stand_ins_figure_from_a_cluster_never_replaces_a_committed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_in: bool
 ) -> None:
     from oodlab.batch.cluster import RemoteKernel
@@ -400,8 +402,8 @@ def test_a_stand_ins_figure_never_replaces_a_committed_one(
     assert committed.exists() is not stand_in
 
 
-def test_every_worker_counts() -> None:
-    """Some versions of Dask's client know of five unless asked for all."""
+def test_every_worker_of_a_cluster_is_counted() -> None:
+    """Some versions of Dask's client report only five workers unless asked for all."""
     from oodlab.batch.cluster import Cluster
 
     known = {f"tcp://10.0.0.{i}:1": {"resources": {}} for i in range(9)}
@@ -413,7 +415,7 @@ def test_every_worker_counts() -> None:
     assert Cluster.workers(there) == known
 
 
-def test_a_cluster_that_is_lost_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_connection_to_the_cluster_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     from distributed import KilledWorker
 
     from oodlab.batch import cluster

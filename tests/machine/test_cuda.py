@@ -1,4 +1,4 @@
-"""What only a GPU shows: the same numbers as on a CPU, as a graph as without, and trainings that come through."""
+"""What only a GPU shows: the numbers of a CPU, equal results with and without graphs, and whole trainings."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ STEPS_OF_CAPTURE = 20  # by then a full replay has proved static and was capture
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_models_energy_and_its_gradient_are_those_of_the_cpu(name: str) -> None:
-    """In float64, where sums in another order differ in the last of 16 digits; a sampled bound has its own noise."""
+def test_a_models_energy_and_gradient_on_a_gpu_are_those_of_the_cpu(name: str) -> None:
+    """In float64, sums in another order differ in the last of 16 digits; a sampled bound has its own noise."""
     model, shape = built(name).eval(), MODELS[name][1]
     x = torch.rand(7, *shape, dtype=torch.float64)
     if "VAE" in name:  # importance samples: other random numbers on each device
@@ -71,8 +71,8 @@ def test_a_models_energy_and_its_gradient_are_those_of_the_cpu(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_a_detectors_scores_are_those_of_the_cpu(name: str, generator: torch.Generator) -> None:
-    """Dense networks in float32: no TF32 in matrix products, so six digits."""
+def test_a_detectors_scores_on_a_gpu_are_those_of_the_cpu(name: str, generator: torch.Generator) -> None:
+    """Dense networks compute in float32 without TF32 in matrix products, so six digits agree."""
     build, inside, outside = DETECTORS[name]
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -85,7 +85,7 @@ def test_a_detectors_scores_are_those_of_the_cpu(name: str, generator: torch.Gen
         assert torch.allclose(torch.from_numpy(there), torch.from_numpy(here), rtol=1e-4, atol=1e-4)
 
 
-def test_a_detector_fitted_on_a_gpu_scores_there(generator: torch.Generator) -> None:
+def test_a_detector_fitted_on_a_gpu_scores_on_the_gpu(generator: torch.Generator) -> None:
     for name, (build, inside, _) in DETECTORS.items():
         detector = build()
         detector.model.cuda()
@@ -93,8 +93,8 @@ def test_a_detector_fitted_on_a_gpu_scores_there(generator: torch.Generator) -> 
         assert len(scores) == 50, name
 
 
-def test_scores_of_image_networks_are_those_of_the_cpu() -> None:
-    """In float32, also where torch's default for convolutions is TF32, whose factors have three digits."""
+def test_scores_of_image_networks_on_a_gpu_are_those_of_the_cpu() -> None:
+    """Scores are in float32, also where torch's default for convolutions is TF32, whose factors have three digits."""
     torch.manual_seed(0)
     flow = image_realnvp((1, 28, 28), scales=2, blocks=1, width=16)
     for parameter in flow.parameters():
@@ -113,7 +113,7 @@ def test_scores_of_image_networks_are_those_of_the_cpu() -> None:
         assert error < 1e-4
 
 
-def test_bfloat16_chains_stay_close_to_float32() -> None:
+def test_bfloat16_chains_stay_close_to_float32_chains() -> None:
     """bfloat16 has 8 bits: a gradient is off by some percent, and a chain by that share of its drift, not of its noise."""
     torch.manual_seed(0)
     model = JointEnergy(WideResNet(channels=1, outputs=1)).cuda()
@@ -137,8 +137,8 @@ def test_bfloat16_chains_stay_close_to_float32() -> None:
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_every_objectives_step_is_captured_and_gives_what_it_gives_without(name: str) -> None:
-    """The same random numbers, as a graph draws them where its step would have; sums may differ in the last digits."""
+def test_every_objectives_step_gives_the_same_results_with_and_without_a_graph(name: str) -> None:
+    """A graph draws the same random numbers as the step without a graph; sums may differ in the last digits."""
 
     def gradients_of(graph: bool) -> tuple[list[Tensor], bool]:
         torch.manual_seed(0)
@@ -168,8 +168,8 @@ def test_every_objectives_step_is_captured_and_gives_what_it_gives_without(name:
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-4), (i, float((one - other).abs().max()))
 
 
-def test_image_chains_are_the_same_as_graph_and_without() -> None:
-    """In bfloat16 as trainings run them, with dropout-free convolutions and cuDNN's choices."""
+def test_image_chains_are_the_same_with_and_without_a_graph() -> None:
+    """Chains run in bfloat16 as in trainings, with dropout-free convolutions and cuDNN's choices."""
     torch.manual_seed(0)
     model = JointEnergy(WideResNet(channels=1, outputs=1)).cuda()
     x = 2 * torch.rand(32, 1, 28, 28, device="cuda") - 1
@@ -263,8 +263,8 @@ RECIPES = {  # name: (recipe, watched number, whether it falls)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_of_each_kind_trains(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With precision and graph chosen by the kit; its steps are captured once."""
+def test_a_recipe_of_each_kind_trains_on_a_gpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kit chooses precision and graph; the steps are captured once."""
     made: list[Replayed] = []
     monkeypatch.setattr(loop, "gradients_of", _watched(loop.gradients_of, made))
     recipe, watched, falls = RECIPES[name]
@@ -290,9 +290,10 @@ def _watched(build: Callable[..., Any], made: list[Replayed]) -> Callable[..., A
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_an_interrupted_training_ends_where_the_whole_one_does(name: str, tmp_path: Path) -> None:
-    """The same random numbers. To the bit is promised on a CPU only: here sums have no fixed order, so a
-    few digits, which chains and Adam's division by small moments let grow over the second half."""
+def test_an_interrupted_training_on_a_gpu_ends_near_an_uninterrupted_one(name: str, tmp_path: Path) -> None:
+    """Both trainings draw the same random numbers. Equal bits are promised on a CPU only: a GPU's sums have no fixed
+    order, and chains and Adam's division by small moments let the differences of a few digits grow.
+    """
     recipe = replace(RECIPES[name][0], steps=30)
 
     def trained(folder: Path, last: int = recipe.steps) -> Result:

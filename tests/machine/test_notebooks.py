@@ -35,7 +35,7 @@ def code_of(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=label)
-def test_a_notebook_is_committed_clean(path: Path) -> None:
+def test_a_notebook_is_committed_without_outputs(path: Path) -> None:
     raw = json.loads(path.read_text(encoding="utf-8"))
     nbformat.validate(raw)
     assert (raw["nbformat"], raw["nbformat_minor"] >= 5) == (4, True), "cell ids need format 4.5"
@@ -52,7 +52,7 @@ def test_a_notebook_is_committed_clean(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=label)
-def test_a_notebook_defines_nothing(path: Path) -> None:
+def test_a_notebook_defines_no_functions_or_classes(path: Path) -> None:
     for source in code_of(path):
         for node in ast.walk(ast.parse(source)):
             defines = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
@@ -71,8 +71,8 @@ STUDIES = [FOLDER / f"{name}.ipynb" for name in studies()]
 
 
 @pytest.mark.parametrize("path", [*STUDIES, FOLDER / "template.ipynb"], ids=label)
-def test_a_study_reads_like_a_tutorial(path: Path) -> None:
-    """Prose before every code cell and at its end, at most 100 columns, and the study's own parameters."""
+def test_a_study_notebook_has_prose_before_every_code_cell_and_at_its_end(path: Path) -> None:
+    """Lines of prose have at most 100 columns, and the parameters are the study's own."""
     cells = nbformat.read(path, as_version=4).cells
     assert all(len(line) <= 100 for cell in cells for line in cell.source.splitlines())
     for before, cell in pairwise(cells):
@@ -120,8 +120,8 @@ def test_a_notebook_runs_at_profile_smoke(path: Path, tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["index.ipynb", "template.ipynb"])
-def test_gallery_and_template_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They draw no figures, so their cells run here, in this process."""
+def test_the_gallery_and_template_notebooks_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both notebooks draw no figures, so their cells run in the test's process."""
     monkeypatch.setenv("OODLAB_PROGRESS", str(tmp_path / "events.jsonl"))  # as in a batch: no panel
     namespace: dict[str, object] = {}
     for source in code_of(FOLDER / name):

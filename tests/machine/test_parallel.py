@@ -1,4 +1,4 @@
-"""Laws of data-parallel training on two processes: the batch's gradient, one course, the same bits."""
+"""Laws of data-parallel training on two processes: the whole batch's gradient, one history, the same bits."""
 
 from __future__ import annotations
 
@@ -195,8 +195,8 @@ def descend(model: nn.Module, objective: Callable, batches: Callable, steps: int
 
 
 @pytest.mark.parametrize("law", LAWS)
-def test_the_gradient_is_that_of_the_whole_batch(law: str, pair: Pair) -> None:
-    """In float64 the two differ by rounding, 1e-16, times what chains of a few steps make of it."""
+def test_the_gradient_of_two_processes_is_that_of_the_whole_batch(law: str, pair: Pair) -> None:
+    """In float64 the gradients differ by rounding, 1e-16, times its growth over chains of a few steps."""
     ranks = pair(first_move, law)
     wanted = first_move(law, [torch.Generator().manual_seed(SEED + STREAM + r * team.STREAM) for r in range(2)])
     assert any(abs(value).max() > 1e-3 for value in wanted.values())
@@ -216,8 +216,8 @@ def plane(n: int, generator: torch.Generator) -> Tensor:
     return eight_gaussians(n, generator).double()
 
 
-def test_where_nothing_is_drawn_but_data_the_whole_run_is_that_of_one_process(pair: Pair) -> None:
-    """Fresh data come from one stream for all ranks; what is watched is the mean over them. Rounding only, as above."""
+def test_a_run_of_two_processes_that_draws_only_data_equals_the_run_of_one_process(pair: Pair) -> None:
+    """Fresh data come from one stream for all ranks, reported numbers are means over ranks, only rounding differs."""
     wanted = without_noise()
     for rank in pair(without_noise):
         for name, value in wanted.items():
@@ -243,7 +243,7 @@ def some_gradients() -> dict[str, object]:
     return plain(model.state_dict()) | {"without": model.none.grad is None}
 
 
-def test_a_missing_gradient_counts_as_zero_and_stays_missing_where_nobody_has_one(pair: Pair) -> None:
+def test_a_ranks_missing_gradient_counts_as_zero_and_stays_missing_where_no_rank_has_one(pair: Pair) -> None:
     for rank in pair(some_gradients):
         assert rank["both"].tolist() == [1 - 2 * 1.5] * 2
         assert rank["second"].tolist() == [1 - 2 * 0.5] * 2
@@ -317,7 +317,9 @@ SLOTS = {"start": Uniform(-1.0, 1.0), "restart": 0.1, "fifo": False}
         ("sets itself", "RuntimeError: training on 2 processes expects the same weights in each, got different"),
     ],
 )
-def test_what_slices_cannot_stand_for_is_refused(case: str, complaint: str, pair: Pair, tmp_path: Path) -> None:
+def test_objectives_batches_and_replays_that_cannot_be_sliced_are_refused_by_all_ranks(
+    case: str, complaint: str, pair: Pair, tmp_path: Path
+) -> None:
     for said in pair(refused, case, tmp_path):
         assert complaint in said
 
@@ -388,7 +390,7 @@ def test_ranks_have_the_same_weights_and_noise_of_their_own(setting: str, pair: 
 
 @pytest.mark.parametrize("setting", ["OMI, fresh", "PCD in slots"])
 @pytest.mark.parametrize("stop", [{0: 0}, {1: 7}, {0: 9, 1: 3}])
-def test_stopped_by_one_rank_all_stop_and_continue_with_the_same_bits(
+def test_a_stop_on_one_rank_stops_all_ranks_and_the_run_resumes_with_the_same_bits(
     setting: str, stop: dict[int, int], pair: Pair, tmp_path: Path
 ) -> None:
     for name in ("whole", "parts"):
@@ -405,8 +407,8 @@ def test_stopped_by_one_rank_all_stop_and_continue_with_the_same_bits(
 
 
 @pytest.mark.parametrize("setting", ["OMI, fresh", "PCD in slots"])
-def test_a_training_goes_on_with_another_number_of_processes(setting: str, pair: Pair, tmp_path: Path) -> None:
-    """With other random numbers; a finished one is the same for everyone."""
+def test_a_training_resumes_with_another_number_of_processes(setting: str, pair: Pair, tmp_path: Path) -> None:
+    """The resumed run has other random numbers; a finished training is the same for any number of processes."""
     (first, _) = pair(course, setting, tmp_path, {0: 8})
     alone = run(setting, tmp_path / "kept", should_stop=asking(60))
     assert first["step"] < alone.step < STEPS
@@ -419,8 +421,8 @@ def test_a_training_goes_on_with_another_number_of_processes(setting: str, pair:
 
 @pytest.mark.parametrize("capacity", [12, 24])
 @pytest.mark.parametrize("slots", [{"fifo": True}, {"fifo": False}, {"fifo": False, "classes": 3}])
-def test_shares_of_a_replay_make_up_the_whole(capacity: int, slots: dict, generator: torch.Generator) -> None:
-    """Each share is a replay of its own kind, and of four shares every two make up one of two."""
+def test_shares_of_a_replay_join_to_the_whole_replay(capacity: int, slots: dict, generator: torch.Generator) -> None:
+    """Each share is a replay of its own kind, and two of four shares join to one of two shares."""
     whole = ReplayBuffer(capacity, (1,), start=Uniform(-1.0, 1.0), restart=0.0, **slots)
     y = torch.tensor([0, 1, 2, 2]) if "classes" in slots else None
     for i in range(4):
@@ -462,7 +464,7 @@ def diverge(by: float | None, folder: Path, *, always: bool = False) -> dict[str
 
 
 @pytest.mark.parametrize("by", [math.nan, 1e12, None])
-def test_when_one_rank_diverges_all_go_back_together(by: float | None, pair: Pair, tmp_path: Path) -> None:
+def test_a_divergence_on_one_rank_rolls_all_ranks_back(by: float | None, pair: Pair, tmp_path: Path) -> None:
     first, second = pair(diverge, by, tmp_path)
     assert_equal_arrays(first["model"], second["model"])
     for rank in (first, second):
@@ -472,7 +474,7 @@ def test_when_one_rank_diverges_all_go_back_together(by: float | None, pair: Pai
     assert f"diverged at step 12 ({why}" in first["said"]
 
 
-def test_when_one_rank_keeps_diverging_all_end_with_advice(pair: Pair, tmp_path: Path) -> None:
+def test_a_rank_that_keeps_diverging_ends_all_ranks_with_advice(pair: Pair, tmp_path: Path) -> None:
     first, second = pair(partial(diverge, always=True), None, tmp_path)
     assert first == second
     assert "FloatingPointError: training diverged 4 times (process 1: langevin" in first["error"]
@@ -507,7 +509,7 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
         (["nae/eight_gaussians/NAE-CD", "--device", "gpu"], "device expects"),
     ],
 )
-def test_arguments_that_do_not_fit_are_answered_before_anything_starts(
+def test_the_training_command_refuses_invalid_arguments_before_anything_starts(
     arguments: list[str], complaint: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dist, "init_process_group", lambda *_, **__: pytest.fail("a group was started"))
@@ -522,7 +524,7 @@ def test_arguments_that_do_not_fit_are_answered_before_anything_starts(
     assert capsys.readouterr().err == "", "one process complains"
 
 
-def test_the_list_names_every_training(capsys: pytest.CaptureFixture) -> None:
+def test_the_list_of_the_training_command_names_every_training(capsys: pytest.CaptureFixture) -> None:
     assert train.main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     own = {recipe.name for study in studies().values() for recipe in study.at("quick").recipes.values()}
@@ -535,7 +537,7 @@ def test_the_list_names_every_training(capsys: pytest.CaptureFixture) -> None:
     assert not any(line.startswith("nae/eight_gaussians/") for line in released)
 
 
-def test_alone_the_command_trains_what_the_notebook_loads_and_stops_when_told(
+def test_the_training_command_stores_the_training_that_its_notebook_loads_and_stops_on_sigterm(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     smoke = plane_recipe("NAE-OMI, D_z = 3")
@@ -567,7 +569,7 @@ assert result.finished and not result.model.training
 """
 
 
-def test_a_notebook_trains_on_two_processes_and_sees_how_far(
+def test_a_notebook_launches_a_training_on_two_processes_and_shows_its_progress(
     notebooks: Path,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -608,7 +610,7 @@ raise SystemExit(1)
         ([], "(a line\n){10}terminate called\nE1121 .* failed$"),
     ],
 )
-def test_what_the_first_process_says_as_it_fails_reaches_the_caller(
+def test_the_error_output_of_a_failing_first_process_reaches_the_caller(
     events: list[dict], complaint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     start, script = subprocess.Popen, FAILS.replace("EVENTS", repr(events))
@@ -621,7 +623,7 @@ def test_what_the_first_process_says_as_it_fails_reaches_the_caller(
     assert capsys.readouterr().out == "diverged at step 3\n"
 
 
-def test_a_process_reports_why_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launched_process_reports_why_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OODLAB_PROGRESS", str(tmp_path / "events"))
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     (tmp_path / "recipe").write_bytes(b"no recipe")
@@ -651,7 +653,7 @@ training.train_or_load_in_parallel(paper, processes=2, device="cpu")
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_launch_that_is_ended_leaves_a_checkpoint_and_no_process(
+def test_an_interrupted_launch_leaves_a_checkpoint_and_no_process(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events = tmp_path / "events"
@@ -686,7 +688,7 @@ process.wait()
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("gone", ["parent", "other"])
-def test_a_process_ends_with_the_one_that_started_it_or_another_it_was_told(gone: str) -> None:
+def test_a_launched_process_ends_when_its_parent_or_another_named_process_ends(gone: str) -> None:
     with subprocess.Popen([sys.executable, "-c", ENDS, gone], stdout=subprocess.PIPE) as parent:
         process, other = map(int, parent.stdout.readline().split())
         try:
@@ -699,7 +701,9 @@ def test_a_process_ends_with_the_one_that_started_it_or_another_it_was_told(gone
                     os.kill(pid, signal.SIGKILL)
 
 
-def test_what_cannot_be_launched_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launch_without_enough_gpus_or_with_notebook_functions_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     smoke = plane_recipe("NAE-OMI, D_z = 3")
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
@@ -716,8 +720,10 @@ def of_the_notebook(model: nn.Module) -> Callable:
     return maximum_likelihood
 
 
-def test_what_the_caller_turns_off_is_off_in_every_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command line of the processes is read by what they run."""
+def test_precision_and_graph_options_of_the_caller_apply_in_every_launched_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The test hands the command line of each process to the function that such a process runs."""
     asked: list[tuple] = []
 
     def record(recipe: Recipe, *, seed: int, precision: str, graph: str, **options: object) -> Result:
@@ -741,8 +747,8 @@ def test_what_the_caller_turns_off_is_off_in_every_process(monkeypatch: pytest.M
     assert any(not torch.equal(a, b) for a, b in zip(result.model.parameters(), exact.model.parameters(), strict=True))
 
 
-def test_a_finished_training_is_launched_again_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And once its checkpoint is whole, it does not matter how the processes end."""
+def test_a_finished_training_is_launched_again_only_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the checkpoint is whole, a launch succeeds however its processes end."""
     smoke = plane_recipe("AE, D_z = 3")
     launched: list[int] = []
 

@@ -102,7 +102,9 @@ def test_parameters_have_the_types_of_their_defaults(notebooks: Path) -> None:
         ("seed", "expects NAME=VALUE, got 'seed'"),
     ],
 )
-def test_a_value_that_does_not_fit_is_refused(notebooks: Path, given: str, complaint: str) -> None:
+def test_an_unknown_parameter_or_a_value_that_does_not_fit_it_is_refused(
+    notebooks: Path, given: str, complaint: str
+) -> None:
     notebook = read(write(notebooks / "nae" / "a.ipynb"))
     with pytest.raises(UsageError) as refusal:
         resolve(notebook, [given])
@@ -130,7 +132,7 @@ def test_a_parameters_cell_holds_literals_only(notebooks: Path, cell: str, compl
     assert complaint in str(refusal.value)
 
 
-def test_names_stand_for_notebooks(notebooks: Path) -> None:
+def test_notebooks_are_chosen_by_full_or_partial_names(notebooks: Path) -> None:
     for name in ("nae/eight", "nae/_draft", "mass/eight", "mass/epochs", ".hidden/x"):
         write(notebooks / f"{name}.ipynb")
     write(notebooks / "index.ipynb")
@@ -244,7 +246,9 @@ def test_a_failed_notebook_stops_no_other_and_is_explained(notebooks: Path, caps
     assert "nae/works  done in 0:0" in shown.err
 
 
-def test_what_is_up_to_date_is_skipped(notebooks: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_whose_figures_are_up_to_date_is_skipped(
+    notebooks: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
     looks = DRAW.format(name="a") + 'workspace.report("data", name="more")\n'
     path = write(notebooks / "nae" / "a.ipynb", looks)
 
@@ -304,7 +308,7 @@ def test_what_is_up_to_date_is_skipped(notebooks: Path, capsys, monkeypatch: pyt
     assert waits()
 
 
-def test_a_kit_that_fails_to_remember_says_so(notebooks: Path, capsys) -> None:
+def test_a_headline_that_is_nan_fails_the_notebook(notebooks: Path, capsys) -> None:
     """A headline that is no number must not pass for a result."""
     write(notebooks / "nae" / "a.ipynb", DRAW.format(name="a").replace("2.90461", 'float("nan")'))
     assert main(["figures", "a", "--notebooks", str(notebooks)]) == 1
@@ -374,7 +378,7 @@ time.sleep(1.5)
     assert "nae/a  cell 3/3  NAE-OMI 3/30  0:0" in shown.getvalue()
 
 
-def test_events_are_read_once_and_whole(tmp_path: Path) -> None:
+def test_progress_events_are_read_once_and_whole(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     assert workspace.events(path, 0) == ([], 0)
     path.write_bytes(b'{"event": "step"}\n{"eve')
@@ -408,12 +412,12 @@ def test_progress_rewrites_one_line_per_notebook_on_a_terminal(monkeypatch: pyte
     assert stream.getvalue() == "a 1 xxxxxx\nb 1\n\x1b[2F\x1b[Ja done\nb 2\n\x1b[1F\x1b[J"
 
 
-def test_a_table_is_aligned() -> None:
+def test_a_printed_table_has_aligned_columns() -> None:
     shown = table(("name", "MB"), [("mnist", "11.5"), ("svhn", "246.2")], right=("MB",))
     assert shown.splitlines() == ["name      MB", "----      --", "mnist   11.5", "svhn   246.2"]
 
 
-def test_only_runs_that_may_replace_them_write_the_committed_figures(
+def test_only_runs_that_may_replace_committed_figures_write_to_their_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkout = tmp_path / "checkout"
@@ -435,7 +439,7 @@ def test_only_runs_that_may_replace_them_write_the_committed_figures(
     assert folder(other, profile="quick") == own / "quick"
 
 
-def test_a_notebook_has_the_profiles_that_its_comment_names_or_all(notebooks: Path) -> None:
+def test_a_notebook_has_all_profiles_or_those_named_in_its_comment(notebooks: Path) -> None:
     plain = read(write(notebooks / "nae" / "a.ipynb", parameters='profile = "quick"\n'))
     assert plain.parameters["profile"].choices == ("smoke", "quick", "long", "full")
     few = 'profile = "quick"  # budget; choices: smoke | quick\n'
@@ -443,7 +447,9 @@ def test_a_notebook_has_the_profiles_that_its_comment_names_or_all(notebooks: Pa
         resolve(read(write(notebooks / "nae" / "b.ipynb", parameters=few)), ["profile=long"])
 
 
-def test_kept_numbers_of_a_larger_profile_keep_their_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_at_a_smaller_profile_does_not_replace_a_figure_with_kept_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     checkout = tmp_path / "checkout"
     monkeypatch.setattr(workspace, "checkout", lambda: checkout)
     monkeypatch.setenv("OODLAB_RUNS", str(tmp_path / "runs"))
@@ -458,7 +464,7 @@ def test_kept_numbers_of_a_larger_profile_keep_their_figure(tmp_path: Path, monk
     assert run.figures_folder == tmp_path / "runs" / "figures" / "quick"
 
 
-def test_list_shows_parameters_and_cost(notebooks: Path, capsys) -> None:
+def test_the_list_command_shows_parameters_and_cost_of_notebooks(notebooks: Path, capsys) -> None:
     estimate = {"smoke": {"seconds": 12, "megabytes": 1.5}, "quick": {"seconds": 250, "megabytes": 30}}
     write(notebooks / "nae" / "a.ipynb", core=True, figures="Figs 3, 5", estimate=estimate)
     write(notebooks / "nae" / "b.ipynb")
@@ -496,7 +502,7 @@ def test_without_names_the_core_notebooks_are_chosen(notebooks: Path, monkeypatc
     assert chosen == ["nae/a", "nae/b"], "a folder of one's own has no core"
 
 
-def test_data_shows_the_sets_and_explains_what_cannot_be_fetched(notebooks: Path, capsys) -> None:
+def test_the_data_command_shows_the_sets_and_explains_sets_that_cannot_be_downloaded(notebooks: Path, capsys) -> None:
     assert main(["data"]) == 0
     rows = capsys.readouterr().out.splitlines()
     assert any(row.split()[:2] == ["digits", "embedded"] for row in rows)
@@ -507,7 +513,7 @@ def test_data_shows_the_sets_and_explains_what_cannot_be_fetched(notebooks: Path
     assert "notmnist" in complaints
 
 
-def test_help_imports_nothing_heavy() -> None:
+def test_the_help_of_the_command_imports_no_heavy_library() -> None:
     code = (
         "import sys\nfrom oodlab.batch.command import main\ntry: main(['figures', '--help'])\n"
         "except SystemExit: pass\n"

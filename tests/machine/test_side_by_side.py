@@ -1,4 +1,4 @@
-"""Trainings side by side in processes of their own: the bits of one after the other, starts first, errors heard."""
+"""Trainings side by side in processes: the bits of trainings in succession, starts first, errors reported."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from oodlab.training import (
 STEPS = 24
 
 
-def test_side_by_side_gives_the_bits_of_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also when everything is trained anew, and when all that is left to do is to load."""
+def test_trainings_side_by_side_have_the_bits_of_trainings_in_succession(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This also holds when every training is repeated, and when all trainings only have to be loaded."""
     runs = {name: plane_recipe(name) for name in ("AE, circle", "NAE-OMI, circle", "NAE-PCD, 5 % restart")}
     seeds = {name: [4, 5] for name in runs}
     alone = training.train_or_load_all(runs, seeds, device="cpu")  # one thread: nothing to share
@@ -45,8 +47,10 @@ def test_side_by_side_gives_the_bits_of_one_after_the_other(tmp_path: Path, monk
         events.write_text("")
 
 
-def test_starts_come_first_and_once_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where a start is among the trainings asked for, behind what starts from it."""
+def test_trainings_that_give_starting_weights_run_first_and_once_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training that gives starting weights may itself be asked for, after the training that uses the weights."""
     omi = started()
     other = dataclasses.replace(omi, name="nae/eight_gaussians/other", steps=omi.steps + 1)
     runs = {"a": omi, "b": other, "AE": omi.needs["start"]}
@@ -76,7 +80,7 @@ def test_starts_come_first_and_once_side_by_side(tmp_path: Path, monkeypatch: py
     ]
 
 
-def test_an_error_side_by_side_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_a_training_side_by_side_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     smoke = plane_recipe("AE, circle")
     broken = dataclasses.replace(smoke, optimiser=Adam(lr=1e-3, lr_of={"no such": 1.0}))
     monkeypatch.setattr(training.stored, "WORTH_A_PROCESS", 1)

@@ -1,4 +1,4 @@
-"""Runs that are killed go on and end with the same bits: eleven moments; survival.py does more of them."""
+"""Killed runs resume and end with the same bits: eleven moments of a kill; survival.py tests more of them."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[survival.Ground
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(number.name for number in value),
 )
-def test_a_killed_run_goes_on_and_ends_with_the_same_bits(place: str, signals: list, ground: survival.Ground) -> None:
+def test_a_killed_run_resumes_and_ends_with_the_same_bits(place: str, signals: list, ground: survival.Ground) -> None:
     hits = list(ground.survive(place, signals, random.Random(len(place))))
     assert any(hits), "every moment came after the end"

@@ -1,4 +1,4 @@
-"""The gamma sweep: whose rows are trained on, what is asked, as printed and as released, claims, rays, figures."""
+"""The gamma sweep: rows trained on, outside sets, printed and released recipes, claims, rays and figures."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def recipe(in_set: str, loss: str, gamma: float, source: str = "printed", profil
 # --------------------------------------------------------------------------------------------- data
 
 
-def test_a_table_is_trained_on_the_other_classes_scaled_by_its_training_rows() -> None:
+def test_a_table_is_trained_on_the_classes_not_held_out_and_scaled_by_its_training_rows() -> None:
     task = BY_NAME["sensorless"].with_stand_ins()
     rows = TableRows(task.training(), 1000, seed=0).begin()
     assert rows.y.unique().tolist() == [0, 1] and len(rows.x) < 144
@@ -73,7 +73,7 @@ def test_columns_constant_in_training_are_left_out_of_every_row() -> None:
     assert scaling(x).shape == (60, 2) and scaling(torch.ones(4, 3)).shape == (4, 2)
 
 
-def test_all_rows_of_the_held_out_classes_are_asked_about_and_none_is_trained_on() -> None:
+def test_all_rows_of_held_out_classes_are_in_the_outside_set_and_none_in_training() -> None:
     task = BY_NAME["segment"].with_stand_ins()
     inputs = task.load(seed=0)
     held_out = {tuple(row) for row in data.load("wine", "all", only=2).x.tolist()}
@@ -82,7 +82,7 @@ def test_all_rows_of_the_held_out_classes_are_asked_about_and_none_is_trained_on
 
 
 @pytest.mark.parametrize("in_set", list(BY_NAME))
-def test_sets_without_files_are_played_with_embedded_ones(in_set: str) -> None:
+def test_sets_without_files_are_replaced_by_embedded_stand_ins(in_set: str) -> None:
     (task,) = STUDY.at("smoke", dataset=in_set).played
     facts, inputs = FACTS[task.inside], task.load(n=10, seed=0)
     assert task.stand_in_for == in_set and "stand-in" in task.sentence
@@ -108,7 +108,7 @@ def test_oodomain_is_the_stored_images_without_scaling() -> None:
     assert {tuple(one) for one in x.flatten(1).tolist()} <= {tuple(one) for one in stored.flatten(1).tolist()}
 
 
-def test_a_made_set_is_absent_where_what_it_is_made_of_is(tmp_path: Path) -> None:
+def test_a_made_set_is_absent_where_its_source_set_is_absent(tmp_path: Path) -> None:
     images = np.zeros((10, 1, 28, 28), np.uint8)
     for name in ("fashion_mnist", "mnist"):
         for split in ("train", "test"):
@@ -121,7 +121,7 @@ def test_a_made_set_is_absent_where_what_it_is_made_of_is(tmp_path: Path) -> Non
     assert "left out: kmnist, notmnist (oodlab data kmnist notmnist)" in task.sentence
 
 
-def test_released_made_inputs_are_the_released_ones() -> None:
+def test_made_inputs_of_the_released_source_have_the_released_ranges_and_values() -> None:
     (task,) = STUDY.at("smoke", dataset="segment").played
     outside = task.load(n=200, seed=0).outside
     for name in ("uniform noise", "wide constant"):
@@ -133,8 +133,8 @@ def test_released_made_inputs_are_the_released_ones() -> None:
     assert task.load(n=40, seed=0).outside["grey levels"].x.dtype == torch.uint8  # scaled like any image
 
 
-def test_rows_compare_sets_of_equal_size_and_their_keys_say_so() -> None:
-    """A draw, not the first so many: rows come sorted by class."""
+def test_rows_compare_sets_of_equal_size_and_equal_sizes_enter_their_keys() -> None:
+    """Subsets are drawn at random and not cut off, because rows come sorted by class."""
     study = STUDY.at("smoke", dataset="segment")
     study = replace(study, budgets={"smoke": replace(study.budget, gammas=(0.0,), test_items=None)})
     rows = evaluate(study)
@@ -149,7 +149,7 @@ def test_rows_compare_sets_of_equal_size_and_their_keys_say_so() -> None:
 # ------------------------------------------------------------------------------ printed and released
 
 
-def test_gamma_zero_has_one_output_and_the_refused_training_is_left_out() -> None:
+def test_gamma_zero_builds_a_network_with_one_output_and_released_ssm_has_no_gamma_zero() -> None:
     for source in STUDY.sources:
         names = {method.name for method in STUDY.at("full", source).chosen}
         assert names == {f"{loss} γ={gamma:g}" for loss in LOSSES for gamma in GAMMAS} - (
@@ -160,7 +160,7 @@ def test_gamma_zero_has_one_output_and_the_refused_training_is_left_out() -> Non
     assert recipe("cifar10", "VERA", 1.0).model.energy.outputs == 10
 
 
-def test_the_released_codes_own_weights_reach_the_objective() -> None:
+def test_the_released_codes_loss_weights_reach_the_objective() -> None:
     def weight(loss: str, source: str) -> float:
         return recipe("cifar10", loss, 10.0, source).objective.gamma
 
@@ -188,7 +188,7 @@ def test_the_released_gradient_penalty_is_divided_by_the_squared_batch_size(prof
     assert released.objective.generative.gradient_penalty == pytest.approx(wanted)
 
 
-def test_released_chains_follow_a_class_and_are_shorter() -> None:
+def test_released_chains_follow_the_density_of_a_class_and_are_shorter() -> None:
     printed_one, released = (recipe("fashion_mnist", "CD", 1.0, source).objective for source in STUDY.sources)
     for objective, classes, steps in ((printed_one, 1, 100), (released, 10, 20)):
         negatives = objective.generative.negatives
@@ -198,7 +198,7 @@ def test_released_chains_follow_a_class_and_are_shorter() -> None:
     assert recipe("fashion_mnist", "CD", 0.0, "released").objective.generative.negatives.chain.steps == 100
 
 
-def test_rates_noise_and_warm_up_are_each_sources_own() -> None:
+def test_learning_rates_noise_and_warm_up_differ_between_printed_and_released_recipes() -> None:
     text, code = (recipe("cifar10", "CD", 1.0, source) for source in STUDY.sources)
     assert (text.optimiser.lr, code.optimiser.lr) == (1e-3, 1e-4)
     assert text.batches.transform.augment.noise_std == pytest.approx(math.sqrt(0.1), abs=1e-4)
@@ -225,7 +225,7 @@ def made_rows(aupr: dict[tuple[float, str], float], **more: object) -> pd.DataFr
     return pd.DataFrame(rows).assign(**{**common, **more})
 
 
-def test_the_change_by_labels_is_the_mean_relative_one_of_table_2() -> None:
+def test_the_change_by_labels_is_the_mean_relative_change_as_in_table_2() -> None:
     rows = made_rows(
         {(0.0, HELD_OUT): 0.2, (1.0, HELD_OUT): 0.3, (0.0, "noise"): 0.4, (1.0, "noise"): 0.2, (0.0, "constant"): 0.4}
         | {(1.0, "constant"): 0.4, (0.0, "wide constant"): 0.1, (1.0, "wide constant"): 0.9}
@@ -238,7 +238,7 @@ def test_the_change_by_labels_is_the_mean_relative_one_of_table_2() -> None:
 
 
 def test_claims_have_the_sign_that_table_2_prints() -> None:
-    """Where a row of the paper's own numbers is asked, every claim of table 2 holds that its tables 5 and 6 bear out."""
+    """For rows with the paper's own numbers, every claim of table 2 holds that its tables 5 and 6 support."""
     from oodlab import metrics
 
     rows = []
@@ -256,7 +256,7 @@ def test_claims_have_the_sign_that_table_2_prints() -> None:
         assert number > 0, claim.sentence
 
 
-def test_the_papers_number_is_named_for_both_ends_and_for_no_other_gamma() -> None:
+def test_printed_numbers_exist_for_gamma_zero_and_one_and_for_no_other_gamma() -> None:
     row = {"method": "SSM γ=1", "in_set": BY_NAME["sensorless"].name, "out_set": HELD_OUT, "source": "printed"}
     named = {"table": "table5", "method": "SSM-S", "in_set": "sensorless", "out_set": "sensorless_10_11"}
     assert printed(row) == named
@@ -290,7 +290,7 @@ def test_rays_are_measured_exactly_where_the_density_is_linear() -> None:
 
 
 def test_a_piecewise_linear_energy_becomes_linear_along_rays(generator: torch.Generator) -> None:
-    """f(a x) / a tends to a constant, whose sign decides whether far inputs are likely: (f(2 a x) - f(a x)) / a is it."""
+    """The sign of the limit of f(a x) / a, here (f(2 a x) - f(a x)) / a, decides whether far inputs are likely."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = TableEnergy(3, (20, 20), 1, nn.ReLU)().double()
@@ -312,7 +312,7 @@ def made_numbers() -> pd.DataFrame:
     return pd.DataFrame(numbers).assign(in_set="segment without 5", source="printed", profile="quick")
 
 
-def test_claims_on_rays_compare_shares() -> None:
+def test_claims_on_rays_compare_shares_of_rays() -> None:
     both = pd.concat([made_rows({(0.0, HELD_OUT): 0.2}), made_numbers()])
     assert most_rise(both, loss="CD").tolist() == [0.25, 0.25]
     assert more_rise(both, loss="CD").tolist() == [0.5, 0.5]
@@ -349,7 +349,7 @@ def test_gamma_zero_is_drawn_apart_with_a_dot_per_seed_and_a_line_for_the_mean()
     assert np.allclose(means["noise"].get_ydata(), 0.3)
 
 
-def test_the_papers_aupr_is_a_hollow_diamond_in_both_columns_of_it_alone() -> None:
+def test_the_papers_numbers_are_hollow_diamonds_in_the_two_columns_of_aupr_only() -> None:
     fig = metrics_by_gamma(drawn_rows())
     for i, ax in enumerate(fig.axes[:6]):
         diamonds = [line for line in ax.lines if line.get_marker() == "D"]
@@ -359,7 +359,7 @@ def test_the_papers_aupr_is_a_hollow_diamond_in_both_columns_of_it_alone() -> No
     assert fig.legends[0].get_texts()[-1].get_text() == "paper"
 
 
-def test_rays_are_drawn_per_loss_and_gamma() -> None:
+def test_ray_figures_have_a_panel_per_loss_and_gamma() -> None:
     curves = along_rays(made_numbers())
     assert curves["norm"].tolist() == [20, 2000] * 4
     fig = density_along_rays(pd.concat([curves, curves.assign(loss="SSM", gamma=0.0)]))
@@ -374,7 +374,7 @@ def test_rays_are_drawn_per_loss_and_gamma() -> None:
 
 
 def test_a_strided_shortcut_is_the_strided_convolution(generator: torch.Generator) -> None:
-    """Every other pixel, then a 1x1 convolution: what a 1x1 convolution of stride 2 is."""
+    """The shortcut takes every other pixel and then a 1x1 convolution, which equals a 1x1 convolution of stride 2."""
     block = WideBlock(4, 8, 2, LeakyReLU)
     x = torch.randn(3, 4, 7, 8, generator=generator)
     strided = nn.functional.conv2d(x, block.shortcut.weight, block.shortcut.bias, stride=2)

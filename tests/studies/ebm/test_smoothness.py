@@ -1,4 +1,4 @@
-"""ebm/smoothness: its images, settings, measures, claims and figure."""
+"""The study ebm/smoothness: its images, recipes, measures, claims and figure."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Paleness(nn.Module):
 # ------------------------------------------------------------------------------------- the images
 
 
-def test_averaging_divides_the_contrast_by_the_pool_size_and_stretching_brings_it_back() -> None:
-    """Var of uniform noise in [-1, 1] is 1/3; of a mean over k x k pixels 1/(3 k^2)."""
+def test_average_pooling_divides_the_contrast_by_the_pool_size_and_stretching_restores_it() -> None:
+    """The variance of uniform noise in [-1, 1] is 1/3, of a mean over k x k pixels 1/(3 k^2)."""
     raw, equal = smooth.smooth_images(400), smooth.smooth_images(400, contrast=False)
     for k in (2, 4, 16):  # those that divide 32
         blocks = 400 * (32 // k) ** 2
@@ -47,13 +47,13 @@ def test_averaging_divides_the_contrast_by_the_pool_size_and_stretching_brings_i
     assert torch.equal(raw["k = 3"], smooth.smooth_images(400)["k = 3"])  # the same at every call
 
 
-def test_an_order_of_contrast_alone_vanishes_at_equal_contrast() -> None:
+def test_a_smoothness_order_caused_by_contrast_alone_vanishes_at_equal_contrast() -> None:
     orders = smooth.Orders(100)()(JointEnergy(Paleness()))
     assert float(orders["raw"]) > 0.95
     assert abs(float(orders["equal contrast"])) < 0.3  # of k = 16 the median lies above the mean: four blocks scatter
 
 
-def test_the_order_is_one_where_every_smoother_image_scores_higher() -> None:
+def test_the_smoothness_order_is_one_where_every_smoother_image_scores_higher() -> None:
     rising = {f"k = {k}": np.full(5, float(k)) for k in smooth.POOLS}
     assert smooth.order(rising) == pytest.approx(1.0)
     assert smooth.order({name: -values for name, values in rising.items()}) == pytest.approx(-1.0)
@@ -80,7 +80,7 @@ def energies(profile: str, source: str) -> dict[str, Any]:
     ("source", "lr", "noise_std", "l2", "entropy", "classes", "steps"),
     [("printed", 1e-3, 0.3162, 0.0, 0.0, 1, 100), ("released", 1e-4, 0.1, 1.0, 1e-4, 10, 20)],
 )
-def test_the_full_setting_is_the_sources(
+def test_recipes_at_full_have_the_numbers_of_their_source(
     source: str, lr: float, noise_std: float, l2: float, entropy: float, classes: int, steps: int
 ) -> None:
     recipes = energies("full", source)
@@ -138,7 +138,7 @@ def given(labels: bool) -> Measured:
 
 
 @pytest.mark.parametrize("labels", [False, True])
-def test_what_is_measured_of_a_made_up_training(labels: bool) -> None:
+def test_smoothness_measures_the_known_numbers_of_a_made_up_training(labels: bool) -> None:
     found = smooth.smoothness(given(labels))
     assert (found[smooth.UNTRAINED], found[smooth.RAW], found[smooth.EQUAL]) == (0.0, 1.0, pytest.approx(0.1))
     assert found[smooth.VARIATION] > 0.9
@@ -170,7 +170,7 @@ def made_up(orders: dict[str, float], positions: dict[str, float], seeds: int = 
 
 
 @pytest.mark.parametrize("holds", [True, False])
-def test_the_claims_hold_as_the_paper_says_and_fail_the_other_way(holds: bool) -> None:
+def test_the_smoothness_claims_hold_for_the_papers_numbers_and_fail_for_opposite_ones(holds: bool) -> None:
     """The paper's four peaks have the orders 1, -0.63 and 1; data lie 0.015 and 0.125 above them."""
     good = (
         {"unsupervised": 0.9, "supervised": -0.63, "bottleneck": 0.9},

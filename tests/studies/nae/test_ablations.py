@@ -1,4 +1,4 @@
-"""The study nae/ablations: what a row of the tables changes, its claims, its drawings and its panel."""
+"""The study nae/ablations: the changes of each table row, claims, drawings and panel."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def base(profile: str = "smoke", source: str = "printed") -> Recipe:
 
 
 @pytest.mark.parametrize("profile", ["smoke", "quick"])
-def test_what_differs_in_nothing_is_the_training_of_holdout_digits(profile: str) -> None:
+def test_a_row_without_a_change_uses_the_training_of_holdout_digits(profile: str) -> None:
     theirs = {
         name: recipe.key for (task, name, role), recipe in HOLDOUT_DIGITS.at(profile).recipes.items() if "9" in task
     }
@@ -69,7 +69,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("source", ["printed", "released"])
 @pytest.mark.parametrize("variation", CHANGES, ids=repr)
-def test_a_variation_changes_its_own_numbers_and_no_other(variation: Variation, source: str) -> None:
+def test_a_variation_changes_its_own_numbers_of_the_recipe_and_no_other(variation: Variation, source: str) -> None:
     plain = base("full", source)
     changed = {path for path, _, _ in identity.differences(variation(plain), plain)}
     numbers = {path for path in CHANGES[variation] if not path.endswith(("sphere", "bounds"))}
@@ -83,7 +83,7 @@ def test_without_pre_training_normalising_begins_with_fresh_weights() -> None:
     assert replace(fresh, needs=base().needs, begins_with="AE").text == base().text
 
 
-def test_rows_are_the_papers_lengths_chains_and_sizes() -> None:
+def test_rows_of_the_tables_have_the_papers_lengths_chains_and_code_sizes() -> None:
     before = {n: row[1](base("full")).needs for n, row in ROWS["table6"].items()}
     epoch = base("full").needs["AE"].steps // EPOCHS
     assert {n: needs["AE"].steps // epoch if needs else 0 for n, needs in before.items()} == {n: n for n in before}
@@ -134,7 +134,7 @@ def test_an_impossible_variation_is_refused(given: dict[str, Any], said: str) ->
 # ------------------------------------------------------------------------------------ what the paper says
 
 
-def test_every_printed_number_has_its_row_before_or_after() -> None:
+def test_every_printed_number_has_its_row_before_or_after_normalising() -> None:
     found = []
     for table, rows in ROWS.items():
         for row in rows:
@@ -168,7 +168,7 @@ def number(claim: int, *given: tuple[str, float, float]) -> list[float]:
     return list(CLAIMS[claim].number(rows(BASE, *given)).round(6))
 
 
-def test_claims_are_differences_after_normalising_less_what_was_fixed() -> None:
+def test_claims_of_the_ablations_are_differences_after_normalising_less_a_fixed_margin() -> None:
     assert number(0, (name_of("table6", 0), 0.9, 0.6)) == [0.2]
     assert number(1, (name_of("table7", 2), 0.9, 0.8)) == [0.07]
     assert number(2, (name_of("table7", 5), 0.9, 0.91)) == [0.02]
@@ -181,7 +181,7 @@ def test_a_claim_whose_row_a_profile_lacks_is_not_tested() -> None:
     assert {one.word for one in verdicts(CLAIMS, rows(BASE)).each} == {"Not tested"}
 
 
-def test_a_row_is_before_at_its_first_step_and_after_at_its_last() -> None:
+def test_the_stage_of_a_row_is_before_at_its_first_step_and_after_at_its_last() -> None:
     both = ends(rows(BASE))
     assert list(zip(both["stage"], both["auroc"], strict=True)) == [("before", 0.5), ("after", 0.9)]
 
@@ -198,7 +198,7 @@ def points(ax: Any, marker: str, colour: str) -> list[tuple[float, float]]:
     ]
 
 
-def test_a_table_is_a_panel_a_row_a_line_and_a_stage_a_colour() -> None:
+def test_stage_panels_draw_a_table_as_panel_a_row_as_line_and_a_stage_as_colour() -> None:
     some = ends(rows(BASE, (name_of("table7", 2), 0.4, 0.7), (name_of("table8", 4), 0.3, 0.2), seeds=2))
     seven, eight = stage_panels(some).axes
     assert [ax.get_title(loc="left") for ax in (seven, eight)] == ["table 7", "table 8"]
@@ -210,7 +210,7 @@ def test_a_table_is_a_panel_a_row_a_line_and_a_stage_a_colour() -> None:
     assert points(seven, "D", COLOURS[0]) == [] and sorted(points(seven, "D", COLOURS[1])) == [(0.9, 0), (0.9, 1)]
 
 
-def test_errors_are_medians_in_bands_of_80_percent() -> None:
+def test_errors_are_drawn_as_medians_in_bands_of_80_percent() -> None:
     sizes = {name_of("table8", n): str(n) for n in (4, 16)}
     some = ends(rows((name_of("table8", 4), 0.2, 0.4), (name_of("table8", 16), 0.3, 0.6)))
     before, after = errors_by_line(some, sizes).axes
@@ -222,7 +222,7 @@ def test_errors_are_medians_in_bands_of_80_percent() -> None:
     assert [label.get_text() for label in after.get_xticklabels()] == ["4", "16"]
 
 
-def test_another_course_is_drawn_in_grey_below() -> None:
+def test_the_live_figure_draws_the_course_of_the_base_in_grey() -> None:
     own, other = (NormalisingCourse((1, 2), (a, a), (a, a), (0, 2), (a, a)) for a in (0.2, 0.4))
     for beside in (None, other):
         fig = plotting.live_normalising(NormalisingSnapshot(own, beside=beside), shown=4, starts=True)
@@ -258,7 +258,7 @@ def run(panel: widgets.RunPanel, **values: Any) -> list[str]:
     return seen
 
 
-def test_the_panel_draws_its_training_over_the_base_that_it_keeps(tiny: None) -> None:
+def test_the_ablations_panel_draws_its_training_over_the_kept_base(tiny: None) -> None:
     panel = ablations_panel()
     steps, start = base().steps, base().needs["AE"].steps
     said = run(panel, updates=5, latent=2)
@@ -277,7 +277,7 @@ def test_the_panel_draws_its_training_over_the_base_that_it_keeps(tiny: None) ->
     assert panel._snapshot.beside is None and panel._snapshot.course.error_data[0] != snapshot.course.error_data[0]
 
 
-def test_the_controls_decide_the_training(tiny: None) -> None:
+def test_the_controls_of_the_ablations_panel_decide_the_training(tiny: None) -> None:
     panel = ablations_panel()
     values = {name: widget.value for name, widget in panel.controls.items()}
     own = panel_module._base()
@@ -308,7 +308,7 @@ def test_stop_while_the_base_is_trained_ends_the_run(tiny: None) -> None:
     assert not panel.result.finished and panel._snapshot.course == NormalisingCourse()
 
 
-def test_the_quick_base_is_within_the_panel_s_sliders() -> None:
+def test_the_controls_of_the_ablations_panel_start_at_the_base_of_quick() -> None:
     panel, own = ablations_panel(), base("quick")
     values = {name: widget.value for name, widget in panel.controls.items()}
     assert values["latent"] == own.model.halves.latent

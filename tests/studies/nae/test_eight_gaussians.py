@@ -1,4 +1,4 @@
-"""Eight Gaussians: its setting, numbers and claims."""
+"""The study nae/eight_gaussians: its recipes, numbers and claims."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Quadratic(torch.nn.Module):
         return -self.reconstruction_error(x) / self.log_temperature.exp()
 
 
-def test_before_training_on_manifold_negatives_have_the_smaller_error_and_chains_of_equal_length() -> None:
-    """Figure 8 holds for random networks: at most a quarter of the error, for networks of 64 and 128 units."""
+def test_untrained_on_manifold_negatives_have_smaller_errors_at_equal_chain_length() -> None:
+    """Figure 8 holds for random networks of 64 and 128 units: the error is at most a quarter."""
     x = eight_gaussians(100, torch.Generator().manual_seed(0))
     recipe = eight.STUDY.at("long").recipes["eight_gaussians", eight.CIRCLE, "model"]
     recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, size=Width(64, 128, 2)))
@@ -58,7 +58,7 @@ def test_before_training_on_manifold_negatives_have_the_smaller_error_and_chains
     assert torch.equal(model.encoder[0].weight, again.encoder[0].weight), "the weights that training begins with"
 
 
-def test_nearer_is_the_distance_to_the_best_of_the_others() -> None:
+def test_nearer_is_the_lead_of_the_nae_over_the_best_other_method() -> None:
     rows = numbers({"NLL": {"a": [3.0, 3.5], "b": [3.2, 3.1], "nae": [2.9, 3.3]}, "T": {"nae": [1.0, 1.0]}})
     found = eight.nearer(rows, nae="nae", others=("a", "b"))
     assert found.tolist() == pytest.approx([0.1, -0.2]) and found.index.names == ["seed"]
@@ -66,8 +66,8 @@ def test_nearer_is_the_distance_to_the_best_of_the_others() -> None:
     assert eight.first_gap(first).tolist() == pytest.approx([2.3])
 
 
-def test_every_claim_of_the_plane_is_decided_by_what_is_measured_at_smoke() -> None:
-    """And the numbers of a density that is the truth are those of the truth."""
+def test_every_claim_of_the_plane_is_decided_by_numbers_measured_at_smoke() -> None:
+    """The numbers of a model that has the true density are those of the true density."""
     for one, measure in (
         (eight.STUDY.at("smoke"), eight.Numbers(41)),
         (clusters.STUDY.at("smoke"), clusters.Numbers(41, 50)),

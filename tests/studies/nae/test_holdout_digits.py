@@ -1,4 +1,4 @@
-"""The study nae/holdout_digits: what is trained, what is measured, how it is drawn; on the embedded digits."""
+"""The study nae/holdout_digits: trainings, measures, drawings and panel, on the embedded digits."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def trained(method: str) -> Result:
 # ------------------------------------------------------------------------------------- what is trained on
 
 
-def test_images_are_those_of_the_split_without_the_digits_held_out() -> None:
+def test_training_images_are_those_of_the_split_without_the_held_out_digits() -> None:
     one = recipe("AE", 3)
     stored = replace(one.batches, stored=replace(one.batches.stored, n=None), transform=unit_pixels)
     every, validation = (data.load("digits", split, without=3) for split in ("train", "val"))
@@ -72,7 +72,7 @@ def test_images_are_those_of_the_split_without_the_digits_held_out() -> None:
 
 @pytest.mark.parametrize("profile", ["smoke", "full"])
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "IGEBM"])
-def test_all_autoencoders_have_the_networks_of_the_plain_one(method: str, profile: str) -> None:
+def test_all_autoencoders_have_the_networks_of_the_plain_autoencoder(method: str, profile: str) -> None:
     ours, plain = (recipe(name, 9, profile=profile).build({}) for name in (method, "AE"))
     for part in ("encoder", "decoder"):
         shapes = [[tuple(p.shape) for p in getattr(model, part).parameters()] for model in (ours, plain)]
@@ -102,18 +102,18 @@ def test_normalising_begins_with_the_plain_autoencoder_and_keeps_its_temperature
     assert normalised.model.temperature.item() == 1.0
 
 
-def test_unknown_methods_are_refused_with_the_nearest() -> None:
+def test_unknown_methods_are_refused_with_the_nearest_known_method() -> None:
     with pytest.raises(ValueError, match="got 'NAE-OMJ': did you mean 'NAE-OMI'"):
         recipe("NAE-OMJ", 9)
 
 
-def test_all_digits_are_trained_on_without_a_measurement_where_none_is_held_out() -> None:
+def test_a_recipe_without_held_out_digits_trains_on_all_digits_and_has_no_probe() -> None:
     whole = recipe("NAE-OMI")
     assert whole.probe is None and whole.probes == 0
     assert set(whole.batches.stored.load().y.tolist()) == set(range(10))
 
 
-def test_validation_errors_are_those_of_validation_images_of_both_kinds() -> None:
+def test_the_probe_measures_errors_of_inside_and_held_out_validation_images() -> None:
     one = recipe("NAE-OMI", 9)
     model = one.build({})
     probe = replace(one.probe, n=700)
@@ -129,8 +129,8 @@ def test_validation_errors_are_those_of_validation_images_of_both_kinds() -> Non
     assert parts(model)["many"].shape == (1003,)
 
 
-def test_long_is_quick_for_longer() -> None:
-    """Only updates, the normalising rate and looks differ."""
+def test_long_differs_from_quick_only_in_lengths_normalising_rate_and_probes() -> None:
+    """Profile long has more updates, another normalising rate and other probes than quick."""
     quick, long = QUICK[GREY], LONG[GREY]
     same = replace(long, length=quick.length, normalising_lr=quick.normalising_lr, probes=quick.probes)
     assert same == quick
@@ -140,7 +140,7 @@ def test_long_is_quick_for_longer() -> None:
 # ------------------------------------------------------------------------------------------- the setting
 
 
-def test_small_profiles_hold_out_the_same_digits_and_full_all() -> None:
+def test_quick_and_long_hold_out_the_same_digits_and_full_holds_out_every_digit() -> None:
     assert [task.held_out for task in STUDY.at("full").tasks] == [(digit,) for digit in range(10)]
     for profile in ("quick", "long"):
         assert {task.held_out[0] for task in STUDY.at(profile).tasks} == set(DIGITS)
@@ -168,14 +168,14 @@ def rows(**aurocs: tuple[float, ...]) -> pd.DataFrame:
     return pd.DataFrame(made).assign(out_set="held out", profile="smoke", printed=0.5)
 
 
-def test_claims_are_leads_over_the_best_of_the_others_at_the_last_step() -> None:
+def test_claims_are_leads_over_the_best_other_method_at_the_last_step() -> None:
     some = rows(**{"AE": (0.5, 0.6), "NAE-CD": (0.7, 0.5), "NAE-PCD": (0.6, 0.95), "NAE-OMI": (0.8, 0.8)})
     found = [list(claim.number(some).round(6)) for claim in CLAIMS]
     assert found == [[0.3, 0.2], [0.1, -0.15], [0.1, -0.15]]
     assert [one.word for one in verdicts(CLAIMS, some).each] == ["Partly", "Not reproduced", "Not reproduced"]
 
 
-def test_methods_that_only_the_paper_has_stand_beside_ours() -> None:
+def test_methods_of_the_paper_only_are_drawn_beside_measured_methods() -> None:
     alone = printed_alone(rows(AE=(0.5,)))
     assert "AE" not in set(alone["score"]) and {"GLOW", "PXCNN++", "GANOMALY(PUB)"} <= set(alone["score"])
     assert alone.set_index("score").loc["GLOW", "printed"] == pytest.approx(0.426)
@@ -208,7 +208,7 @@ def measure(images: torch.Tensor) -> tuple[dict[str, float], Told]:
     return Coverage(negatives=100, images=1000, validation_images=100)(one), told
 
 
-def test_negatives_are_called_what_they_look_like_and_the_replay_stays() -> None:
+def test_the_classifier_assigns_negatives_to_their_digits_and_the_replay_is_unchanged() -> None:
     nines = data.as_shape(data.load("digits", "test", only=9).x, (1, 14, 14)).float() / 255
     ones = data.as_shape(data.load("digits", "test", only=1).x, (1, 14, 14)).float() / 255
     shares, told = measure(torch.cat([nines[:25], ones[:25]]).repeat(2, 1, 1, 1))
@@ -219,7 +219,7 @@ def test_negatives_are_called_what_they_look_like_and_the_replay_stays() -> None
     assert told.asked == 0, "a copy is asked: chains write to their replay"
 
 
-def test_a_bar_is_a_class_and_that_of_the_digit_held_out_has_its_own_colour() -> None:
+def test_bars_show_shares_per_digit_and_the_held_out_digit_has_its_own_colour() -> None:
     shares = {digit: digit / 45 for digit in range(10)}
     made = [
         {"method": method, "in_set": "mnist without 9", "seed": seed, "quantity": f"called {digit}", "value": value}
@@ -238,14 +238,14 @@ def test_a_bar_is_a_class_and_that_of_the_digit_held_out_has_its_own_colour() ->
         assert ax.texts[0].get_text() == "20.0%"
 
 
-def test_only_what_has_negatives_is_measured() -> None:
+def test_the_classes_of_negatives_are_measured_for_normalising_methods_only() -> None:
     assert [method.name for method in normalising(STUDY.at("quick").budget, "printed")] == list(NORMALISING)
 
 
 # ------------------------------------------------------------------------------------------- the figures
 
 
-def test_an_image_is_wrong_where_its_score_is_on_the_other_side_of_the_threshold(embedded: None) -> None:
+def test_an_image_is_marked_wrong_where_its_score_is_on_the_wrong_side_of_the_threshold(embedded: None) -> None:
     study = STUDY.at("smoke", dataset="embedded")
     ready = study.trained(device="cpu")
     found = reconstructed(study, ready, ["AE", "NAE-OMI"], seed=0, shown=5)
@@ -261,7 +261,7 @@ def test_an_image_is_wrong_where_its_score_is_on_the_other_side_of_the_threshold
             assert errors == pytest.approx(-values[name][:5], rel=1e-4)
 
 
-def test_the_study_has_rows_at_every_look_and_the_paper_beside_the_last(embedded: None) -> None:
+def test_holdout_digits_has_rows_at_every_snapshot_and_no_printed_numbers_for_stand_ins(embedded: None) -> None:
     study = STUDY.at("smoke", dataset="embedded")
     found = evaluate(study, study.trained(device="cpu"))
     steps = found.groupby("score")["step"].agg(list)
@@ -269,7 +269,7 @@ def test_the_study_has_rows_at_every_look_and_the_paper_beside_the_last(embedded
     assert found["printed"].isna().all(), "a stand-in has no printed numbers"
 
 
-def test_reconstructions_stand_below_their_inputs_and_wrong_ones_are_outlined() -> None:
+def test_reconstructions_are_drawn_below_their_inputs_and_wrong_decisions_are_outlined() -> None:
     columns = {name: np.full((2, 3, 3), value) for name, value in {"9": 0.1, "known": 0.2}.items()}
     rows = {
         name: {key: images + shift for key, images in columns.items()}
@@ -288,7 +288,7 @@ def test_reconstructions_stand_below_their_inputs_and_wrong_ones_are_outlined() 
 COURSE = NormalisingCourse((1, 2, 3), (0.3, 0.2, 0.1), (0.1, 0.15, 0.2), (0, 3), (0.5, 0.9))
 
 
-def test_a_course_is_read_off_history_and_probes() -> None:
+def test_a_normalising_course_is_read_from_history_and_probes() -> None:
     result = trained("NAE-OMI")
     course = NormalisingCourse.of(result.history, result.probes)
     assert course.steps == [1, 2, 3]
@@ -298,7 +298,7 @@ def test_a_course_is_read_off_history_and_probes() -> None:
     assert (told.probed, told.aurocs) == ([7], [0.75])
 
 
-def test_courses_are_a_row_per_inside_set_and_a_line_per_seed() -> None:
+def test_normalising_courses_have_a_row_per_inside_set_and_a_line_per_seed() -> None:
     fig = plotting.normalising_courses(
         {"without 9": {"NAE-CD": [COURSE], "NAE-OMI": [COURSE, COURSE]}, "without 1": {"NAE-OMI": [COURSE]}}
     )
@@ -318,7 +318,7 @@ def test_courses_are_a_row_per_inside_set_and_a_line_per_seed() -> None:
     assert one[1].lines[0].get_color() == gap[1].get_color() != gap[0].get_color(), "a method has one colour everywhere"
 
 
-def test_negatives_that_ran_away_leave_the_other_courses_readable() -> None:
+def test_a_course_with_a_large_negative_gap_keeps_the_other_courses_readable() -> None:
     ran_away = NormalisingCourse((1, 2), (0.003, 0.003), (0.001, 0.4), (0, 2), (0.5, 0.9))
     calm = NormalisingCourse((1, 2), (0.003, 0.003), (0.001, 0.002), (0, 2), (0.5, 0.9))
     fig = plotting.normalising_courses({9: {"NAE-OMI": [calm, ran_away]}, 1: {"NAE-OMI": [calm]}})
@@ -368,7 +368,7 @@ def run(panel: widgets.RunPanel) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("method", ["NAE-OMI", "NAE-CD", "NAE-PCD"])
-def test_the_panel_pre_trains_once_and_normalises(embedded: None, method: str) -> None:
+def test_the_holdout_digits_panel_pre_trains_once_and_then_normalises(embedded: None, method: str) -> None:
     panel = panel_with(method=method, digit=4)
     seen = run(panel)
     assert "done." in panel.status.value, panel.status.value
@@ -389,7 +389,7 @@ def test_the_panel_pre_trains_once_and_normalises(embedded: None, method: str) -
     assert bytes(panel.image.value) != before
 
 
-def test_the_controls_of_the_panel_decide_the_training(embedded: None) -> None:
+def test_the_controls_of_the_holdout_digits_panel_decide_the_training(embedded: None) -> None:
     panel = panel_with(pre_training=0, rate=1e-6, seed=3, latent=2)
     courses = {}
     for name, changes in {

@@ -1,4 +1,4 @@
-"""How nae's methods are trained on images: as the text prints it and as the code was released, at every budget."""
+"""Recipes of nae's methods on images: printed and released, at every profile."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def recipe(method: str, source: str = "printed", channels: int = GREY, held_out:
 
 @pytest.mark.parametrize("channels", [GREY, COLOUR])
 @pytest.mark.parametrize("method", ["AE", *NORMALISING])
-def test_printed_autoencoders_have_the_encoders_penalty_and_noisy_pixels(method: str, channels: int) -> None:
+def test_printed_recipes_have_the_encoder_penalty_and_noisy_pixels(method: str, channels: int) -> None:
     one = recipe(method, channels=channels)
     assert one.objective.encoder_l2 == 1e-4
     assert one.batches.transform is noisy_pixels
@@ -52,7 +52,7 @@ def test_printed_autoencoders_have_the_encoders_penalty_and_noisy_pixels(method:
 
 
 @pytest.mark.parametrize("method", ["AE", *NORMALISING])
-def test_released_ones_have_noise_on_colour_and_the_penalty_on_grey(method: str) -> None:
+def test_released_recipes_have_noisy_colour_images_and_the_encoder_penalty_on_grey_images(method: str) -> None:
     grey, colour = recipe(method, "released"), recipe(method, "released", COLOUR)
     assert (grey.batches.transform, colour.batches.transform) == (unit_pixels, noisy_pixels)
     assert (grey.objective.encoder_l2, colour.objective.encoder_l2) == (1e-4, 0.0)
@@ -61,7 +61,7 @@ def test_released_ones_have_noise_on_colour_and_the_penalty_on_grey(method: str)
         assert grey.objective.penalise_data and colour.objective.penalise_data
 
 
-def test_chains_are_those_of_the_text() -> None:
+def test_chains_have_the_printed_numbers_and_the_released_clipping_and_noise() -> None:
     for channels, latent, noise, steps, visible in ((GREY, 0.2, 0.05, 10, 50), (COLOUR, 1.0, 0.02, 20, 40)):
         negatives = recipe("NAE-OMI", channels=channels).objective.negatives
         chain = negatives.latent_chain
@@ -74,7 +74,7 @@ def test_chains_are_those_of_the_text() -> None:
     assert [delayed(t) for t in (0, 1, 2)] == [0.05, 0.05, 0.025]
 
 
-def test_lengths_are_the_texts_epochs() -> None:
+def test_lengths_of_trainings_are_the_printed_epochs() -> None:
     """54,000 images in batches of 128 are 422 updates, nine tenths of them 380."""
     assert recipe("AE").steps == 100 * 422
     assert recipe("NAE-OMI").steps == 50 * 422
@@ -86,7 +86,7 @@ def test_lengths_are_the_texts_epochs() -> None:
 # --------------------------------------------------------------------------------------- what is shared
 
 
-def test_what_normalises_begins_with_the_plain_autoencoder_and_shares_its_training() -> None:
+def test_normalising_methods_begin_with_one_shared_training_of_the_plain_autoencoder() -> None:
     plain = recipe("AE", held_out=(9,))
     for method in NORMALISING:
         one = recipe(method, held_out=(9,))
@@ -94,7 +94,7 @@ def test_what_normalises_begins_with_the_plain_autoencoder_and_shares_its_traini
         assert one.optimiser.lr_of == {"log_temperature": 0.0}
 
 
-def test_an_outside_set_more_voids_no_training() -> None:
+def test_an_additional_outside_set_changes_no_key_of_a_training() -> None:
     one = task(GREY, held_out=(9,))
     more = replace(one, outside=("omniglot", "svhn"))
     made = [image_recipe("NAE-OMI", each, FULL["printed", GREY], "printed").key for each in (one, more)]
@@ -115,15 +115,15 @@ def test_every_method_trains_and_has_scores(method: str, channels: int) -> None:
         assert len(detector.fit(x).score_samples(x)) == 16
 
 
-def test_noise_stays_within_a_pixels_bin() -> None:
+def test_pixel_noise_stays_within_the_bin_of_a_stored_pixel_value() -> None:
     stored = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
     noisy = noisy_pixels(stored, torch.Generator().manual_seed(0))
     assert torch.equal((256 * noisy).floor().to(torch.uint8), stored)
     assert not torch.equal(noisy, noisy_pixels(stored, torch.Generator().manual_seed(1)))
 
 
-def test_profiles_keep_the_method() -> None:
-    """Smaller networks and fewer steps, the same objective: what differs are sizes, lengths and rates."""
+def test_all_profiles_keep_the_objectives_of_the_methods() -> None:
+    """Small profiles have smaller networks and fewer steps; what differs are sizes, lengths and rates."""
     for profile in ("smoke", "quick", "long"):
         made = image_method("NAE-OMI", profile, "printed").trainings(task(GREY, profile, (9,)))
         objective, whole = made["model"].objective, recipe("NAE-OMI").objective

@@ -1,4 +1,4 @@
-"""The linear case: its closed form, numbers, claims, figure and panel."""
+"""The study nae/linear_case: its closed form, numbers, claims, figure and panel."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Quadratic(torch.nn.Module):
         return -self.reconstruction_error(x) / self.log_temperature.exp()
 
 
-def test_the_linear_points_have_exactly_the_moments_of_the_setting() -> None:
+def test_the_points_of_the_linear_case_have_exactly_the_stated_covariance() -> None:
     for covariance in (linear.PLANE, linear.SPACE):
         batches = linear.GaussianBatches(linear.GaussianPoints(covariance), batch_size=500)
         x = batches.begin()(3, torch.Generator())["x"]
@@ -58,7 +58,7 @@ def test_the_linear_points_have_exactly_the_moments_of_the_setting() -> None:
     assert turned(2.0, 0.25, 30).numpy() == pytest.approx(np.array(linear.PLANE), abs=1e-4)
 
 
-def test_the_excess_is_nought_at_the_optimum_and_nowhere_below(generator: torch.Generator) -> None:
+def test_the_excess_nll_is_zero_at_the_optimum_and_negative_nowhere(generator: torch.Generator) -> None:
     covariance = torch.tensor(linear.SPACE, dtype=torch.float64)
     probe = linear.Excess(linear.SPACE)()
     for latent in (1, 2):
@@ -73,7 +73,7 @@ def test_the_excess_is_nought_at_the_optimum_and_nowhere_below(generator: torch.
         assert model.encoder.weight.dtype == torch.float32  # the probe looks at a copy
 
 
-def test_a_fixed_temperature_stays_and_a_free_one_moves() -> None:
+def test_training_keeps_a_fixed_temperature_and_changes_a_free_one() -> None:
     recipes = linear.STUDY.at("smoke").recipes
     for title, given in linear.TEMPERATURES.items():
         recipe = recipes["gaussian in space", linear.exact_name(title, 2), "model"]
@@ -82,8 +82,8 @@ def test_a_fixed_temperature_stays_and_a_free_one_moves() -> None:
         assert (moved > 1e-3) == (given is None)
 
 
-def test_at_the_closed_form_nothing_lies_above_the_least_and_what_is_kept_is_seen() -> None:
-    """The measure is given each of the sixteen optima as if it had been trained."""
+def test_measured_numbers_of_the_closed_form_have_no_excess_and_show_the_kept_directions() -> None:
+    """The measure is given each of the sixteen optima as a trained model."""
     table = linear.closed_form()
     one = linear.STUDY.at("smoke")
     covariance = torch.tensor(linear.SPACE, dtype=torch.float64)
@@ -108,12 +108,12 @@ def made(task: study.Drawn, model: torch.nn.Module, recipe: training.Recipe) -> 
     return Measured(task, {"model": model}, results, x, x, torch.as_tensor, 0, place, {"model": recipe})
 
 
-def test_without_weights_the_variance_is_half_the_temperature() -> None:
-    """4,000 chains: five standard errors of a variance are 0.06 of it."""
+def test_chains_of_a_model_with_zero_weights_have_half_the_temperature_as_variance() -> None:
+    """For 4,000 chains, five standard errors of the variance are 0.06 of the variance."""
     assert linear.variance(linear.weightless(), seed=0) == pytest.approx(0.5, abs=0.03)
 
 
-def test_the_linear_claims_have_their_signs() -> None:
+def test_the_claims_of_the_linear_case_have_the_stated_signs() -> None:
     above = {linear.exact_name("T free", 3): [1e-6, 1e-6], linear.exact_name("T free", 4): [1e-6, 0.5]}
     rows = pd.concat(
         [
@@ -126,7 +126,7 @@ def test_the_linear_claims_have_their_signs() -> None:
     assert linear.standard(rows).tolist() == pytest.approx([-0.4])
 
 
-def test_the_ellipse_is_two_deviations_from_the_mean() -> None:
+def test_the_drawn_ellipse_lies_two_standard_deviations_from_the_mean() -> None:
     covariance = turned(2.0, 0.25, 30)
     ax = plotting.figure(2, 2).subplots()
     draw_ellipse(ax, covariance)
@@ -134,7 +134,7 @@ def test_the_ellipse_is_two_deviations_from_the_mean() -> None:
     assert (x * np.linalg.solve(covariance.numpy(), x)).sum(axis=0) == pytest.approx(np.full(x.shape[1], 4.0))
 
 
-def test_kept_directions_are_filled_and_trainings_stand_at_their_size() -> None:
+def test_the_figure_fills_marks_of_kept_directions_and_draws_trainings_at_their_code_size() -> None:
     curves = {"T free": ([3.0, 2.0], [[3.0, 3.5], [2.0]]), "T = 1": ([4.0, 2.5], [[4.0], [2.5, 2.6]])}
     picked = {"T = 1": ([0.1, 2.0, 5.0], [True, False, False])}
     fig = linear_likelihoods(curves, 2.0, picked, {"CD": [([0, 5], [1.0, 0.0])]})
@@ -149,7 +149,7 @@ def test_kept_directions_are_filled_and_trainings_stand_at_their_size() -> None:
     assert by_update.lines[0].get_ydata().tolist() == [1.0, 1e-6]
 
 
-def test_the_linear_panel_says_the_closed_form_at_every_turn() -> None:
+def test_the_linear_panel_states_the_closed_form_for_every_value_of_its_controls() -> None:
     panel = linear_case_panel()
     seen = {bytes(panel.image.value)}
     panel.views["latent"].value = 1

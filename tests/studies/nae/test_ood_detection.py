@@ -1,4 +1,4 @@
-"""The OOD sets of nae/ood_detection, its setting, figures and panel; on embedded sets where files are not asked for."""
+"""The study nae/ood_detection: its OOD sets, recipes, figures and panel; on embedded sets where no file is required."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def played(in_set: str, n: int = 40) -> Inputs:
 
 
 @pytest.mark.parametrize("source", ["printed", "released"])
-def test_colour_images_have_the_networks_of_either_source(source: str) -> None:
+def test_colour_images_have_the_printed_or_the_released_networks(source: str) -> None:
     colour = STUDY.at("full", dataset="cifar10").tasks[0]
     with torch.device("meta"):
         model = image_recipe("AE", colour, FULL[source, COLOUR], source).model()
@@ -73,7 +73,7 @@ def test_colour_images_have_the_networks_of_either_source(source: str) -> None:
 
 
 @pytest.mark.parametrize("source", ["printed", "released"])
-def test_cifar10_has_the_methods_of_table_2_and_mnist_all(source: str) -> None:
+def test_cifar10_has_the_methods_of_table_2_and_mnist_has_all_methods(source: str) -> None:
     study = STUDY.at("quick", source=source)
     trained = {task.inside: tuple(method.name for method in study.on(task)) for task in study.tasks}
     assert trained == {"mnist": METHODS, "cifar10": OF_TABLE_2}
@@ -84,7 +84,7 @@ def test_cifar10_has_the_methods_of_table_2_and_mnist_all(source: str) -> None:
     assert [len(embedded.on(task)) for task in embedded.tasks] == [3, 3], "a stand-in is played by the same methods"
 
 
-def test_every_printed_column_and_method_is_here_or_named_as_the_papers_own() -> None:
+def test_every_printed_column_and_method_is_in_the_study_or_listed_as_paper_only() -> None:
     for task in STUDY.tasks:
         rows = metrics.reported("nae", table=TABLES[task.inside], in_set=task.inside)
         outside = {PRINTED_AS.get(name, name) for name in task.outsides()}
@@ -130,7 +130,7 @@ ROWS = made_rows(
 )
 
 
-def test_the_claims_compare_the_ends_of_trainings_by_outside_set() -> None:
+def test_the_claims_compare_final_aurocs_by_outside_set() -> None:
     half = {"in_set": "mnist", "out_sets": ("half_digits",)}
     assert lead(ROWS, over=("AE",), **half).to_dict() == {(0, "mnist", "half_digits"): pytest.approx(0.2)}
     assert lead(ROWS, **half).to_dict() == {(0, "mnist", "half_digits"): pytest.approx(-0.1)}
@@ -145,7 +145,7 @@ def test_the_claims_compare_the_ends_of_trainings_by_outside_set() -> None:
     assert [decide(claim, alone).word for claim in CLAIMS[2:]] == ["Not tested"] * 4
 
 
-def test_methods_of_the_paper_only_have_its_numbers_and_none_of_ours() -> None:
+def test_methods_of_the_paper_only_have_printed_numbers_and_no_measured_ones() -> None:
     extra = paper_only(ROWS)
     glow = extra[extra["score"] == "GLOW"].set_index(["in_set", "out_set"])["printed"].to_dict()
     assert glow == {("mnist", "half_digits"): 0.948, ("mnist", "noise"): 1, ("cifar10", "svhn"): 0.26}
@@ -158,7 +158,7 @@ def test_methods_of_the_paper_only_have_its_numbers_and_none_of_ours() -> None:
 # ------------------------------------------------------------------------------------------------ the inputs
 
 
-def test_without_files_mnist_is_played_by_digits(embedded: None) -> None:
+def test_digits_stand_in_for_mnist_without_files(embedded: None) -> None:
     inputs = played("mnist")
     shapes = {name: tuple(split.x.shape) for name, split in inputs.outside.items()}
     assert shapes == dict.fromkeys(
@@ -180,8 +180,8 @@ def test_halves_and_chimeras_are_cut_from_the_test_images_before_they_are_resize
     assert torch.equal(inputs.test.x, data.as_shape(test.x, (1, 14, 14)))
 
 
-def test_outside_images_come_by_way_of_the_stored_size_of_the_inside_set(embedded: None) -> None:
-    """As in the paper: a grey 28 x 28 image outside of cifar10 is one of 3 x 32 x 32 before anything shrinks."""
+def test_outside_images_are_first_resized_to_the_stored_size_of_the_inside_set(embedded: None) -> None:
+    """As in the paper, a grey 28 x 28 image outside of cifar10 becomes one of 3 x 32 x 32 before images are shrunk."""
     inputs = played("cifar10")
     stored = data.load("digits", "test", n=40, seed=0).x
     large = data.as_shape(stored, (3, 32, 32))
@@ -201,13 +201,13 @@ def test_grey_levels_and_noise_are_drawn_at_the_size_of_the_training(embedded: N
     assert float((noise / 255.0).var()) == pytest.approx(1 / 12, rel=0.02), "noise that is shrunk has less"
 
 
-def test_no_more_is_made_than_table_9_says(embedded: None) -> None:
+def test_made_sets_have_at_most_the_number_of_items_of_table_9(embedded: None) -> None:
     assert GREY_LEVELS.n == NOISE.n == MADE == 4000
     task = replace(STUDY.at("smoke", dataset="mnist").played[0], outside=(replace(NOISE, n=7),))
     assert len(task.load().outside["noise"].x) == 7 and len(task.load(n=5).outside["noise"].x) == 5
 
 
-def test_the_study_runs_on_embedded_sets(embedded: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ood_detection_runs_on_embedded_sets(embedded: None, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = evaluate(STUDY.at("smoke", dataset="embedded"))
     assert set(rows["in_set"]) == {"digits for mnist", "photo_patches for cifar10"}
     assert rows["printed"].isna().all() and paper_only(rows).empty
@@ -218,7 +218,7 @@ def test_the_study_runs_on_embedded_sets(embedded: None, monkeypatch: pytest.Mon
 # ----------------------------------------------------------------------------------------------- the figures
 
 
-def test_error_histograms_hold_all_images_on_one_scale_per_set() -> None:
+def test_error_histograms_contain_all_images_on_one_scale_per_inside_set() -> None:
     random = np.random.default_rng(0)
     errors = {
         "a": {
@@ -255,7 +255,7 @@ def snapshot() -> DetectionSnapshot:
     return DetectionSnapshot("in", scores, images, {"AE": {name: x / 2 for name, x in images.items()}})
 
 
-def test_the_live_figure_says_what_the_threshold_does_and_shows_its_mistakes() -> None:
+def test_the_live_figure_states_the_share_rejected_at_the_threshold_and_shows_wrong_images() -> None:
     fig = live_detection(snapshot(), out_set="out", tpr=0.5, which=IMAGE_ORDERS[1], shown=2)
     histogram, known, outside = fig.axes[0], fig.axes[1:5], fig.axes[5:9]
     auroc = metrics.auroc(SCORES, SCORES - 2.5)
@@ -272,7 +272,7 @@ def test_the_live_figure_says_what_the_threshold_does_and_shows_its_mistakes() -
     assert [ax.get_ylabel() for ax in known[::2]] == ["input", "made of it"]
 
 
-def test_the_live_figure_frames_what_is_wrong_and_says_so() -> None:
+def test_the_live_figure_frames_wrong_decisions_and_explains_the_frame() -> None:
     fig = live_detection(snapshot(), out_set="out", tpr=0.5, which=IMAGE_ORDERS[0], shown=6)
     framed = {}
     for key, axes in {"in": fig.axes[1:7], "IGEBM, out": fig.axes[38:44]}.items():
@@ -284,7 +284,7 @@ def test_the_live_figure_frames_what_is_wrong_and_says_so() -> None:
     assert said.get_text() == "wrong: an OOD image accepted, or a known one rejected"
 
 
-def test_a_set_looks_the_same_in_every_panel_and_figure() -> None:
+def test_an_outside_set_has_the_same_style_in_every_panel_and_figure() -> None:
     e = np.array([0.1, 0.2])
     rows = {
         "a": {"AE": dict.fromkeys(["a", "half_a", "constant_gray", "noise", "mine"], e)},
@@ -306,13 +306,13 @@ def test_a_set_looks_the_same_in_every_panel_and_figure() -> None:
     assert all(len(set(looks.values())) == len(looks) for looks in (first, second, third))
 
 
-def test_more_sets_than_hues_still_look_different() -> None:
+def test_more_sets_than_hues_have_different_styles() -> None:
     names = ["noise", *(f"my set {i}" for i in range(17))]
     assert len({(look["color"], look["linestyle"]) for look in set_looks(names).values()}) == 18
     assert list(set_looks([*names, "one more"])) == [*names, "one more"]
 
 
-def test_the_live_figure_can_be_drawn_before_there_is_anything_and_for_a_set_that_is_not_there() -> None:
+def test_the_live_figure_can_be_drawn_without_scores_and_for_an_absent_outside_set() -> None:
     given = {"tpr": 0.9, "which": IMAGE_ORDERS[0], "shown": 3}
     empty = live_detection(DetectionSnapshot("in"), out_set="out", **given)
     assert not empty.axes and plotting.to_png(empty).startswith(b"\x89PNG")
@@ -341,7 +341,7 @@ def run(panel: widgets.RunPanel) -> list[str]:
     return seen
 
 
-def test_the_panel_trains_what_is_not_kept_and_shows_every_ood_set(tiny: None) -> None:
+def test_the_panel_runs_trainings_that_are_not_stored_and_shows_every_ood_set(tiny: None) -> None:
     panel = ood_detection_panel()
     seen = run(panel)
     assert "done." in panel.status.value, panel.status.value
@@ -373,7 +373,7 @@ def test_the_panel_trains_what_is_not_kept_and_shows_every_ood_set(tiny: None) -
     assert not [text for text in run(panel) if text.startswith("training")], "both are kept"
 
 
-def test_the_controls_of_the_panel_decide_what_is_shown(tiny: None) -> None:
+def test_the_controls_of_the_ood_detection_panel_decide_the_scores_shown(tiny: None) -> None:
     panel = ood_detection_panel()
     panel.controls["methods"].value = ("AE", "DAGMM")
     scores = []
@@ -394,7 +394,7 @@ def test_the_controls_of_the_panel_decide_what_is_shown(tiny: None) -> None:
     assert "the panel expects a method, got none" in panel.status.value
 
 
-def test_stop_leaves_what_is_there(tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stop_on_the_ood_detection_panel_keeps_the_finished_scores(tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
     long = {channels: replace(scale, length={"": 3, "NAE-OMI": 3000}) for channels, scale in images.SMOKE.items()}
     monkeypatch.setattr(images, "QUICK", long)
     panel = ood_detection_panel()

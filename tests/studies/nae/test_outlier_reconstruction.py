@@ -1,4 +1,4 @@
-"""Outliers and what autoencoders make of them: inputs, figures, drawing, and the panel; on embedded digits."""
+"""The study nae/outlier_reconstruction: inputs, figures, drawing by hand and panel, on the embedded digits."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def noise(n: int, seed: int = 0) -> np.ndarray:
 
 @pytest.mark.parametrize("source", ["printed", "released"])
 @pytest.mark.parametrize("profile", ["quick", "long", "full"])
-def test_the_trainings_are_those_of_ood_detection(profile: str, source: str) -> None:
+def test_outlier_reconstruction_uses_the_trainings_of_ood_detection(profile: str, source: str) -> None:
     own, other = (
         {place: recipe.key for place, recipe in study.at(profile, source=source, dataset="mnist").recipes.items()}
         for study in (STUDY, OOD_DETECTION)
@@ -69,7 +69,7 @@ def test_the_trainings_are_those_of_ood_detection(profile: str, source: str) -> 
     assert own.items() <= other.items() and {method for _, method, _ in own} == {"AE", "NAE-OMI"}
 
 
-def test_outliers_are_made_of_the_test_images_and_then_shrunk(embedded: None) -> None:
+def test_outliers_are_made_from_test_images_before_the_images_are_shrunk(embedded: None) -> None:
     inputs = STUDY.at("smoke").played[0].load(n=50)
     test = data.load("digits", "test", n=50, seed=0)
     small = (1, 14, 14)
@@ -111,7 +111,7 @@ ROWS = made_rows(
 )
 
 
-def test_the_claims_read_the_ends_of_both_trainings() -> None:
+def test_the_claims_compare_the_outliers_missed_by_the_final_ae_and_nae() -> None:
     table = outcomes(ROWS).reset_index(["seed", "in_set"], drop=True)
     assert table["missed"].to_dict() == {
         ("half_digits", "AE"): pytest.approx(0.6),
@@ -165,7 +165,7 @@ def test_examples_are_the_first_images_with_a_frame_where_the_decision_is_wrong(
 # ------------------------------------------------------------------------------------------ the figures
 
 
-def test_sets_of_different_sizes_stand_side_by_side() -> None:
+def test_examples_of_sets_of_different_sizes_are_drawn_side_by_side() -> None:
     columns = {"one_set": np.full((1, 3, 3), 0.1), "b": np.full((2, 3, 3), 0.2)}
     rows = {"AE": {name: images + 0.3 for name, images in columns.items()}}
     fig = plotting.beside_reconstructions(columns, rows, {"AE": {"one_set": [True], "b": [False, True]}})
@@ -182,7 +182,7 @@ def test_sets_of_different_sizes_stand_side_by_side() -> None:
     assert {key: ax.get_ylabel() for key, ax in cell.items() if ax.get_ylabel()} == {(0, 0): "input", (1, 0): "AE"}
 
 
-def test_a_curve_stands_at_the_limit_at_the_share_that_is_accepted() -> None:
+def test_a_curve_of_errors_has_the_accepted_share_at_the_limit() -> None:
     rng = np.random.default_rng(0)
     errors = {
         name: {"known": rng.exponential(1.0, 200), "out": rng.exponential(3.0, 70), "one": np.array([2.0])}
@@ -207,7 +207,7 @@ def test_a_curve_stands_at_the_limit_at_the_share_that_is_accepted() -> None:
     assert plotting.to_png(fig).startswith(b"\x89PNG")
 
 
-def test_a_picture_is_made_of_squares() -> None:
+def test_picture_png_draws_every_pixel_as_a_square() -> None:
     image = np.array([[0.0, 1.0], [0.5, 0.25]])
     png = imread(io.BytesIO(plotting.picture_png(image, 9)))[..., 0]
     assert png.shape == (8, 8)
@@ -218,7 +218,7 @@ def test_a_picture_is_made_of_squares() -> None:
 # ------------------------------------------------------------------------------- pictures and verdicts
 
 
-def test_erasing_and_merging_are_what_half_and_chimera_digits_are() -> None:
+def test_erasing_and_merging_pictures_gives_half_and_chimera_digits() -> None:
     pictures = noise(2)
     before = pictures.copy()
     stored = torch.from_numpy(pictures)[:, None]
@@ -236,14 +236,14 @@ def test_erasing_and_merging_are_what_half_and_chimera_digits_are() -> None:
         erased(pictures[0], "botom")
 
 
-def test_a_picture_is_seen_as_test_images_are() -> None:
+def test_a_drawn_picture_is_prepared_as_test_images_are() -> None:
     pictures = noise(3)
     for shape in ((1, 14, 14), (1, 28, 28)):
         wanted = data.as_shape(torch.from_numpy(pictures)[:, None], shape).float() / 255
         assert torch.equal(seen(pictures, shape), wanted)
 
 
-def test_a_verdict_is_the_place_of_the_error_among_those_of_known_images() -> None:
+def test_a_verdict_is_the_rank_of_the_error_among_errors_of_known_images() -> None:
     torch.manual_seed(0)
     model, known = conv28(), seen(noise(60), (1, 28, 28)) * torch.linspace(0.2, 1, 60)[:, None, None, None]
     judge = Judge("NAE-OMI", model, known)
@@ -278,7 +278,7 @@ def on_page(canvas: Canvas) -> np.ndarray:
     return np.frombuffer(base64.b64decode(given(canvas)["pixels"]), np.uint8).reshape(SIDE, SIDE)
 
 
-def test_the_kernel_holds_what_is_drawn_and_the_page_shows_what_the_kernel_puts() -> None:
+def test_the_kernel_receives_drawn_pictures_and_the_page_shows_pictures_put_by_the_kernel() -> None:
     seen_pictures: list[np.ndarray] = []
     canvas, (one, two) = Canvas(seen_pictures.append), noise(2)
     assert not on_page(canvas).any()
@@ -302,7 +302,7 @@ def test_the_kernel_holds_what_is_drawn_and_the_page_shows_what_the_kernel_puts(
         canvas.put(np.zeros((28, 28)))
 
 
-def test_the_tools_reach_the_page_with_the_picture_as_it_stands() -> None:
+def test_changes_of_brush_and_eraser_reach_the_page_and_keep_the_picture() -> None:
     canvas, other = Canvas(lambda _: None), Canvas(lambda _: None)
     sent(canvas, noise(1)[0])
     assert (given(canvas)["brush"], given(canvas)["erases"]) == ("2.0", "false")
@@ -318,7 +318,7 @@ def test_the_tools_reach_the_page_with_the_picture_as_it_stands() -> None:
 # --------------------------------------------------------------------------------------------- the panel
 
 
-def test_the_panel_trains_what_is_missing_and_loads_what_is_there(embedded: None) -> None:
+def test_the_outlier_panel_runs_missing_trainings_and_loads_stored_ones(embedded: None) -> None:
     panel = outlier_reconstruction_panel(profile="smoke")
     panel.wait(120)
     assert "Not trained yet: AE, NAE-OMI. Press Train." in panel.status.value, panel.status.value
@@ -351,7 +351,7 @@ def panel(embedded: None) -> OutlierPanel:
     return ready
 
 
-def test_every_control_changes_the_picture_and_the_verdicts_with_it(panel: OutlierPanel) -> None:
+def test_every_control_of_the_outlier_panel_changes_the_picture_and_its_verdicts(panel: OutlierPanel) -> None:
     digits = data.as_shape(data.load("digits", "test").x, (1, 28, 28))[:, 0].numpy()
     assert np.array_equal(panel.canvas.picture, digits[0])
 
@@ -380,8 +380,10 @@ def test_every_control_changes_the_picture_and_the_verdicts_with_it(panel: Outli
 
 
 @pytest.mark.parametrize("n", [50, 10_000])
-def test_the_panel_accepts_what_the_figure_accepts(embedded: None, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
-    """The limit is the notebook's: of the same known images, at the same quantile."""
+def test_the_outlier_panel_accepts_errors_up_to_the_limit_of_the_figure(
+    embedded: None, monkeypatch: pytest.MonkeyPatch, n: int
+) -> None:
+    """The limit is the notebook's: the same quantile of the errors of the same known images."""
     monkeypatch.setitem(setting.SIZES, "smoke", replace(setting.SIZES["smoke"], test_items=n))
     panel = outlier_reconstruction_panel(profile="smoke")
     panel.wait(120)
@@ -394,7 +396,9 @@ def test_the_panel_accepts_what_the_figure_accepts(embedded: None, monkeypatch: 
         assert panel.verdicts[name].limit == -metrics.threshold_at_tpr(scores)
 
 
-def test_stop_keeps_what_is_trained_and_the_button_goes_on(embedded: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stop_keeps_finished_trainings_and_the_train_button_resumes(
+    embedded: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     panel = outlier_reconstruction_panel(profile="smoke")
     panel.wait(120)
     panel._recipes["NAE-OMI"] = replace(panel._recipes["NAE-OMI"], steps=30)
@@ -419,7 +423,7 @@ def test_stop_keeps_what_is_trained_and_the_button_goes_on(embedded: None, monke
     )
 
 
-def test_an_error_of_the_training_is_shown(embedded: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_a_training_is_shown_on_the_outlier_panel(embedded: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "train_or_load", lambda *_, **__: 1 / 0)
     panel = outlier_reconstruction_panel(profile="smoke")
     panel.wait(120)

@@ -1,4 +1,4 @@
-"""What the studies of the plane share."""
+"""Parts shared by the studies of the plane: densities, numbers and recipes."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Quadratic(torch.nn.Module):
         return -self.reconstruction_error(x) / self.log_temperature.exp()
 
 
-def test_a_loss_without_temperature_gets_the_most_likely_one_and_others_keep_theirs() -> None:
-    """Of a Gaussian it is the variance of the points; the model itself stays as it is."""
+def test_a_loss_without_a_temperature_gets_the_most_likely_one_and_other_losses_keep_theirs() -> None:
+    """The most likely temperature of a Gaussian is the variance of the points; the model itself is unchanged."""
     x = 0.7 * torch.randn(5000, 2, generator=torch.Generator().manual_seed(0))
     plain = result_of(Quadratic(), SquaredError())
     model, grid = learned(plain, x, 61)
@@ -57,7 +57,7 @@ def test_a_loss_without_temperature_gets_the_most_likely_one_and_others_keep_the
     assert float(kept.log_temperature.detach()) == 3.0
 
 
-def test_the_full_size_is_the_papers_and_the_rate_of_the_temperature_is_a_hundred_times_the_networks() -> None:
+def test_recipes_at_full_have_the_papers_size_and_100_times_the_networks_rate_for_the_temperature() -> None:
     for recipe in [*eight.STUDY.recipes.values(), *clusters.STUDY.recipes.values()]:
         assert recipe.model.size == FCRES2 == Width(256, 1024, 5)
         assert (recipe.steps, recipe.batches.batch_size) == (2000, 200)

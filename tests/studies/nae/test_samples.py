@@ -1,4 +1,4 @@
-"""Samples of a normalized autoencoder, what they are compared by, and chains moved by hand; on embedded digits."""
+"""Samples of a normalized autoencoder, their measures, and chains advanced by hand; on the embedded digits."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_frechet_distance_of_gaussians_is_the_closed_form() -> None:
     assert metrics.frechet_distance(x @ turned, y @ turned) == pytest.approx(wanted)
 
 
-def test_the_frechet_distance_is_nought_for_equal_sets_and_the_shift_for_shifted_ones() -> None:
+def test_the_frechet_distance_is_zero_for_equal_sets_and_the_squared_shift_for_shifted_ones() -> None:
     x = np.random.default_rng(0).normal(size=(50, 80))  # fewer points than dimensions: no covariance of full rank
     assert metrics.frechet_distance(x, x[::-1]) == pytest.approx(0, abs=1e-5)  # roots of eigenvalues that rounding left
     assert metrics.frechet_distance(x, x + 3) == pytest.approx(9 * 80)
@@ -96,7 +96,7 @@ def test_features_that_have_no_frechet_distance_are_refused() -> None:
 # ------------------------------------------------------------------------------------ samples and the way
 
 
-def test_samples_have_the_energies_that_are_said_of_them() -> None:
+def test_recorded_energies_are_those_of_the_samples() -> None:
     model = small_model()
     of = draw(model, followed=4)
     assert of.first.shape == of.start.shape == of.x.shape == (6, 1, 4, 4)
@@ -114,7 +114,7 @@ def test_samples_have_the_energies_that_are_said_of_them() -> None:
     assert not of.x.requires_grad and draw(model, followed=0).visible_energies.numel() == 0
 
 
-def test_equal_seeds_begin_with_equal_codes_whatever_the_chains() -> None:
+def test_equal_seeds_begin_with_equal_codes_for_any_chains() -> None:
     model = small_model()
     one, longer, other = draw(model), draw(model, latent_chain=LATENT.part(0, 9)), draw(model, seed=1)
     assert torch.equal(one.first, longer.first) and not torch.equal(one.start, longer.start)
@@ -126,7 +126,7 @@ def test_equal_seeds_begin_with_equal_codes_whatever_the_chains() -> None:
     assert clamped.start.min() == pytest.approx(0.4) and clamped.start.max() == pytest.approx(0.6)
 
 
-def test_fresh_codes_lie_all_over_the_sphere_and_many_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fresh_codes_cover_the_sphere_and_many_samples_are_drawn_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_model()
     codes = []
     decode = model.decode
@@ -162,8 +162,8 @@ def test_samples_without_replay_have_the_chains_of_the_training_and_longer_laten
 
 @pytest.mark.parametrize("source", ["printed", "released"])
 @pytest.mark.parametrize("profile", ["quick", "long", "full"])
-def test_the_trainings_are_those_of_other_notebooks(profile: str, source: str) -> None:
-    """That without 9 is holdout_digits', that on all digits ood_detection's: nothing is trained for samples alone."""
+def test_the_trainings_of_samples_are_those_of_holdout_digits_and_ood_detection(profile: str, source: str) -> None:
+    """The training without 9 is that of holdout_digits, those on all digits are of ood_detection; samples adds none."""
     own = {place: recipe.key for place, recipe in STUDY.at(profile, source=source).recipes.items()}
     others = {
         place: recipe.key
@@ -173,7 +173,7 @@ def test_the_trainings_are_those_of_other_notebooks(profile: str, source: str) -
     assert own.items() <= others.items() and len(own) == 6
 
 
-def test_only_digit_9_has_a_printed_number() -> None:
+def test_only_the_final_training_without_9_has_a_printed_number() -> None:
     row = {"in_set": "mnist without 9", "out_set": "held out", "score": "NAE-OMI", "last": True}
     assert metrics.find_reported("nae", **printed(row))[0].value == 0.934
     assert printed({**row, "last": False}) is None and printed({**row, "in_set": "mnist"}) is None
@@ -182,7 +182,7 @@ def test_only_digit_9_has_a_printed_number() -> None:
 # -------------------------------------------------------------------------- what samples are compared by
 
 
-def test_the_nearest_image_is_found_with_its_distance() -> None:
+def test_the_nearest_training_image_is_found_with_its_distance() -> None:
     among = torch.rand(40, 1, 5, 5, generator=torch.Generator().manual_seed(0))
     x = among[[7, 3]] + torch.tensor([0.0, 0.1])[:, None, None, None]
     far, index = nearest_images(x, among)
@@ -193,7 +193,7 @@ def test_the_nearest_image_is_found_with_its_distance() -> None:
     assert torch.allclose(nearest_images(others, among)[0], all_pairs.min(dim=1).values)
 
 
-def test_likeness_tells_energies_spread_and_classes() -> None:
+def test_likeness_measures_energies_spread_of_codes_and_number_of_classes() -> None:
     model = small_model()
     among, labels = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 1, 1, 2, 2])
     same = likeness(model, among[[4]].repeat(5, 1, 1, 1), among, labels)
@@ -206,7 +206,7 @@ def test_likeness_tells_energies_spread_and_classes() -> None:
     assert every.classes == 3
 
 
-def test_the_way_of_samples_ends_beside_the_nearest_training_images() -> None:
+def test_the_figures_stages_of_samples_end_beside_the_nearest_training_images() -> None:
     drawn = draw(small_model())
     among = torch.cat([torch.ones(1, 1, 4, 4), drawn.x.flip(0)])
     rows = way(drawn, among, 5)
@@ -259,7 +259,7 @@ def unit_uint8(x: Tensor) -> Tensor:
 
 
 def test_features_of_training_images_are_computed_once_for_all_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the paper's size the network looks at 54,000 images of a task: once, not for each row of the table."""
+    """At the paper's size the network reads 54,000 images of a task once and not for each row of the table."""
     seen: list[int] = []
 
     def counted(space: str, x: Tensor, device: torch.device) -> Tensor:
@@ -297,7 +297,7 @@ def made_numbers(**changes: float) -> Any:
     return pd.DataFrame(rows, columns=["method", "quantity", "value"]).assign(seed=0, in_set="mnist", profile="quick")
 
 
-def test_claims_have_the_thresholds_that_they_state() -> None:
+def test_claims_about_samples_have_the_thresholds_stated_in_their_texts() -> None:
     numbers = [decide(claim, made_numbers()).numbers.item() for claim in CLAIMS]
     assert numbers == pytest.approx([0.5, 0.1, 0.08, 0.05, 0.5, 0.5])
     bad = {
@@ -313,7 +313,7 @@ def test_claims_have_the_thresholds_that_they_state() -> None:
         assert words.pop(claim.sentence) == "Not reproduced" and set(words.values()) == {"Partly"}
 
 
-def test_numbers_become_a_table_with_a_line_per_kind_of_images() -> None:
+def test_numbers_of_samples_become_a_table_with_a_line_per_kind_of_images() -> None:
     table = table_of(made_numbers())
     assert table.loc[(0, "mnist", "NAE-OMI", "sample, long"), "classes"] == 10
     assert table.loc[(0, "mnist", "NAE-OMI", "test digits"), "energy, 90 %"] == 2.5
@@ -329,7 +329,9 @@ def test_pooled_pixels_are_means_of_squares_of_pixels() -> None:
         features("inceptoin", x, torch.device("cpu"))
 
 
-def test_missing_weights_of_inception_are_said_with_the_way_to_them(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+def test_an_error_of_missing_inception_weights_says_how_to_get_the_weights(
+    monkeypatch: pytest.MonkeyPatch, tmp_path
+) -> None:
     def no_network(*arguments: object, **given: object) -> None:
         raise urllib.error.URLError("no network")
 
@@ -358,7 +360,7 @@ def test_inception_gives_2048_features_and_takes_grey_as_colour(monkeypatch: pyt
 # ----------------------------------------------------------------------------------------- the figures
 
 
-def test_blocks_show_images_row_by_row_with_a_gap_between() -> None:
+def test_blocks_of_images_are_filled_row_by_row_with_a_gap_between_images() -> None:
     rows = {"start": np.full((3, 2, 2), 0.25), "sample": np.full((2, 2, 2), 0.75)}
     rows["start"][1] = 0.5
     fig = plotting.image_blocks({"a": rows, "b": rows, "c": rows}, columns=3)
@@ -373,7 +375,7 @@ def test_blocks_show_images_row_by_row_with_a_gap_between() -> None:
     assert not any(label.get_text() for label in fig.axes[1].get_yticklabels())
 
 
-def test_energies_are_drawn_by_mean_and_band_beside_those_of_data() -> None:
+def test_energies_of_chains_are_drawn_as_mean_and_band_beside_energies_of_data() -> None:
     energies = np.linspace(1, 2, 33).reshape(3, 11)
     kinds = {kind: {"short": energies[:2], "long": energies} for kind in ("latent", "visible")}
     fig = plotting.energies_along_chains(
@@ -393,7 +395,7 @@ def test_energies_are_drawn_by_mean_and_band_beside_those_of_data() -> None:
     assert [at_end.min(), at_end.max()] == pytest.approx(np.quantile(energies[2], [0.1, 0.9]).tolist())
 
 
-def test_the_live_figure_shows_chains_so_far() -> None:
+def test_the_live_figure_shows_images_and_energies_of_the_chains_so_far() -> None:
     images = {"start": np.zeros((5, 3, 3)), "now": np.ones((5, 3, 3))}
     energies = np.random.default_rng(0).random((13, 5)) + 0.1
     snapshot = plotting.ChainSnapshot(images, energies, "step", ((0, "latent"), (4, "visible")), np.full(9, 0.3))
@@ -468,7 +470,7 @@ def watched(panel: widgets.RunPanel) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize(("method", "updates"), [("NAE-OMI", 6), ("AE", 3)])
-def test_the_panel_trains_once_and_walks_on_digits(embedded: None, method: str, updates: int) -> None:
+def test_the_samples_panel_trains_once_and_runs_chains_on_digits(embedded: None, method: str, updates: int) -> None:
     panel = samples_panel()
     assert panel.controls["without"].label == "none", "a menu that shows what is chosen"
     panel.controls["method"].value, panel.controls["without"].value = method, 9

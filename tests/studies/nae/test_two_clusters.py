@@ -1,4 +1,4 @@
-"""Two clusters: its numbers, claims, figure and panel."""
+"""The study nae/two_clusters: its numbers, claims, figure and panel."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class Line(torch.nn.Module):
         return -self.reconstruction_error(x) / self.temperature
 
 
-def test_the_cluster_numbers_of_a_model_whose_manifold_is_an_axis() -> None:
-    """The crossing lies on the manifold, so its error is 0; a twelfth of the mass lies in each unit of the first axis."""
+def test_numbers_of_a_model_whose_manifold_is_an_axis_have_their_closed_forms() -> None:
+    """The crossing lies on the manifold, so its error is 0; each unit of the first axis has a twelfth of the mass."""
     x = two_uniforms(4000, torch.Generator().manual_seed(0))
     given = Measured(
         clusters.STUDY.tasks[0],
@@ -92,7 +92,7 @@ def test_the_cluster_numbers_of_a_model_whose_manifold_is_an_axis() -> None:
     assert clusters.like_data(rows).tolist() == pytest.approx([1 / 6], abs=0.01)
 
 
-def test_two_uniforms_have_their_density() -> None:
+def test_two_uniforms_have_their_exact_density() -> None:
     grid = grids.grid_points(241)[1]
     inside = clusters.two_uniforms_log_prob(grid + 1e-3).exp()
     assert float(inside.sum() * 0.05**2) == pytest.approx(1, abs=0.01)
@@ -100,7 +100,7 @@ def test_two_uniforms_have_their_density() -> None:
     assert clusters.two_uniforms_log_prob(x).tolist() == pytest.approx([-math.log(8)] * 1000)
 
 
-def test_the_clusters_claims_have_their_signs() -> None:
+def test_the_claims_of_two_clusters_have_the_stated_signs() -> None:
     crossing, data = {clusters.AE: [0.1], clusters.NAE: [0.6]}, {clusters.AE: [0.2], clusters.NAE: [0.25]}
     rows = numbers({"error of the crossing": crossing, "error of data": data})
     assert clusters.like_data(rows).tolist() == pytest.approx([0.1])
@@ -122,7 +122,7 @@ def test_the_normalized_autoencoder_keeps_the_decoder_it_starts_from() -> None:
     assert largest < 8 * 1.01 * rate  # eight updates of about a learning rate at most from the weights it starts from
 
 
-def test_error_panels_share_one_scale_and_lie_where_they_are() -> None:
+def test_error_panels_share_one_colour_scale_and_the_coordinates_of_the_plane() -> None:
     grid = grids.normalise(lambda x: -x.square().sum(dim=1), points=21)
     error = grids.grid_points(21)[1].square().mean(dim=1).reshape(21, 21)
     line = torch.tensor([[-1.0, 0.0], [1.0, 0.5]])
@@ -137,7 +137,9 @@ def test_error_panels_share_one_scale_and_lie_where_they_are() -> None:
 
 
 @pytest.mark.parametrize("fixed", [True, False])
-def test_the_cluster_panel_trains_one_after_the_other(fixed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_two_clusters_panel_trains_its_models_one_after_the_other(
+    fixed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     decoders = []
     fit = training.fit
 
@@ -162,7 +164,7 @@ def test_the_cluster_panel_trains_one_after_the_other(fixed: bool, monkeypatch: 
     assert bytes(panel.image.value) != density
 
 
-def test_stop_in_the_first_training_leaves_out_the_second() -> None:
+def test_stop_during_the_first_training_skips_the_second_training() -> None:
     panel = two_clusters_panel()
     panel.controls["reconstruct"].value = 2000
     panel.run()
