@@ -15,7 +15,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from multiprocessing.synchronize import Event
@@ -177,11 +177,12 @@ def train_or_load_all(
 
 def train_each(
     pairs: Sequence[Pair], *, device: str = "auto", precision: str = "auto", graph: str = "auto"
-) -> Iterator[Pair]:
+) -> Generator[Pair, None, None]:
     """Train what is not finished of these, and what it needs first; yield each of them once it is finished.
 
     Small networks use one core each (see fit); on a CPU they train side by side, in as many
-    processes as this one has threads, through their checkpoints.
+    processes as this one has threads, through their checkpoints. Those processes train while
+    the caller works on what was yielded, and end when the iterator is closed.
 
     Args:
         pairs: Trainings; those that are finished are yielded first.
@@ -205,10 +206,11 @@ def train_each(
             finished = _side_by_side(wave, workers, precision, graph)
         else:
             finished = _one_by_one(wave, device, precision, graph)
-        yield from (pair for pair in finished if folder_of(*pair) in asked)
+        with contextlib.closing(finished):  # the traceback of an interrupt right here would keep it, and its processes
+            yield from (pair for pair in finished if folder_of(*pair) in asked)
 
 
-def _one_by_one(pairs: Sequence[Pair], device: str, precision: str, graph: str) -> Iterator[Pair]:
+def _one_by_one(pairs: Sequence[Pair], device: str, precision: str, graph: str) -> Generator[Pair, None, None]:
     for recipe, seed in pairs:
         train_or_load(recipe, seed=seed, device=device, precision=precision, graph=graph, anew=False)
         yield recipe, seed
@@ -278,15 +280,12 @@ def _depth(recipe: Recipe) -> int:
     return 1 + max(map(_depth, recipe.needs.values())) if recipe.needs else 0
 
 
-def _side_by_side(pairs: Sequence[Pair], workers: int, precision: str, graph: str) -> Iterator[Pair]:
+def _side_by_side(pairs: Sequence[Pair], workers: int, precision: str, graph: str) -> Generator[Pair, None, None]:
     spawn = multiprocessing.get_context("spawn")  # fork would copy a process whose threads hold locks
     stop = spawn.Event()
-    start = {"mp_context": spawn, "initializer": _start_worker, "initargs": (stop, os.getpid())}
-    with (
-        ProcessPoolExecutor(workers, **start) as pool,
-        Progress(f"{len(pairs)} trainings, {workers} at a time", len(pairs), True) as progress,
-    ):
-        try:
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start_worker, initargs=(stop, os.getpid()))
+    try:
+        with Progress(f"{len(pairs)} trainings, {workers} at a time", len(pairs), True) as progress:
             futures = {
                 pool.submit(_train_one, recipe, seed, precision, graph): (recipe, seed) for recipe, seed in pairs
             }
@@ -296,10 +295,9 @@ def _side_by_side(pairs: Sequence[Pair], workers: int, precision: str, graph: st
                 for line in said:
                     progress.say(line)
                 yield futures[future]
-        except BaseException:  # an interrupt too: the workers write their checkpoints and end
-            stop.set()
-            pool.shutdown(cancel_futures=True)  # waits: whoever runs the cell again finds nobody writing
-            raise
+    finally:  # after an error or an interrupt the workers write their checkpoints and end
+        stop.set()
+        pool.shutdown(cancel_futures=True)  # waits: whoever runs the cell again finds nobody writing
 
 
 # ------------------------------------------------------------------------- in a worker process

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,22 @@ def test_an_error_of_a_training_side_by_side_reaches_the_caller(monkeypatch: pyt
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     with pytest.raises(ValueError, match="no such"):
         training.train_or_load_all({"a": broken}, {"a": [0, 1]}, device="cpu")
+
+
+def test_an_interrupt_between_two_trainings_ends_those_that_still_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A traceback that someone keeps, as a notebook does, must not keep the worker processes."""
+    short = plane_recipe("AE, circle")
+    endless = dataclasses.replace(short, steps=10**7)
+    found = training.stored.folder_of
+
+    def interrupted(recipe: training.Recipe, seed: int) -> Path:
+        if multiprocessing.active_children():
+            raise KeyboardInterrupt
+        return found(recipe, seed)
+
+    monkeypatch.setattr(training.stored, "WORTH_A_PROCESS", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(training.stored, "folder_of", interrupted)
+    with pytest.raises(KeyboardInterrupt) as kept:
+        training.train_or_load_all({"short": short, "endless": endless}, {"short": [0], "endless": [0]}, device="cpu")
+    assert kept.tb is not None and not multiprocessing.active_children()
