@@ -296,7 +296,8 @@ class Reported:
 
 
 @functools.cache
-def _all_reported() -> tuple[Reported, ...]:
+def all_reported() -> tuple[Reported, ...]:
+    """Return every number that the five papers print, in the order of reported.csv."""
     text = resources.files("oodlab").joinpath("reported.csv").read_text(encoding="utf-8")
     return tuple(
         Reported(
@@ -314,7 +315,7 @@ def _all_reported() -> tuple[Reported, ...]:
 def find_reported(paper: str, **wanted: str) -> tuple[Reported, ...]:
     """Return the numbers a paper prints that match every named field exactly; () where there is none."""
     return tuple(
-        row for row in _all_reported() if row.paper == paper and all(getattr(row, f) == v for f, v in wanted.items())
+        row for row in all_reported() if row.paper == paper and all(getattr(row, f) == v for f, v in wanted.items())
     )
 
 
@@ -328,7 +329,7 @@ def reported(paper: str, **wanted: str) -> tuple[Reported, ...]:
     Raises:
         ValueError: A field or a value that the table does not know, with the nearest that it does.
     """
-    rows = _all_reported()
+    rows = all_reported()
     for field, value in {"paper": paper, **wanted}.items():
         if field not in Reported.__annotations__ or field in ("value", "std", "bound"):
             raise ValueError(

@@ -1,9 +1,9 @@
-"""The `oodlab` command: figures, list, data.
+"""The `oodlab` command: figures, list, data, results.
 
 Exit status: 0 all well; 1 a notebook or a download failed; 2 the arguments do
 not fit and nothing ran; 130 interrupted, 143 terminated.
 
-Imports: workspace, notebook, progress, record, runner; data when its command needs it.
+Imports: workspace, notebook, progress, record, runner; data and studies when their commands need them.
 """
 
 from __future__ import annotations
@@ -20,9 +20,13 @@ from oodlab.batch.environment import cores
 from oodlab.batch.notebook import PROFILES, Notebook, UsageError, choose, find, read
 from oodlab.batch.progress import Progress, minutes, table
 from oodlab.batch.record import recorded
-from oodlab.batch.runner import execute, plan, summary
+from oodlab.batch.runner import announcement, execute, plan, summary
 
 JOBS = max(1, min(4, cores() // 2))
+STOPPED = (
+    "Stopped. Nothing is lost: finished notebooks and trainings are kept, and an unfinished training up to its last checkpoint. "
+    "Run the same command again to go on from there."
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; finished runs are kept.", file=sys.stderr)
+        print("stopped.", file=sys.stderr)
         return 130
 
 
@@ -47,6 +51,7 @@ def figures(arguments: argparse.Namespace) -> int:
     else:
         everything = arguments.all or arguments.notebooks is not None
         paths = [path for path in find(folder) if everything or read(path).core]
+        paths.sort(key=lambda path: read(path).seconds(arguments.profile))  # the first picture soon
     if not paths:
         raise UsageError(
             f"oodlab expects notebooks, got none below {folder}: a notebook lies in a folder of its paper, "
@@ -60,13 +65,43 @@ def figures(arguments: argparse.Namespace) -> int:
         out=arguments.out,
         force=arguments.fresh,
     )
-    execute(runs, jobs=arguments.jobs or JOBS, progress=Progress(sys.stderr), on=arguments.on)
+    progress, jobs = Progress(sys.stderr), arguments.jobs or JOBS
+    progress.say(announcement(runs, jobs, arguments.on))
+    try:
+        execute(runs, jobs=jobs, progress=progress, on=arguments.on)
+    except (KeyboardInterrupt, SystemExit):
+        progress.say(STOPPED)
+        raise
     print(summary(runs))
     failed = [run for run in runs if run.status == "failed"]
     for run in failed:
         came = f"; as far as it came: {run.partial}" if run.partial.exists() else ""
         print(f"\n{run.notebook.name} failed{came}\n{run.error}")
     return 1 if failed else 0
+
+
+def results(arguments: argparse.Namespace) -> int:
+    """Write the tables of results and the gallery from committed figures and rows, and print how many numbers there are."""
+    root = workspace.checkout()
+    if root is None:
+        raise UsageError(
+            "oodlab expects a checkout for its results, got an installed package alone: the papers' tables are compared with the "
+            "committed figures; clone the repository and run oodlab results there."
+        )
+    from oodlab.studies import results as of_studies
+
+    written = of_studies.files(root, described(root / "notebooks"))
+    for path, text in written.items():
+        with workspace.atomic_file(path) as stream:
+            stream.write(text.encode())
+        print(path.relative_to(root))
+    return 0
+
+
+def described(folder: Path) -> list[tuple[str, str, str]]:
+    """Return name, title and minutes at quick of each notebook, the core ones first, then the shortest."""
+    notebooks = sorted(map(read, find(folder)), key=lambda one: (not one.core, one.seconds("quick")))
+    return [(one.name, one.title, f"{max(1, round(one.seconds('quick') / 60))}") for one in notebooks]
 
 
 def listing(arguments: argparse.Namespace) -> int:
@@ -209,6 +244,9 @@ def _parser() -> argparse.ArgumentParser:
 
     listed = commands.add_parser("list", parents=[notebooks], help="notebooks, parameters, time and disk")
     listed.set_defaults(command=listing)
+
+    computed = commands.add_parser("results", help="write figures/results.csv and the galleries from what is committed")
+    computed.set_defaults(command=results)
 
     sets = commands.add_parser("data", help="data sets and their state; fetch those named")
     sets.set_defaults(command=datasets)

@@ -112,6 +112,15 @@ class Notebook:
     figures: str  # which of the paper's figures
     estimate: dict[str, dict[str, float]]  # profile -> seconds, megabytes; measured on two cores
 
+    def seconds(self, profile: str | None) -> float:
+        """Return about how long a run takes on two cores, infinity where no one has measured it.
+
+        Args:
+            profile: Budget; None takes the notebook's own.
+        """
+        chosen = profile or self.parameters["profile"].default
+        return self.estimate.get(chosen, {}).get("seconds", math.inf)
+
 
 def find(folder: Path) -> list[Path]:
     """Return the files below a folder of notebooks, sorted by name."""

@@ -21,6 +21,7 @@ Imports: workspace, notebook, record, progress, kernel, data; cluster where one 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -113,10 +114,14 @@ class Run:
 
     def line(self) -> str:
         """Say in one line where the run stands."""
-        parts = [self.notebook.name, f"cell {self.cell}" if self.cell else "starting"]
+        where = "starting Python"
+        if self.cell:
+            number, _, count = self.cell.partition("/")
+            where = f"cell {number} of {count}"
         if self.step:
-            parts.append(f"{self.step.get('label')} {self.step.get('step')}/{self.step.get('steps')}")
-        return "  ".join([*parts, minutes(time.monotonic() - self.started)])
+            label = str(self.step.get("label")).removeprefix(f"{self.notebook.name}/")
+            where += f", training {label}, update {self.step.get('step')} of {self.step.get('steps')}"
+        return f"{self.notebook.name}  {minutes(time.monotonic() - self.started)}  {where}"
 
 
 def plan(
@@ -172,6 +177,24 @@ def _as_it_was(notebook: str, last: Mapping[str, Any]) -> bool:
     return same and last["digests"] == record.digests(last["figures"])
 
 
+def announcement(runs: Sequence[Run], jobs: int, on: str) -> str:
+    """Say in a sentence or two what is about to run, and how long it takes."""
+    waiting = [run for run in runs if run.status == "waiting"]
+    if not waiting:
+        return "All figures are up to date; --fresh draws them anew."
+    seconds = [run.notebook.seconds(run.values["profile"]) for run in waiting]
+    count = f"{len(waiting)} notebook{'s' * (len(waiting) > 1)}"
+    how = f" on {on}" if on != "local" else f", {jobs} at a time" if jobs > 1 < len(waiting) else ""
+    profiles = ", ".join(dict.fromkeys(run.values["profile"] for run in waiting))
+    long = (
+        "" if math.inf in seconds or on != "local" else f", about {math.ceil(sum(seconds) / 60)} minutes on two cores"
+    )
+    return (
+        f"Running {count}{how}, profile {profiles}{long}. Each trains models, scores test inputs and draws figures; what was "
+        "trained before is loaded. Ctrl-C stops, and the same command goes on later."
+    )
+
+
 def execute(runs: Sequence[Run], *, jobs: int, progress: Progress, on: str = "local") -> None:
     """Run those that wait, `jobs` at a time, each in a kernel of its own.
 
@@ -207,10 +230,14 @@ def execute(runs: Sequence[Run], *, jobs: int, progress: Progress, on: str = "lo
                     if run.starts > starts[name]:
                         starts[name] = run.starts
                         progress.say(f"{name}  starts again: the worker it ran on is gone")
-                    if run.status == "running":
-                        news, offsets[name] = workspace.events(run.events, offsets[name])
-                        run.step = next((e for e in reversed(news) if e.get("event") == "step"), run.step)
-                    elif run.status in ("done", "failed") and name not in said:
+                    if run.status == "waiting" or name in said:
+                        continue
+                    news, offsets[name] = workspace.events(run.events, offsets[name])
+                    run.step = next((e for e in reversed(news) if e.get("event") == "step"), run.step)
+                    drawn = [Path(event["png"]) for event in news if event.get("event") == "figure"]
+                    for file in filter(Path.is_file, drawn):  # those of a cluster's worker come with its notebook
+                        progress.say(f"{name}  has drawn {_short(file)}")
+                    if run.status in ("done", "failed"):
                         said.add(name)
                         progress.say(f"{name}  {run.status} in {minutes(run.seconds or 0)}")
                 running = [run for run in waiting if run.status == "running"]

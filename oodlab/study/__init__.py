@@ -5,8 +5,8 @@ trained = study.trained()
 rows = evaluate(study, trained)
 """
 
-from oodlab.study.claims import Claim, Verdict, Verdicts, decide, verdicts
-from oodlab.study.evaluate import at_end, earlier, evaluate, largest_profile, scores
+from oodlab.study.claims import Claim, Verdict, Verdicts, decide, overall, verdicts
+from oodlab.study.evaluate import at_end, earlier, evaluate, printed_numbers, scores
 from oodlab.study.measures import Measured, measured
 from oodlab.study.method import Method, Models, no_training
 from oodlab.study.study import PROFILES, SOURCES, Budget, Study, Trained
@@ -36,9 +36,10 @@ __all__ = [
     "decide",
     "earlier",
     "evaluate",
-    "largest_profile",
     "measured",
     "no_training",
+    "overall",
+    "printed_numbers",
     "scores",
     "verdicts",
 ]

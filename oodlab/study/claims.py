@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_TESTED = "Reproduced", "Partly", "Not reproduced", "Not tested"
+WORDS = (REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_TESTED)
 ENOUGH_SEEDS = 3
 
 
@@ -151,3 +152,14 @@ def verdicts(claims: Sequence[Claim], rows: pd.DataFrame) -> Verdicts:
         rows: Rows as evaluate returns them, of one profile.
     """
     return Verdicts(tuple(decide(claim, rows) for claim in claims))
+
+
+def overall(each: Sequence[Verdict]) -> str:
+    """Return one word for several verdicts: the word that all have, Partly where they differ.
+
+    Verdicts on claims that no rows test are left out; Not tested means that there are no others.
+    """
+    words = {one.word for one in each} - {NOT_TESTED}
+    if not words:
+        return NOT_TESTED
+    return words.pop() if len(words) == 1 else PARTLY

@@ -118,14 +118,6 @@ def earlier(study: Study) -> pd.DataFrame:
     return rows[~rows["key"].isin(wanted)]
 
 
-def largest_profile(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return of each method, score, sets and group the rows of the largest profile that has any; each says which."""
-    order = {"smoke": 0, "quick": 1, "long": 2, "full": 3}
-    what = ["method", "score", "in_set", "out_set", "group", "source"]
-    size = rows["profile"].map(order)
-    return rows[size == size.groupby([rows[name] for name in what]).transform("max")]
-
-
 def at_end(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows after the end of each training, of a control those that it has."""
     same = [name for name in ("method", "in_set", "score", "seed") if name in rows]
@@ -441,8 +433,7 @@ def _score(detector: Detector, x: Tensor, features: Features, shared: dict[int, 
 
 def _with_printed(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
     """Add paper, table and the printed number, and put first what one looks at first."""
-    last = rows.index.isin(at_end(rows).index)
-    found = [_printed(study, row) for row in rows.assign(last=last).to_dict("records")]
+    found = printed_numbers(study, rows)
     rows = rows.assign(
         paper=study.paper,
         table=[one.table if one else "" for one in found],
@@ -452,6 +443,16 @@ def _with_printed(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
     )
     shown = dict.fromkeys((*SHOWN_FIRST, *kept_rows.COLUMNS, "kept", "differs", "printed_std", "printed_metric"))
     return rows[list(shown)]
+
+
+def printed_numbers(study: Study, rows: pd.DataFrame) -> list[metrics.Reported | None]:
+    """Return for each row of a study the number that the paper prints of the same quantity, None where there is none.
+
+    Raises:
+        ValueError: The study names several printed numbers for one row.
+    """
+    last = rows.index.isin(at_end(rows).index)
+    return [_printed(study, row) for row in rows.assign(last=last).to_dict("records")]
 
 
 def _printed(study: Study, row: Mapping[str, Any]) -> metrics.Reported | None:

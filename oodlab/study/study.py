@@ -9,6 +9,7 @@ import copy
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -131,6 +132,16 @@ class Study:
             tasks = tuple(task for task in tasks if task.inside == dataset) or whole
         chosen = dataclasses.replace(self, tasks=tasks, source=source, first_seed=first_seed)
         return chosen._spending(profile)
+
+    def only(self, *names: str) -> Study:
+        """Return the same study with some of its methods, named here.
+
+        Raises:
+            ValueError: The study has no method of a name.
+        """
+        for name in names:
+            checks.one_of(self.name, "method", name, tuple(method.name for method in self.chosen))
+        return dataclasses.replace(self, methods=partial(_named, self.methods, names))
 
     def _spending(self, profile: str) -> Study:
         """Return the study at another budget, its images as large as that says."""
@@ -318,6 +329,12 @@ class Trained:
     def _pairs(self, place: Place) -> dict[tuple[str, int], Pair]:
         task, method, seed = place
         return {(recipe.key, seed): (recipe, seed) for recipe in method.trainings(task).values()}
+
+
+def _named(
+    methods: Callable[[Any, str], Sequence[Method]], names: tuple[str, ...], budget: Any, source: str
+) -> list[Method]:
+    return [method for method in methods(budget, source) if method.name in names]
 
 
 def with_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.Module:

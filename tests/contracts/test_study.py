@@ -54,7 +54,6 @@ from oodlab.study import (
     decide,
     earlier,
     evaluate,
-    largest_profile,
     no_training,
     scores,
     verdicts,
@@ -532,14 +531,24 @@ def test_rows_have_the_group_size_and_count_groups() -> None:
 # ------------------------------------------------------------------- (j) rows of two profiles in one table
 
 
+def test_a_study_of_some_methods_has_their_rows_with_the_same_keys() -> None:
+    whole = study(*four_methods()[2:])
+    one = whole.only("energy")
+    assert [method.name for method in one.chosen] == ["energy"]
+    keys = evaluate(one)["key"]
+    rows = evaluate(whole)
+    assert set(keys) == set(rows.loc[rows["method"] == "energy", "key"])
+    assert rows.loc[rows["method"] == "energy", "kept"].all(), "they were made before and are looked up"
+    with pytest.raises(ValueError, match="expects method energy or softmax, got 'softmx'"):
+        whole.only("softmx")
+
+
 def test_rows_of_two_profiles_are_in_one_table_labelled_by_profile() -> None:
     methods = four_methods()[2:]
     small = study(*methods)
     rows = pd.concat([evaluate(small), evaluate(replace(study(*methods[:1]), profile="quick"))], ignore_index=True)
     assert set(rows["profile"]) == {"smoke", "quick"}
     assert {key for joined in rows["training"] for key in joined.split("+")} == set(small.behind(rows))
-    largest = largest_profile(rows)
-    assert largest.groupby("method")["profile"].agg(set).to_dict() == {"energy": {"quick"}, "softmax": {"smoke"}}
     with pytest.raises(ValueError, match="expects rows of one profile, got quick, smoke"):
         decide(Claim("c", lambda rows: rows.set_index("seed")["auroc"]), rows)
 

@@ -276,7 +276,7 @@ def test_jobs_run_on_workers_with_gpus_and_a_killed_workers_job_runs_on_another(
         (run,) = runner.plan([path], folder=notebooks)
         batch = driver.submit(runner.execute, [run], jobs=1, progress=Progress(shown, every=0), on=local.address)
         try:
-            wait_for(lambda: "nae/a  cell 3/5  NAE-OMI 3/30" in shown.getvalue() or batch.done(), 60)
+            wait_for(lambda: "cell 3 of 5, training NAE-OMI, update 3 of 30" in shown.getvalue() or batch.done(), 60)
             kernel, worker = map(int, local.started.read_text().split())
             (place,) = (process.args for process in local.processes if process.pid == worker)
 
