@@ -105,6 +105,14 @@ _TABLE = (
         download=_torchvision("CIFAR10"), megabytes=170,
     ),
     SetEntry(
+        "cifar10_subset", (3, 32, 32), {"train": 4_500, "test": 900}, 10, "none stated",
+        "a seeded draw of cifar10, for a machine that the whole set does not fit to travel to",
+        class_names=("airplane", "automobile", "bird", "cat", "deer",
+                     "dog", "frog", "horse", "ship", "truck"),
+        how="get cifar10, and write the draw with `python -m tests.bench.gpu --pack FOLDER`, which packs it where cifar10 "
+            "has no room",
+    ),
+    SetEntry(
         "cifar100", (3, 32, 32), {"train": 50_000, "test": 10_000}, 100, "none stated",
         "Krizhevsky 2009, fine labels",
         download=_torchvision("CIFAR100"), megabytes=169,

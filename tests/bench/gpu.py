@@ -2,10 +2,11 @@
 
     python -m tests.bench.gpu OUT [--budget SECONDS] [--device cuda|cpu] [--jobs N]
     python -m tests.bench.gpu --pack FOLDER     the data that the trainings need, to carry along
+    python -m tests.bench.gpu --join OUT        rows join the kept ones, trainings the finished or unfinished ones
 
-OUT holds log.txt, report.json, tests.txt (what failed tests printed) and rows.zip, and is
-complete at every moment: a kill keeps what is done. `unzip rows.zip -d figures` lets the rows
-join the kept ones. Checkpoints stay below the runs folder, so that a second call goes on.
+OUT holds log.txt, report.json, tests.txt (what failed tests printed), results.zip (new rows and the
+report) and up to four trainings of at most 15 MiB, and is complete at every moment: a kill keeps what
+is done. Trainings also stay below the runs folder, so that a second call on the same machine resumes them.
 
 Every part runs in processes of its own: after an error on a GPU nothing in its process can be
 trusted. With --device cpu the same way is gone in small: GPU tests are skipped, trainings
@@ -18,7 +19,6 @@ import argparse
 import dataclasses
 import functools
 import importlib.util
-import io
 import json
 import os
 import platform
@@ -28,7 +28,6 @@ import subprocess
 import sys
 import time
 import traceback
-import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from oodlab import study, workspace
+from oodlab import data, study, workspace
 from oodlab.studies import studies
 from oodlab.study.rows import machine
 
@@ -58,9 +57,10 @@ class Training:
     seconds: int = 240
 
 
-TRAININGS = (  # in the order of their worth
-    Training("mass/epoch_curves", "long"),
-    Training("nae/holdout_digits", "long"),
+TRAININGS = (  # in the order of their worth; what is unfinished comes back and is resumed
+    Training("nae/outlier_reconstruction", "full"),
+    Training("nae/holdout_digits", "full", methods=("NAE-OMI",), tasks=("mnist without 9",)),
+    Training("mass/epoch_curves", "full", methods=("ReLU, vanilla", "ReLU, per sample"), tasks=("fashion_mnist",)),
 )
 TESTS = ("tests/machine/test_cuda.py", "tests/laws/test_graphs.py")  # of these, what is marked gpu
 BENCHES = ("chain_rows", "mass_rows", "nae_rows")  # of tests.bench.images
@@ -150,8 +150,9 @@ def trainings(session: Session) -> None:
         began = time.monotonic()
         places = {"OODLAB_ROWS": str(folder), "OMP_NUM_THREADS": threads}
         status, printed = session.run(["-m", "tests.bench.gpu", "--train", given], limit, **places)
-        zipped(folder, session.out / "rows.zip")
         session.keep("trainings", what, outcome(status), seconds=time.monotonic() - began, text=last(printed))
+        with session.one_packs:
+            carry.bring_back(folder, workspace.runs_folder() / "checkpoints", session.out, STAMP)
 
     with ThreadPoolExecutor(session.jobs) as pool:
         list(pool.map(one, shared_out(session)))
@@ -176,17 +177,6 @@ def shared_out(session: Session) -> list[Training]:
     return [job for job in found if job.methods]
 
 
-def zipped(folder: Path, file: Path) -> None:
-    """Put new rows into one file, under names that join the kept rows."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for rows in sorted(folder.glob("*/*.csv")):
-            if not rows.stem.endswith(".kept"):
-                archive.writestr(f"{rows.parent.name}/{rows.stem}.gpu-{STAMP}.csv", rows.read_bytes())
-    with workspace.atomic_file(file) as stream:
-        stream.write(content.getbuffer())
-
-
 # -------------------------------------------------------------------------------- in processes of their own
 
 
@@ -194,8 +184,16 @@ def chosen(job: Training, device: str) -> study.Study:
     """Return a study with a training's methods and tasks; on a GPU without tasks whose data are not here."""
     whole = studies()[job.study].at(job.profile, job.source)
     named = [task for task in whole.tasks if not job.tasks or {task.name, task.inside} & set(job.tasks)]
+    named = [task if task.is_here else _drawn_from(task) for task in named]
     tasks = tuple(task for task in named if task.is_here or device == "cpu")
     return dataclasses.replace(whole, tasks=tasks, methods=functools.partial(_named, whole.methods, job.methods))
+
+
+def _drawn_from(task: study.Task) -> study.Task:
+    """Return the task inside a seeded draw of its set where only that is here; its rows have the draw's name."""
+    drawn = dataclasses.replace(task, inside=f"{task.inside}{carry.SUBSET}")
+    known = {entry.name for entry in data.table()}
+    return drawn if drawn.inside in known and drawn.is_here else task
 
 
 def _named(methods: Any, names: Sequence[str], budget: Any, source: str) -> list[study.Method]:
@@ -226,11 +224,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--jobs", type=int, help="processes at a time; default: 4 on a GPU, 1 on a CPU")
     parser.add_argument("--pack", type=Path, metavar="FOLDER", help="copy the data that the trainings need")
+    parser.add_argument("--join", type=Path, metavar="OUT", help="let rows and trainings join those that are here")
     for hidden in ("--bench", "--train"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     given = parser.parse_args(argv)
     if given.pack:
         print("\n".join(carry.pack(given.pack, [chosen(one, "cpu") for one in TRAININGS])))
+    elif given.join:
+        print("\n".join(carry.join(given.join, workspace.reference_figures(), workspace.runs_folder() / "checkpoints")))
     elif given.bench:
         timed(given.bench)
     elif given.train:

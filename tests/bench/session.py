@@ -26,7 +26,7 @@ class Session:
     def __init__(self, out: Path, budget: float, device: str, jobs: int) -> None:
         self.out, self.budget, self.device, self.jobs, self.started = out, budget, device, jobs, time.monotonic()
         self.found: dict[str, Any] = {"tests": [], "bench": [], "trainings": [], "skipped": []}
-        self.one_writes = threading.Lock()
+        self.one_writes, self.one_packs = threading.Lock(), threading.Lock()
         out.mkdir(parents=True, exist_ok=True)
 
     def left(self, part: str = "") -> float:

@@ -10,8 +10,13 @@ import zipfile
 from pathlib import Path
 
 import pandas as pd
+import pytest
+import torch
 
+from oodlab import data
+from oodlab.studies import studies
 from oodlab.training.devices import PRECISIONS
+from tests.bench import carry, gpu
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ABSENT = (
@@ -46,10 +51,20 @@ def test_the_gpu_script_runs_tests_and_trainings_without_notebook_packages_and_p
     assert [one["what"] for one in found["skipped"]][:3] == [f"bench {name}_rows" for name in ("chain", "mass", "nae")]
     assert found["trainings"] and all(one["said"] == "done" for one in found["trainings"]), found["trainings"]
     assert len(list(out.iterdir())) <= 8
-    with zipfile.ZipFile(out / "rows.zip") as archive:
-        (name,) = [name for name in archive.namelist() if name.startswith("mass/epoch_curves.smoke.gpu-")]
+    assert max(file.stat().st_size for file in out.iterdir()) < 16 * 2**20
+    with zipfile.ZipFile(out / "results.zip") as archive:
+        assert "bench" in json.loads(archive.read("report.json"))
+        (name,) = [name for name in archive.namelist() if name.startswith("rows/mass/epoch_curves.smoke.gpu-")]
         rows = pd.read_csv(archive.open(name))
     assert set(rows["device"]) == {"cpu"} and set(rows["precision"]) <= set(PRECISIONS) - {"auto"}
+
+    said = carry.join(out, tmp_path / "figures", tmp_path / "checkpoints")
+    assert (tmp_path / "figures" / name.removeprefix("rows/")).is_file()
+    (first, *_) = (tmp_path / "checkpoints").glob("*/checkpoint.pt")
+    assert str(first) in said and torch.load(first, weights_only=True)["step"] > 0
+    assert carry.join(out, tmp_path / "figures", tmp_path / "checkpoints") == ["everything was here before"]
+    with pytest.raises(FileNotFoundError, match=r"has no results\.zip"):
+        carry.join(tmp_path, tmp_path / "figures", tmp_path / "checkpoints")
 
 
 def test_the_packages_of_notebooks_cannot_be_imported_where_blocked(tmp_path: Path) -> None:
@@ -57,3 +72,17 @@ def test_the_packages_of_notebooks_cannot_be_imported_where_blocked(tmp_path: Pa
     command = [sys.executable, "-c", "import papermill"]
     ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
     assert "ModuleNotFoundError" in ended.stderr
+
+
+@pytest.mark.skipif(data.state("cifar10").kind != "present", reason="needs cifar10")
+def test_a_set_that_has_no_room_travels_as_a_seeded_draw_that_rows_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = gpu.Training("mass/epoch_curves", "full", tasks=("cifar10",))
+    said = carry.pack(tmp_path, [studies()["mass/epoch_curves"]])
+    assert sum(file.stat().st_size for file in tmp_path.rglob("*.npz")) <= carry.LIMIT
+    assert any(line.startswith("left out cifar10:") for line in said), said
+    monkeypatch.setenv("OODLAB_DATA", str(tmp_path))
+    monkeypatch.setenv("OODLAB_CACHE", str(tmp_path / "none"))
+    (task,) = gpu.chosen(job, "cuda").tasks
+    assert task.name == "cifar10_subset" and len(task.load(n=100, seed=0).test) == 100
