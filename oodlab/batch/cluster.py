@@ -1,4 +1,4 @@
-"""The same notebooks on the workers of a Dask cluster: bytes there, bytes back.
+"""Notebooks on the workers of a Dask cluster: a notebook is sent as bytes and comes back executed, with its figures.
 
     with connect("tcp://10.0.0.1:8786") as cluster:
         kernel = cluster.kernel(events, figures, anew=False)
@@ -37,18 +37,18 @@ from oodlab.batch.kernel import ExplainedError
 from oodlab.batch.notebook import UsageError
 from oodlab.batch.worker import TOPIC, facts, job, misfit
 
-logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it has to say, the runner says once
+logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # the runner prints its errors once
 CONNECT_SECONDS = 10
-PATIENCE_SECONDS = 60  # that jobs wait for a first worker to come back: a nanny needs about 2
+PATIENCE_SECONDS = 60  # how long jobs wait for a first worker to return; Dask restarts one in about 2 s
 WORKER = "dask worker {address} --nworkers 1 --nthreads 1"
 
 
 @contextlib.contextmanager
 def connect(address: str) -> Iterator[Cluster]:
-    """Connect to a scheduler whose workers all fit this process; on leaving, all jobs are off.
+    """Connect to a scheduler whose workers all fit this process; leaving the context cancels all jobs.
 
     Raises:
-        UsageError: nobody answers at the address, there are no workers, or one does not fit.
+        UsageError: No scheduler answers at the address, there are no workers, or a worker does not fit.
     """
     try:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
@@ -66,18 +66,18 @@ class Cluster:
     """The workers behind a scheduler.
 
     Args:
-        client: A connection.
-        address: The scheduler's, as the user wrote it.
+        client: Connection to the scheduler.
+        address: Address of the scheduler, as the user wrote it.
 
     Raises:
-        UsageError: there are no workers, or one does not fit.
+        UsageError: There are no workers, or a worker does not fit.
     """
 
     def __init__(self, client: Client, address: str):
         self.client = client
         self.address = address
-        self.listeners: dict[str, Callable[[dict[str, Any]], None]] = {}  # job -> who hears its news
-        self.resources: dict[str, float] = {}  # that a job asks for
+        self.listeners: dict[str, Callable[[dict[str, Any]], None]] = {}  # job -> function that gets its messages
+        self.resources: dict[str, float] = {}  # resources that each job requires
         found = self.workers()
         if not found:
             raise UsageError(
@@ -91,13 +91,13 @@ class Cluster:
         wrong = [misfit(worker, theirs, self.facts) for worker, theirs in sorted(there.items())]
         if any(wrong):
             raise UsageError("\n".join(filter(None, wrong)))
-        self.threads: dict[str, int] = {}  # host -> of all its workers
+        self.threads: dict[str, int] = {}  # host -> threads of all its workers
         for worker in found.values():
             self.threads[worker["host"]] = self.threads.get(worker["host"], 0) + worker["nthreads"]
         client.subscribe_topic(TOPIC, self._hear)
 
     def workers(self) -> dict[str, Any]:
-        """Return those that a job may go to: address -> what the scheduler knows of them."""
+        """Return the workers that a job may run on: address -> the scheduler's description of the worker."""
         found = self.client.scheduler_info(n_workers=-1)["workers"]
         return {name: worker for name, worker in found.items() if self.resources.keys() <= worker["resources"].keys()}
 
@@ -105,14 +105,14 @@ class Cluster:
         """Return a kernel on whichever worker is free first.
 
         Args:
-            events: File for the notebook's events, while it runs the last of each second.
+            events: File for the notebook's events; while the notebook runs, the last event of each second.
             figures: Folder for the figures.
-            anew: Finished trainings are done again.
+            anew: Whether finished trainings are repeated.
         """
         return RemoteKernel(self, events, figures, anew=anew)
 
     def _hear(self, news: tuple[float, dict[str, Any]]) -> None:
-        """Pass a worker's news on; other drivers' jobs are unknown here."""
+        """Pass a worker's message to the listener of its job; messages of other drivers' jobs are ignored."""
         listener = self.listeners.get(news[1]["job"])
         if listener:
             listener(news[1])
@@ -137,18 +137,18 @@ class RemoteKernel:
         on_start: Callable[[], None],
         on_cell: Callable[[int, int], None],
     ) -> None:
-        """Run the notebook to its end, and put what it made where a run here would have put it.
+        """Run the notebook to its end, and put its output where a local run would have put it.
 
         Args:
             path: The notebook; left unchanged.
             output: Where the executed notebook goes, when it has ended.
             parameters: Values of a cell inserted after the parameters cell.
-            on_start: Called when a worker begins, and again when another one must.
+            on_start: Called when a worker begins, and again when another worker must begin anew.
             on_cell: Called with (number from 1, of how many) when a code cell starts.
 
         Raises:
-            ExplainedError: the notebook failed, or the cluster did.
-            Exception: whatever the worker's side of the kit raised.
+            ExplainedError: The notebook or the cluster failed.
+            Exception: The error that the worker's side of the kit raised.
         """
 
         def hear(news: dict[str, Any]) -> None:
@@ -183,7 +183,7 @@ class RemoteKernel:
             raise ExplainedError(result["error"])
 
     def kill(self) -> None:
-        """Call the job off; its worker ends the kernel within a second."""
+        """Cancel the job; its worker ends the kernel within a second."""
         future = self._future
         if future is not None:
             future.cancel()
@@ -198,8 +198,8 @@ class RemoteKernel:
                 pass
             except CancelledError as error:
                 raise ExplainedError(
-                    f"The scheduler at {address} is gone, and what ran there with it; finished runs are kept, and "
-                    "trainings continue from their checkpoints on the workers: start it and run again."
+                    f"The scheduler at {address} has ended, and with it the notebooks that ran there; finished runs are kept, and "
+                    "trainings continue from their checkpoints on the workers: start the scheduler and run again."
                 ) from error
             except KilledWorker as error:
                 raise ExplainedError(
@@ -215,7 +215,7 @@ class RemoteKernel:
                 )
 
     def _land(self, result: dict[str, Any], output: Path) -> None:
-        """Write what a worker returned: figures, then events, then the notebook."""
+        """Write the files that a worker returned: figures, then events, then the notebook."""
         for event in result["events"]:
             if event.get("event") == "figure":
                 numbers = json.loads(result["files"][event["json"]])

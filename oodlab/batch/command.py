@@ -1,6 +1,6 @@
 """The `oodlab` command: figures, list, data, results.
 
-Exit status: 0 all well; 1 a notebook or a download failed; 2 the arguments do
+Exit status: 0 success; 1 a notebook or a download failed; 2 the arguments do
 not fit and nothing ran; 130 interrupted, 143 terminated.
 
 Imports: workspace, notebook, progress, record, runner; data and studies when their commands need them.
@@ -105,7 +105,7 @@ def described(folder: Path) -> list[tuple[str, str, str]]:
 
 
 def listing(arguments: argparse.Namespace) -> int:
-    """Print the notebooks, their parameters and what they cost."""
+    """Print the notebooks with their parameters, time and disk space."""
     broken = 0
     for path in find(_notebooks(arguments.notebooks)):
         try:
@@ -117,7 +117,7 @@ def listing(arguments: argparse.Namespace) -> int:
 
 
 def datasets(arguments: argparse.Namespace) -> int:
-    """Print the data sets and their state, or fetch those named."""
+    """Print the data sets and their state, or fetch the named sets."""
     from oodlab import data
 
     if not arguments.names:
@@ -248,7 +248,7 @@ def _parser() -> argparse.ArgumentParser:
     computed = commands.add_parser("results", help="write figures/results.csv and the galleries from what is committed")
     computed.set_defaults(command=results)
 
-    sets = commands.add_parser("data", help="data sets and their state; fetch those named")
+    sets = commands.add_parser("data", help="data sets and their state; fetch the named ones")
     sets.set_defaults(command=datasets)
     sets.add_argument("names", nargs="*", metavar="NAME", help="set to fetch")
     return parser

@@ -1,6 +1,6 @@
 """One notebook in one kernel: a process with a folder and an environment of its own.
 
-papermill runs the cells; this module decides what it leaves open. On Linux and
+papermill runs the cells; this module adds what papermill does not do: parameters, progress and the end of a kernel. On Linux and
 macOS the kernel is reached by sockets in a temporary folder of its own, so that
 many can start at once without racing for ports; elsewhere by TCP.
 
@@ -30,12 +30,12 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError, strip_color
 
-logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it has to say, the runner says once
+logging.getLogger("papermill").setLevel(logging.CRITICAL)  # the runner prints its errors once
 SOCKETS = sys.platform != "win32"
 
 
 class ExplainedError(RuntimeError):
-    """A notebook failed, and the text says why: all that a user needs to read."""
+    """A notebook failed; the text is the whole explanation for the user."""
 
 
 class Kernel:
@@ -71,7 +71,7 @@ class Kernel:
             on_cell: Called with (number from 1, of how many) when a code cell starts.
 
         Raises:
-            Exception: whatever papermill, nbclient or jupyter_client raise; see `explain`.
+            Exception: Any error of papermill, nbclient or jupyter_client; see `explain`.
         """
         on_start()
         notebook = nbformat.read(path, as_version=4)

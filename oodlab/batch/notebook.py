@@ -30,7 +30,7 @@ TYPES = (bool, int, float, str, list, tuple)
 
 
 class UsageError(ValueError):
-    """What the user typed, or what a notebook declares, does not fit; nothing has run."""
+    """A command's arguments or a notebook's declarations do not fit; nothing has run."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Notebook:
     parameters: dict[str, Parameter]
     code: tuple[str, ...]  # sources of the code cells
     core: bool  # runs when no name is given
-    figures: str  # which of the paper's figures
+    figures: str  # figures of the paper that it draws
     estimate: dict[str, dict[str, float]]  # profile -> seconds, megabytes; measured on two cores
 
     def seconds(self, profile: str | None) -> float:
@@ -239,7 +239,7 @@ def _parameters(source: str, name: str) -> dict[str, Parameter]:
         statements = ast.parse(source).body
     except SyntaxError as error:
         raise UsageError(
-            f"{name} expects a parameters cell in Python, got {error.text!r}: {error.msg}; mend the cell."
+            f"{name} expects a parameters cell in Python, got {error.text!r}: {error.msg}; correct the cell."
         ) from error
     comments = {}
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -288,6 +288,6 @@ def _limits(name: str, comment: str) -> tuple[tuple[str, ...], tuple[float, floa
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
-    """Return "write X" for the known word nearest to one that is not known, or ""."""
+    """Return "write X" for the known word that is nearest to an unknown one, or ""."""
     near = difflib.get_close_matches(word, list(known), 1, cutoff=0.5)
     return f"write {near[0]}" if near else ""

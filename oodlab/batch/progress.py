@@ -1,6 +1,6 @@
-"""What a user sees of a batch: one line per running notebook, and aligned tables.
+"""Progress of a batch on the terminal: one line per running notebook, and aligned tables.
 
-Nothing here knows what a notebook is: lines and cells are text.
+All lines and cells are plain text.
 
 Imports: the standard library.
 """

@@ -1,4 +1,4 @@
-"""What is remembered of finished runs, and what a figure is made from.
+"""Records of finished runs, and digests of everything that a figure is made from.
 
 state/<notebook>.json below `workspace.runs_folder()` holds, per variant of the
 notebook and oldest first: profile, key, data, rows, seconds, figures, and their digests.
@@ -25,7 +25,7 @@ FIELDS = {"profile", "key", "data", "rows", "seconds", "figures", "digests"}  # 
 def recorded(name: str) -> dict[str, Any]:
     """Return the records of a notebook's finished runs: variant -> record, oldest first.
 
-    A damaged file counts as none, with a warning: its runs are done again.
+    A damaged file counts as empty, with a warning, so that its runs are repeated.
     """
     path = _file(name)
     if not path.is_file():
@@ -37,7 +37,7 @@ def recorded(name: str) -> dict[str, Any]:
             return whole
     except (ValueError, AttributeError):  # no JSON, not UTF-8, or JSON of another form
         whole = {}
-    warnings.warn(f"{path} is damaged: runs that it no longer tells of are done again.", stacklevel=2)
+    warnings.warn(f"{path} is damaged: runs without a record are repeated.", stacklevel=2)
     return whole
 
 
@@ -45,7 +45,7 @@ def remember(name: str, variant: str, record: dict[str, Any]) -> None:
     """Make a record the notebook's newest, in place of its variant's last.
 
     Raises:
-        ValueError: a number in it is not finite.
+        ValueError: A number in the record is not finite.
     """
     file = _file(name)
     with workspace.only_writer(file.parent):
@@ -59,22 +59,22 @@ def digest(content: Any) -> str:
 
 
 def digests(figures: list[dict[str, Any]]) -> dict[str, str]:
-    """Return the digests of those of the figures' files that exist."""
+    """Return the digests of the figures' files, as far as they exist."""
     files = [Path(figure[kind]) for figure in figures for kind in ("png", "json")]
     return {str(file): _digest(file) for file in files if file.is_file()}
 
 
 def code(notebook: Notebook) -> list[str]:
-    """Return hashes of all that a notebook is made from but its data.
+    """Return hashes of everything but data that decides a notebook's output.
 
-    Its cells with what they use of the package, the papers' numbers, the embedded sets, and torch's version.
+    These are its cells with the package's code that they use, the papers' numbers, the embedded sets and torch's version.
     """
     cells = identity.digest(identity.code_of_cells(notebook.code))
     return [cells, numbers(), workspace.source_hash("data/embedded.py"), importlib.metadata.version("torch")]
 
 
 def kept_rows(name: str) -> dict[str, str]:
-    """Return the digests of a notebook's files of kept rows, those that are committed or that $OODLAB_ROWS names."""
+    """Return the digests of a notebook's files of kept rows, below figures or in the folder that $OODLAB_ROWS names."""
     folder = workspace.rows_folders()[0]
     place = folder / name
     patterns = (f"{place.name}.*.csv", f"{place.name}-numbers.*.csv")
@@ -91,7 +91,7 @@ def data(names: Iterable[str]) -> dict[str, list[tuple[str, int, int]]]:
     """Return the files of sets on the data's search path and in its cache: set -> name, size and time of each file.
 
     Args:
-        names: Sets, by name or by path; one that is not here has no files.
+        names: Sets, by name or by path; an absent set has no files.
     """
     from oodlab.data.search import cache_folder, search_path  # not above: importing torch takes a second
 
@@ -99,7 +99,7 @@ def data(names: Iterable[str]) -> dict[str, list[tuple[str, int, int]]]:
 
 
 def _stamps(wanted: Path, roots: Iterable[Path]) -> Iterator[tuple[str, int, int]]:
-    """Yield name, size and time of a set's files; of a path, of what lies there."""
+    """Yield name, size and time of a set's files, or of the files at a path."""
     for place in [wanted] if wanted.is_absolute() else [root / wanted for root in roots]:
         for file in [place] if place.is_file() else sorted(place.rglob("*.*")):
             stat = file.stat()

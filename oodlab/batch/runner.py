@@ -46,18 +46,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class Run:
-    """One notebook with its parameters, and what has become of it."""
+    """One notebook with its parameters, and the state of its run."""
 
     notebook: Notebook
     values: dict[str, Any]  # of every parameter
     figures_folder: Path
     key: str  # equal keys and data give equal figures
-    anew: bool = False  # finished trainings are done again, too
+    anew: bool = False  # whether finished trainings are repeated
 
     status: str = "waiting"  # running, done, up to date, failed
     seconds: float | None = None
     figures: list[dict[str, Any]] = field(default_factory=list)  # events: png, json, headline
-    sets: list[str] = field(default_factory=list)  # names of those that it looked for
+    sets: list[str] = field(default_factory=list)  # names of the data sets that it looked for
     error: str = ""  # last lines of the traceback
     cell: str = ""  # k/n
     step: dict[str, Any] = field(default_factory=dict)  # the last event of a training
@@ -101,7 +101,7 @@ class Run:
         return next((figure["headline"] for figure in self.figures if figure.get("headline")), {})
 
     def result(self) -> dict[str, Any]:
-        """Return what is remembered of a finished run."""
+        """Return the record that is kept of a finished run."""
         return {
             "profile": self.values["profile"],
             "key": self.key,
@@ -113,7 +113,7 @@ class Run:
         }
 
     def line(self) -> str:
-        """Say in one line where the run stands."""
+        """Return one line on the run's progress."""
         where = "starting Python"
         if self.cell:
             number, _, count = self.cell.partition("/")
@@ -133,7 +133,7 @@ def plan(
     out: Path | None = None,
     force: bool = False,
 ) -> list[Run]:
-    """Check all that can be checked before anything runs, and find what is up to date.
+    """Check all arguments before anything runs, and find the runs that are up to date.
 
     Args:
         paths: The notebooks' files.
@@ -143,10 +143,10 @@ def plan(
         out: Folder for the figures. None means the committed set for runs that may
             replace it (a checkout's own notebook, not at smoke, default parameters),
             else the user's own.
-        force: Run also what is up to date, and train anew what is trained.
+        force: Also run notebooks that are up to date, and repeat finished trainings.
 
     Raises:
-        UsageError: the complaints of all notebooks.
+        UsageError: The arguments do not fit; the message has one line for each notebook and fault.
     """
     given = [*given, f"profile={profile}"] if profile else list(given)
     accepted, wrong = [], []
@@ -196,9 +196,9 @@ def announcement(runs: Sequence[Run], jobs: int, on: str) -> str:
 
 
 def execute(runs: Sequence[Run], *, jobs: int, progress: Progress, on: str = "local") -> None:
-    """Run those that wait, `jobs` at a time, each in a kernel of its own.
+    """Run the notebooks that wait, `jobs` at a time, each in a kernel of its own.
 
-    A failing run ends as status "failed" with its `error`; the others go on. When the
+    A failing run ends as status "failed" with its `error`; the other runs continue. When the
     process is interrupted or told to end (SIGTERM), all kernels end first.
 
     Args:
@@ -245,7 +245,7 @@ def execute(runs: Sequence[Run], *, jobs: int, progress: Progress, on: str = "lo
         finally:
             _stop(waiting, futures)
     for future in futures:
-        future.result()  # a fault of the runner itself is not a failed notebook
+        future.result()  # raises an error of the runner itself, which no notebook caused
 
 
 def summary(runs: Sequence[Run]) -> str:
@@ -275,7 +275,7 @@ def _kernels(runs: Sequence[Run], jobs: int, on: str) -> Iterator[int]:
         with connect(on) as cluster:
             for run in runs:
                 run.kernel = cluster.kernel(run.events, run.figures_folder, anew=run.anew)
-            yield len(runs)  # all: they wait for a worker over there
+            yield len(runs)  # all at once: the scheduler lets them wait for a worker
         return
     from oodlab.batch.kernel import Kernel  # seconds to import, and only needed here
 
@@ -308,20 +308,22 @@ def _execute(run: Run) -> None:
         run.sets = sorted({e["name"] for e in told if e.get("event") == "data"})
         run.executed.parent.mkdir(parents=True, exist_ok=True)
         os.replace(run.partial, run.executed)
-        record.remember(run.notebook.name, run.variant, run.result())  # last: only what is whole is up to date
+        record.remember(
+            run.notebook.name, run.variant, run.result()
+        )  # last: only a complete run may count as up to date
         run.status = "done"
-    except Exception as error:  # whatever it is, the other notebooks go on and the user reads it
+    except Exception as error:  # the other notebooks continue, and the user reads the message
         run.seconds = time.monotonic() - run.started
         run.error = explain(error, run.folder / "kernel.log")
         run.status = "failed"
 
 
 def _stop(runs: Sequence[Run], futures: Sequence[Future]) -> None:
-    """End what still runs; return when no kernel is left."""
+    """End all runs; return when no kernel is left."""
     for future in futures:
         future.cancel()
     running = {future for future in futures if not future.done()}
-    while running:  # again and again: a kernel may just be starting
+    while running:  # repeatedly, because a kernel may just be starting
         for run in runs:
             run.kernel.kill()
         _, running = wait(running, timeout=0.2)

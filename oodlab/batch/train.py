@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         recipe = _named(arguments) if arguments.pickled is None else None
         pick_device(arguments.device)
     except ValueError as error:
-        if os.environ.get("RANK", "0") == "0":  # once, not by every process
+        if os.environ.get("RANK", "0") == "0":  # one process prints it
             print(error, file=sys.stderr)
         return 2
     try:
@@ -62,7 +62,7 @@ def _train(recipe: Recipe, arguments: argparse.Namespace) -> int:
 
     def hear(number: int, frame: object) -> None:
         heard.append(number)
-        if len(heard) > 1:  # once more: not even this step
+        if len(heard) > 1:  # the second signal does not wait for the end of the step
             raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -82,7 +82,7 @@ def _train(recipe: Recipe, arguments: argparse.Namespace) -> int:
             f"{recipe.name} seed {arguments.seed}: step {result.step} of {recipe.steps}, {result.seconds:.1f} s, {state}"
         )
     parallel.leave_group()
-    return 0 if result.finished else 128 + (heard[0] if heard else signal.SIGTERM)  # another process was told
+    return 0 if result.finished else 128 + (heard[0] if heard else signal.SIGTERM)  # another process got the signal
 
 
 def _named(arguments: argparse.Namespace) -> Recipe:
@@ -117,20 +117,24 @@ def _trainings(arguments: argparse.Namespace) -> dict[str, Recipe]:
 def _parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m oodlab.batch.train", description="Train one recipe, as torchrun's too."
+        prog="python -m oodlab.batch.train", description="Train one recipe, alone or as one of torchrun's processes."
     )
     parser.add_argument("recipe", nargs="?", metavar="NAME", help="<paper>/<notebook>/...; see --list")
     parser.add_argument("--profile", default="quick", help="budget, one of the notebook's; default: quick")
     parser.add_argument(
         "--source", default="printed", choices=study.SOURCES, help="the paper's text, or the authors' code"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of weights and run; default: 0")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the initial weights and of the run; default: 0")
     parser.add_argument(
         "--device", default="auto", help="cpu or cuda, one GPU for each process; default: cuda if there"
     )
-    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="of the network's arithmetic")
+    parser.add_argument(
+        "--precision", default="auto", choices=PRECISIONS, help="number format of the network's arithmetic"
+    )
     parser.add_argument("--graph", default="auto", choices=GRAPHS, help="off: no step becomes a CUDA graph")
-    parser.add_argument("--threads", type=int, metavar="N", help="of each process; default: the cores, shared out")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="threads of each process; default: the cores, divided by the processes"
+    )
     parser.add_argument("--list", action="store_true", help="print the names at this profile and end")
     for name, kind in {"--pickled": Path, "--owner": int}.items():  # training.launch hands over a recipe
         parser.add_argument(name, type=kind, help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""A worker's side of a cluster: run a notebook in a kernel of its own, and return what it made.
+"""A cluster worker's part: run a notebook in a kernel of its own, and return its output.
 
 The driver's side is in `cluster`, and calls `facts`, `misfit` and `job`.
 
@@ -26,14 +26,14 @@ from oodlab.batch import record
 from oodlab.batch.environment import environment
 from oodlab.batch.kernel import Kernel, explain
 
-TOPIC = "oodlab"  # of the workers' news to the drivers
+TOPIC = "oodlab"  # Dask topic of the messages from workers to drivers
 ENDING = (Status.closing, Status.closed, Status.failed)
 
 
 def facts() -> dict[str, str]:
-    """Return what a worker and the driver must have in common.
+    """Return the versions that a worker and the driver must share.
 
-    Of torch the version without the build, of Python without the patch: a driver
+    The version of torch is given without its build, that of Python without its patch: a driver
     without a GPU may use workers with one.
     """
     source = record.digest([workspace.source_hash(), record.numbers()])
@@ -50,17 +50,16 @@ def job(
     Args:
         notebook: The file's content.
         parameters: Values of a cell inserted after the parameters cell.
-        anew: Finished trainings are done again.
-        wanted: The driver's facts.
-        threads: Host -> worker threads of all its workers; its cores are shared out among them.
+        anew: Whether finished trainings are repeated.
+        wanted: Facts of the driver.
+        threads: Host -> number of threads of all its workers, which share the host's cores.
 
     Returns:
-        error ("" if none), notebook (executed, None if it could not be read), events,
-        those of figures with paths relative to the figures' folder, and files: such a
-        path -> content.
+        error ("" if none), notebook (executed, None if it could not be read), events (figures in them
+        with paths relative to the folder of figures), and files (such a path -> content of the file).
 
     Raises:
-        ValueError: this worker does not fit, as one may that came after the driver looked.
+        ValueError: This worker does not fit, for example because it joined after the driver had checked all workers.
     """
     worker = get_worker()
     complaint = misfit(worker.address, facts(), wanted)
@@ -104,7 +103,7 @@ def job(
 
 @contextlib.contextmanager
 def _watched(kernel: Kernel, worker: Any, key: str, reported: Path, say: Callable[..., None]) -> Iterator[None]:
-    """Twice a second, send a training's last step, and kill the kernel if its job is not wanted any more."""
+    """Twice a second, send a training's last step, and kill the kernel if its job has been cancelled."""
     over = threading.Event()
 
     def watch() -> None:
@@ -145,9 +144,9 @@ def misfit(worker: str, theirs: dict[str, str] | BaseException, wanted: dict[str
     who = f"oodlab expects of the worker {worker} what the driver has"
     advice = "install the same on both and start the worker again."
     if isinstance(theirs, BaseException):
-        return f"{who}, got {type(theirs).__name__}: {theirs}: the kit is not there or another one; {advice}"
+        return f"{who}, got {type(theirs).__name__}: {theirs}: the kit is not installed there, or in another version; {advice}"
     differing = [name for name in wanted if theirs.get(name) != wanted[name]]
     if not differing:
         return ""
     got = ", ".join(f"{name} {theirs.get(name)} (the driver has {wanted[name]})" for name in differing)
-    return f"{who}, got {got}: the figures would not be those of a run here; {advice}"
+    return f"{who}, got {got}: the figures would differ from those of a local run; {advice}"

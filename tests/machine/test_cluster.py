@@ -424,7 +424,7 @@ def test_a_lost_connection_to_the_cluster_is_explained(monkeypatch: pytest.Monke
     monkeypatch.setattr(cluster, "PATIENCE_SECONDS", 0)
     empty = SimpleNamespace(address="tcp://h:1", workers=dict)
     for fault, why in {
-        CancelledError(): "The scheduler at tcp://h:1 is gone",
+        CancelledError(): "The scheduler at tcp://h:1 has ended",
         KilledWorker("a", SimpleNamespace(address="tcp://w:2"), 3): "the last of them tcp://w:2",
         TimeoutError(): "tcp://h:1 has had no worker for this notebook for 0 s",
     }.items():
