@@ -180,9 +180,12 @@ class Study:
     @property
     def recipes(self) -> dict[tuple[str, str, str], Recipe]:
         """Exactly what is trained here, by task, method and role, what trainings need among them."""
+        return self._recipes_on(self.played)
+
+    def _recipes_on(self, tasks: Sequence[Task]) -> dict[tuple[str, str, str], Recipe]:
         return {
             (task.name, method.name, role): recipe
-            for task in self.played
+            for task in tasks
             for method in self.on(task)
             for role, recipe in method.trainings(task).items()
         }
@@ -209,8 +212,8 @@ class Study:
             return ""
         whole = self._spending("full")
         found: dict[str, set[tuple[Any, Any]]] = {}
-        theirs = whole.recipes
-        for place, recipe in self.recipes.items():
+        theirs = whole._recipes_on(whole.tasks)  # of the paper's sets, also where stand-ins are used
+        for place, recipe in self._recipes_on(self.tasks).items():
             if place in theirs:
                 for path, here, there in identity.differences(recipe, theirs[place]):
                     if not path.startswith("needs."):  # such a training is among the recipes itself

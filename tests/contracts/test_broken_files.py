@@ -274,7 +274,7 @@ def test_a_damaged_record_of_finished_runs_warns_and_the_runs_are_repeated(kind:
     file = workspace.runs_folder() / "state" / "nae" / "a.json"
     forms = {"a list": lambda _: b"[1]", "a record without its fields": lambda _: b'{"quick": {"key": "k"}}', **DAMAGE}
     file.write_bytes(forms[kind](file.read_bytes()))
-    with pytest.warns(UserWarning, match=r"a\.json is damaged: runs .* are done again"):
+    with pytest.warns(UserWarning, match=r"a\.json is damaged: runs without a record are repeated"):
         assert record.recorded("nae/a") == {}
     with pytest.warns(UserWarning, match="damaged"):
         record.remember("nae/a", "quick", a_record("new"))
