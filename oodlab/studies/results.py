@@ -31,6 +31,7 @@ from oodlab.study.claims import WORDS
 FOUND = ("our_method", "ours", "spread", "seeds", "profile", "source", "n_in", "n_out", "updates", "sets", "figure")
 WHOLE, PART = "whole", "part"
 FIELDS = ("table", "method", "setting", "in_set", "out_set", "metric")  # what a printed number is of
+AGAIN = {("ebm", "table1"): "table5", ("ebm", "table6"): "table5"}  # table 1 has numbers of tables 5 and 6 once more
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,8 @@ def counts(table: pd.DataFrame) -> tuple[int, int, int]:
 
 def _place(number: metrics.Reported) -> tuple[str, ...]:
     """Return what a printed number is of; a number that a paper prints in two tables has one place."""
-    return tuple(getattr(number, name) for name in ("paper", *FIELDS) if name != "table")
+    table = AGAIN.get((number.paper, number.table), number.table)
+    return (number.paper, table, *(getattr(number, name) for name in FIELDS[1:]))
 
 
 def _ours(one: Drawn) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
@@ -191,22 +193,25 @@ def _ours(one: Drawn) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
                     f"{study.name} expects one number per seed beside {' '.join(place)}, got {len(group)} of "
                     f"{group['seed'].nunique()} seeds: its printed() names the number for several rows."
                 )
-            yield (
-                place,
-                {
-                    "our_method": method if score in method else f"{method}: {score}",
-                    "ours": group[metric].mean(),
-                    "spread": group[metric].std(ddof=1) if len(group) > 1 else np.nan,
-                    "seeds": len(group),
-                    "profile": profile,
-                    "source": source,
-                    "n_in": group["n_in"].max(),
-                    "n_out": group["n_out"].max(),
-                    "updates": group["step"].max(),
-                    "sets": PART if _of_part(group["in_set"].iloc[0], group["out_set"].iloc[0]) else WHOLE,
-                    "figure": group["figure"].iloc[0],
-                },
-            )
+            title = method if score in method else f"{method}: {score}"
+            yield place, _line(group.set_index("seed")[metric], group, title)
+        for number, numbers in study.derived(own):
+            yield _place(number), _line(numbers, own[own["in_set"].str.startswith(number.in_set)], "")
+
+
+def _line(numbers: pd.Series, rows: pd.DataFrame, title: str) -> dict[str, Any]:
+    """Return what the table says of our number: its mean over seeds, and the rows behind it."""
+    pairs = rows[["in_set", "out_set"]].drop_duplicates().itertuples(index=False)
+    return {
+        "our_method": title,
+        "ours": numbers.mean(),
+        "spread": numbers.std(ddof=1) if len(numbers) > 1 else np.nan,
+        "seeds": len(numbers),
+        **{name: rows[name].iloc[0] for name in ("profile", "source", "figure")},
+        **{name: rows[name].max() for name in ("n_in", "n_out")},
+        "updates": rows["step"].max(),
+        "sets": PART if any(_of_part(*pair) for pair in pairs) else WHOLE,
+    }
 
 
 def _of_part(in_set: str, out_set: str) -> bool:

@@ -1,13 +1,13 @@
 """One notebook: methods x tasks x seeds, at a budget, as printed or as released.
 
-Imports: pandas, checks, identity, workspace, study.claims, method, task, training.
+Imports: pandas, checks, identity, metrics, workspace, study.claims, method, task, training.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from oodlab import checks, identity, workspace
+from oodlab.metrics import Reported
 from oodlab.study.claims import Claim
 from oodlab.study.method import Method
 from oodlab.study.task import Task
@@ -53,6 +54,11 @@ def nothing_printed(row: Mapping[str, Any]) -> None:
     """Say that the paper prints no number for a row."""
 
 
+def nothing_derived(rows: pd.DataFrame) -> Iterable[tuple[Reported, pd.Series]]:
+    """Return no number: the paper prints none that is computed from several rows."""
+    return ()
+
+
 @dataclass(frozen=True)
 class Study:
     """The setting of one notebook.
@@ -65,6 +71,8 @@ class Study:
         claims: Claims of the paper that the rows decide.
         printed: printed(row) -> the fields of metrics.reported that name the paper's number for a row, or None;
             row["last"] says whether the row is of the end of its training.
+        derived: derived(rows of one profile and source) -> printed numbers that are computed from several rows, each
+            with ours by seed.
         metric: Name of that number's metric in `reported.csv`.
         sources: The sources it has: "printed", or also "released".
         unstated: What the paper leaves open, with our choice.
@@ -78,6 +86,7 @@ class Study:
     budgets: Mapping[str, Budget]
     claims: tuple[Claim, ...] = ()
     printed: Callable[[Mapping[str, Any]], Mapping[str, str] | None] = nothing_printed
+    derived: Callable[[pd.DataFrame], Iterable[tuple[Reported, pd.Series]]] = nothing_derived
     metric: str = "auroc"
     sources: tuple[str, ...] = ("printed",)
     unstated: tuple[str, ...] = ()

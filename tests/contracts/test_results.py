@@ -73,6 +73,20 @@ def test_a_number_that_a_paper_prints_in_two_tables_has_ours_in_both(table: pd.D
     assert set(both["table"]) == {"table1", "table5"} and both["ours"].nunique() == 1
 
 
+def test_a_number_that_is_computed_from_several_rows_stands_beside_its_own_table_only(
+    table: pd.DataFrame, known: list[results.Drawn]
+) -> None:
+    """Table 3 of ebm prints relative changes of the same sets under the same names, for other reasons."""
+    ebm = table[(table["paper"] == "ebm") & (table["in_set"] == "fashion_mnist") & (table["method"] == "CD")]
+    rows = next(one.rows for one in known if one.study.name == "ebm/gamma_sweep")
+    (claim,) = [
+        one for one in studies()["ebm/gamma_sweep"].claims if "natural outside sets, CD, fashion" in one.sentence
+    ]
+    line = ebm[(ebm["table"] == "table2") & ebm["out_set"].str.startswith("natural")].iloc[0]
+    assert line["ours"] == pytest.approx(claim.number(rows).mean())
+    assert ebm.loc[ebm["table"] == "table3", "ours"].isna().all()
+
+
 @pytest.mark.parametrize(
     ("words", "word"),
     [

@@ -6,7 +6,7 @@ noise, chains, activations and the weights of classes; what only one of them say
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import sqrt
@@ -469,6 +469,15 @@ def less(rows: pd.DataFrame, **which: Any) -> pd.Series:
     return -change(rows, **which)
 
 
+def changes(rows: pd.DataFrame) -> Iterator[tuple[metrics.Reported, pd.Series]]:
+    """Yield each number of table 2 that the rows have, with ours by seed."""
+    for one in metrics.reported("ebm", table="table2"):
+        natural = not one.out_set.startswith("non-natural")
+        numbers = change(rows, loss=one.method, in_set=one.in_set, natural=natural)
+        if len(numbers):
+            yield one, numbers
+
+
 def rising(rows: pd.DataFrame, *, loss: str, gamma: float) -> pd.Series:
     """Return the share of rays that rise, by inside set and seed."""
     if "quantity" not in rows:
@@ -531,6 +540,7 @@ STUDY = Study(
     budgets=SIZES,
     claims=CLAIMS,
     printed=printed,
+    derived=changes,
     metric="aupr",
     sources=("printed", "released"),
     unstated=(
