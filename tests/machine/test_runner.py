@@ -221,6 +221,16 @@ while len(list(meeting.iterdir())) < 2:  # ends only if both run at the same tim
     assert not any(os.path.exists(folder) for folder in sockets)
 
 
+def test_without_a_name_the_shortest_notebook_runs_first_and_one_of_unknown_length_last(
+    notebooks: Path, capsys
+) -> None:
+    write(notebooks / "nae" / "a.ipynb", "1")
+    write(notebooks / "nae" / "b.ipynb", "1", estimate={"smoke": {"seconds": 9}, "quick": {"seconds": 1}})
+    write(notebooks / "nae" / "c.ipynb", "1", estimate={"smoke": {"seconds": 5}, "quick": {"seconds": 2}})
+    assert main(["figures", "--notebooks", str(notebooks), "--jobs", "1"]) == 0
+    assert re.findall(r"nae/(\w)  done", capsys.readouterr().err) == ["c", "b", "a"]
+
+
 def test_a_failed_notebook_stops_no_other_and_is_explained(notebooks: Path, capsys) -> None:
     write(notebooks / "nae" / "fails.ipynb", "x = 41\nraise RuntimeError(f'no luck with {x + 1}')")
     write(notebooks / "nae" / "killed.ipynb", "import os\nos.kill(os.getpid(), 9)")
