@@ -54,6 +54,9 @@ def draw_runs(ax: Axes, values: Mapping[str, Sequence[float]], *, reference: flo
     for i, name in enumerate(names):
         ax.plot(values[name], [i] * len(values[name]), "o", markersize=3.5, color=COLOURS[0], alpha=0.8)
     ax.axvline(reference, color=COLOURS[1], linewidth=1)
+    drawn = [reference, *(number for numbers in values.values() for number in numbers)]
+    margin = 0.06 * (max(drawn) - min(drawn))
+    ax.set_xlim(min(drawn) - margin, max(drawn) + margin)
     ax.text(reference, len(names) - 0.35, "truth", color=COLOURS[1], ha="center", va="bottom", fontsize=7)
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(-0.6, len(names) - 0.4)
