@@ -17,13 +17,14 @@ import numpy as np
 import torch
 
 from oodlab import checks
-from oodlab.data.arrays import as_stored, read_npz
+from oodlab.data.arrays import as_stored, numbered, read_npz
 from oodlab.data.download import fetch
-from oodlab.data.pictures import read_folder
+from oodlab.data.pictures import class_folders, read_folder, split_folders
 from oodlab.data.rows import SPLITS, Classes, class_numbers, part_of, taken
 from oodlab.data.search import find, how_to_get, known, looked_at, looked_for, stored_parts, with_continuations
 from oodlab.data.sets import SetEntry, entry, find_entry
 from oodlab.data.split import Split, SplitInfo
+from oodlab.data.tables import TABLES, read_table
 from oodlab.workspace import explained, only_writer
 
 MOST_REMEMBERED = 200_000_000  # bytes of a packed file; larger ones are read anew each time
@@ -47,7 +48,8 @@ def load(
     Args:
         name: Name or alias of a set of the table; name of a folder with a set of
             your own on the search path OODLAB_DATA; or the path (with a separator)
-            of an npz file, of a folder of npz files or of a folder of pictures.
+            of a file (.npz; .npy, .csv or .parquet with a table), of a folder of npz
+            files or of a folder of pictures, which may have subfolders train and test.
         split: train, test, val (where a set has none: a fixed tenth of train),
             train-val (train minus val; `train` itself contains a val made that
             way), or all (a set stored in one part: tables, one npz, pictures;
@@ -93,6 +95,8 @@ def load(
     labels = _labels(source.entry, y)
     first = source.entry.first_label if source.entry else 0
     without, only = (class_numbers(classes, class_names, first) for classes in (without, only))
+    if without and labels and bool((y < 0).any()):  # an item without a label may be of the class held out
+        without, labels = (-1, *without), (-1, *labels)
     if (
         at_most
         and n is not None
@@ -130,7 +134,7 @@ class Source:
 
 def source_of(name: str | Path, split: str, *, download: bool = False, size: int | None = None) -> Source:
     """Return the stored part that a split is read from; the arguments and errors are those of load."""
-    if isinstance(name, Path) or name.endswith(".npz") or os.sep in name:
+    if isinstance(name, Path) or Path(name).suffix.lower() in (".npz", *TABLES) or os.sep in name:
         return _from_path(Path(name).expanduser(), split, size)
     return _from_name(name, split, download)
 
@@ -138,10 +142,16 @@ def source_of(name: str | Path, split: str, *, download: bool = False, size: int
 def from_source(source: Source) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
     """Return all values, labels and class names of a stored part, checked against the table of sets."""
     stored_x, stored_y, class_names = source.read()
+    stored_y, class_names = numbered(stored_y, class_names, source.where)
     x, y = as_stored(stored_x, stored_y, who=source.where)
     if source.entry:
         _check(source.entry, x, y, source.where)
         class_names = class_names or source.entry.class_names
+    elif class_names and int(y.max()) >= len(class_names):
+        raise ValueError(
+            f"{source.where} expects labels 0..{len(class_names) - 1} for its {len(class_names)} class names, got {int(y.max())}: "
+            "the first name is that of class 0; number the classes from 0, or name all of them."
+        )
     return x, y, class_names
 
 
@@ -153,15 +163,21 @@ def _from_path(path: Path, split: str, size: int | None) -> Source:
         )
     looked_for(str(path.resolve()))
     stems = stored_parts(path) if path.is_dir() else ()
-    found = part_of(split, stems or ("all",))
+    pictures = split_folders(path) if path.is_dir() and not stems else {}
+    found = part_of(split, stems or tuple(pictures) or ("all",))
     if found is None:
         raise ValueError(
-            f"load expects a split that {path} holds, got {split!r}: it holds {', '.join(stems)}; ask for one."
+            f"load expects a split that {path} holds, got {split!r}: it holds {', '.join(stems or pictures)}; ask for one."
         )
     stem, part = found
-    file = path / f"{stem}.npz" if stems else path
-    read = partial(_read, file) if stems or path.is_file() else partial(read_folder, path, size)
-    files = with_continuations(file) if file.is_file() else tuple(sorted(file.rglob("*.*")))
+    file = path / f"{stem}.npz" if stems else pictures.get(stem, path)
+    if file.is_dir():
+        names = class_folders(*pictures.values()) if pictures else ()
+        read, files = partial(read_folder, file, size, names), tuple(sorted(file.rglob("*.*")))
+    elif file.suffix.lower() in TABLES:
+        read, files = partial(read_table, file), (file,)
+    else:
+        read, files = partial(_read, file), with_continuations(file)
     return Source(path.resolve().stem, None, "own", str(file), stem, part, read, files)
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from oodlab.data.arrays import as_stored
-from oodlab.data.pictures import read_folder
+from oodlab.data.arrays import as_stored, numbered
+from oodlab.data.pictures import read_folder, split_folders
 from oodlab.data.split import Split, SplitInfo
 
 
@@ -28,7 +28,7 @@ def from_arrays(
     Args:
         x: uint8 images (N, H, W), (N, H, W, C) or (N, C, H, W), or a table
             (N, D) of finite numbers.
-        y: Integer labels, (N,); None means that the items have no labels (all -1).
+        y: Labels, (N,): integers, or texts, which become class names; None means that the items have no labels (all -1).
         name: Name for captions and records.
         origin: "own", or "synthetic" for generated items.
         class_names: Names of classes 0, 1, ...
@@ -44,6 +44,7 @@ def from_arrays(
             f"from_arrays expects name as text and class_names as several texts, got {name!r} and {class_names!r}: "
             "write class_names=('cat', 'dog')."
         )
+    y, class_names = numbered(y, tuple(class_names), f"from_arrays({name})")
     stored, labels = as_stored(x, y, who=f"from_arrays({name})")
     n = len(stored)
     if class_names and int(labels.max()) >= len(class_names):
@@ -74,6 +75,12 @@ def from_folder(path: str | Path, size: int | None = None) -> Split:
     if not folder.is_dir():
         raise FileNotFoundError(
             f"from_folder expects a folder of pictures, got {folder}: no such folder; check the path."
+        )
+    found = split_folders(folder)
+    if found:
+        raise ValueError(
+            f"from_folder expects a folder whose subfolders are classes, got {folder} with {', '.join(found)}: these are splits; "
+            f"read one by data.load({str(folder)!r}, {next(iter(found))!r}), or pass the subfolder."
         )
     x, y, class_names = read_folder(folder, size)
     return from_arrays(x, y, name=folder.resolve().name, class_names=class_names)
